@@ -31,36 +31,43 @@ const (
 	Internal           Code = "internal"            // a defect of ours; the log has the details
 )
 
-// attempts is how often a step is tried in all before a failure with the code
-// ends the photo. Codes that are not listed cannot go away by themselves: one
-// attempt is all they get.
-var attempts = map[Code]int{
-	// A source that restarts, sheds load or moves is usually back within
-	// minutes; with the workflow's backoff five attempts span about two.
-	SourceUnavailable: 5,
-	SourceTimeout:     5,
-	// Once can be bad luck, such as memory that was short. Twice is the picture.
-	RenderCrashed: 2,
-	RenderTimeout: 2,
-	Internal:      3,
+// Retryable tells whether another attempt may end differently. How many there
+// are is the workflow's to say.
+func (c Code) Retryable() bool {
+	switch c {
+	case SourceUnavailable, SourceTimeout, StorageUnavailable, RenderCrashed, RenderTimeout, Internal:
+		return true
+	default:
+		return false
+	}
 }
 
-// Attempts is how many attempts a step gets, in all, against failures with
-// this code. It is at least 1.
-func (c Code) Attempts() int { return max(1, attempts[c]) }
+// ErrorType is the type of the Temporal application error that carries the
+// code: the code itself. Only for a photo that does not exist, whose code is
+// stored nowhere, it is the name that the HTTP contract gives.
+func (c Code) ErrorType() string {
+	if c == NotFound {
+		return "PhotoNotFound"
+	}
+	return string(c)
+}
 
-// Retryable tells whether another attempt may end differently.
-func (c Code) Retryable() bool { return c.Attempts() > 1 }
+// ErrNotFound says that no photo has the UUID.
+var ErrNotFound = errors.New("there is no photo with this UUID")
+
+// ErrSuperseded says that a newer run has taken the photo over, or that this
+// one has finished it: nothing was changed.
+var ErrSuperseded = errors.New("the photo is no longer this run's")
 
 // Failure says why a photo could not be processed. It is for the photo's
 // owner: Message never holds credentials, addresses inside our network, or
 // anything else that only the log may have.
 type Failure struct {
-	Code    Code
-	Message string
+	Code    Code   `json:"code"`
+	Message string `json:"message"`
 
 	// RetryAfter is how long the source asked us to wait; 0 if it did not.
-	RetryAfter time.Duration
+	RetryAfter time.Duration `json:"-"`
 }
 
 // Fail makes a failure with a formatted message.

@@ -54,19 +54,19 @@ type Thumbnail struct {
 
 // Source is what FetchSource learnt about the bytes it staged.
 type Source struct {
-	Key       string // where the bytes are in the originals bucket
-	Bytes     int64  // their number
-	SHA256    string // their digest, lower-case hexadecimal
-	MediaType string // what the bytes themselves say they are, such as "image/jpeg"
+	Key       string `json:"key"`        // where the bytes are in the originals bucket
+	Bytes     int64  `json:"bytes"`      // their number
+	SHA256    string `json:"sha256"`     // their digest, lower-case hexadecimal
+	MediaType string `json:"media_type"` // what the bytes themselves say they are, such as "image/jpeg"
 }
 
 // Run identifies one execution of the workflow for one photo. It fences every
 // write: the newest run owns the photo, and a late attempt of an older run
 // changes nothing.
 type Run struct {
-	Photo     uuid.UUID
-	ID        string    // Temporal's run id
-	StartedAt time.Time // in workflow time; orders the runs of one photo
+	Photo     uuid.UUID `json:"photo"`
+	ID        string    `json:"id"`         // Temporal's run id
+	StartedAt time.Time `json:"started_at"` // in workflow time; orders the runs of one photo
 }
 
 // WorkflowID is the id of the workflow that processes the photo. It is derived

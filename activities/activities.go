@@ -1,0 +1,68 @@
+// Package activities holds the steps of a photo's life that touch the outside
+// world: one file per step, in the order in which the workflow takes them.
+//
+//	MarkProcessing  the run takes the photo                       (PostgreSQL)
+//	FetchSource     URL ──▶ originals bucket                      (HTTP, bucket)
+//	MakeThumbnails  original ──▶ thumbnails bucket and rows       (bucket, libvips, PostgreSQL)
+//	Finish          final status; the staged original goes        (PostgreSQL, buckets)
+//
+// Every activity is idempotent, because Temporal runs it at least once, and is
+// fenced by its run, because a worker that was thought lost may wake up at any
+// time. Errors that leave this package are Temporal application errors: see
+// errors.go.
+package activities
+
+import (
+	"context"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"gocloud.dev/blob"
+
+	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/postgres"
+	"github.com/photo-processor/photo-processor/internal/source"
+	"github.com/photo-processor/photo-processor/internal/thumbnail"
+)
+
+// Activities holds what the activities need. Workflows name the methods
+// through a nil pointer of this type.
+type Activities struct {
+	DB         *postgres.DB
+	Originals  *blob.Bucket // staged sources, each from its fetch to the end of its run
+	Thumbnails *blob.Bucket
+	Fetcher    *source.Fetcher
+	Renderer   Renderer
+	Format     photo.Format // of what the renderer makes
+}
+
+// Renderer makes a photo's thumbnails, as configured, from the bytes of its
+// source. Its errors are *photo.Failure, or the context's. It is an interface
+// so that tests can have it crash and hang.
+type Renderer interface {
+	Render(ctx context.Context, source []byte) ([]thumbnail.Picture, error)
+}
+
+// heartbeatEvery is how often a long activity shows that it is alive. The
+// workflow allows six times that. Cancelling is noticed at a heartbeat, so
+// that this is also about how long it takes.
+const heartbeatEvery = 5 * time.Second
+
+// keepAlive heartbeats until the returned function is called. The details are
+// what the Web UI shows of the pending activity.
+func keepAlive(ctx context.Context, details func() any) (stop func()) {
+	done := make(chan struct{})
+	go func() {
+		ticker := time.NewTicker(heartbeatEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				activity.RecordHeartbeat(ctx, details())
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() { close(done) }
+}

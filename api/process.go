@@ -1,0 +1,196 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/workflows"
+)
+
+// processAnswer echoes each input as it was sent, in its order.
+type processAnswer struct {
+	Accepted []json.RawMessage `json:"accepted"`
+	Rejected []json.RawMessage `json:"rejected"`
+}
+
+// processPhotos serves POST /photos/process.
+func (s *Server) processPhotos(w http.ResponseWriter, r *http.Request) {
+	elements, err := s.readArray(w, r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	answer, ids := sortOut(elements)
+	if len(elements) > 0 && len(ids) == 0 {
+		s.fail(w, r, badRequest("None of the provided inputs could be parsed as a UUID"))
+		return
+	}
+	if err := s.startWorkflows(r.Context(), ids); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	writeJSON(w, http.StatusCreated, answer)
+}
+
+// sortOut tells the elements that are UUIDs, in any of the forms that
+// google/uuid reads, from those that are not, and gives each UUID once.
+func sortOut(elements []json.RawMessage) (processAnswer, []uuid.UUID) {
+	answer := processAnswer{Accepted: []json.RawMessage{}, Rejected: []json.RawMessage{}}
+	var ids []uuid.UUID
+	seen := map[uuid.UUID]bool{}
+	for _, element := range elements {
+		var text *string // stays nil for null
+		if json.Unmarshal(element, &text) != nil || text == nil {
+			answer.Rejected = append(answer.Rejected, element)
+			continue
+		}
+		id, err := uuid.Parse(*text)
+		if err != nil {
+			answer.Rejected = append(answer.Rejected, element)
+			continue
+		}
+		answer.Accepted = append(answer.Accepted, element)
+		if !seen[id] {
+			seen[id] = true
+			ids = append(ids, id)
+		}
+	}
+	return answer, ids
+}
+
+// readArray reads a request's body, which must be a JSON array. The request's
+// Content-Type does not matter: curl -d sends that of a form.
+func (s *Server) readArray(w http.ResponseWriter, r *http.Request) ([]json.RawMessage, error) {
+	body, err := s.readBody(w, r)
+	if err != nil {
+		return nil, err
+	}
+	return parseArray(body, s.Config.HTTPMaxPhotos)
+}
+
+// readBody reads a request's body under the limit, which must be UTF-8.
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.Config.HTTPMaxBodyBytes))
+	switch {
+	case errors.As(err, new(*http.MaxBytesError)):
+		return nil, err
+	case err != nil:
+		return nil, badRequest("The request body could not be read to its end")
+	case !utf8.Valid(body):
+		return nil, badRequest("The request body is not valid UTF-8")
+	}
+	return body, nil
+}
+
+// parseArray reads a JSON array of at most limit elements.
+func parseArray(body []byte, limit int) ([]json.RawMessage, error) {
+	var elements []json.RawMessage
+	err := json.Unmarshal(body, &elements)
+	notArray, isNotArray := errors.AsType[*json.UnmarshalTypeError](err)
+	switch {
+	case isEmpty(body):
+		return nil, badRequest("The request body is empty; it must be a JSON array")
+	case isNotArray:
+		return nil, badRequest("The request body must be a JSON array, not a JSON %s", notArray.Value)
+	case err != nil:
+		return nil, badRequest("The request body is not valid JSON: %s", err)
+	case elements == nil:
+		return nil, badRequest("The request body must be a JSON array, not null")
+	case len(elements) > limit:
+		return nil, tooLarge("The request has %d elements; the limit is %d", len(elements), limit)
+	}
+	return elements, nil
+}
+
+// isEmpty is true for nothing but white space.
+func isEmpty(body []byte) bool {
+	for _, b := range body {
+		if b != ' ' && b != '\t' && b != '\r' && b != '\n' {
+			return false
+		}
+	}
+	return true
+}
+
+// notStartedError says that not all workflows of a request could be started.
+type notStartedError struct {
+	started, wanted int
+	photos          any // those that the same request has added, if it did
+	err             error
+}
+
+func (e *notStartedError) Error() string {
+	return fmt.Sprintf("%d of %d workflows were started: %s", e.started, e.wanted, e.err)
+}
+
+func (e *notStartedError) Unwrap() error { return e.err }
+
+func (e *notStartedError) answer() any {
+	message := fmt.Sprintf("Temporal cannot be reached: %d of %d workflows were started. ", e.started, e.wanted)
+	if e.photos != nil {
+		message += "The photos have been added; post their UUIDs to /photos/process."
+	} else {
+		message += "Posting the same again is safe."
+	}
+	return struct {
+		Message string `json:"message"`
+		Photos  any    `json:"photos,omitempty"`
+	}{message, e.photos}
+}
+
+// startWorkflows starts one workflow for each photo, a bounded number at a
+// time, and gives up at the first that cannot be started. A workflow that is
+// running already is left to run.
+func (s *Server) startWorkflows(ctx context.Context, ids []uuid.UUID) error {
+	ctx, cancel := context.WithTimeout(ctx, s.Config.HTTPTimeout)
+	defer cancel()
+	var started atomic.Int64
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(s.Config.StartConcurrency)
+	for _, id := range ids {
+		if ctx.Err() != nil {
+			break
+		}
+		group.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := s.startWorkflow(ctx, id); err != nil {
+				return err
+			}
+			started.Add(1)
+			return nil
+		})
+	}
+	err := group.Wait()
+	if err == nil && int(started.Load()) < len(ids) {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return &notStartedError{started: int(started.Load()), wanted: len(ids), err: err}
+	}
+	return nil
+}
+
+func (s *Server) startWorkflow(ctx context.Context, id uuid.UUID) error {
+	_, err := s.Temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+		ID:                       photo.WorkflowID(id),
+		TaskQueue:                s.Config.TaskQueue,
+		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
+		WorkflowIDReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		StaticSummary:            "Thumbnails of photo " + id.String(),
+	}, workflows.ProcessPhoto, workflows.ProcessPhotoInput{Photo: id})
+	return err
+}

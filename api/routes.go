@@ -1,0 +1,87 @@
+package api
+
+import (
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"github.com/felixge/httpsnoop"
+	"github.com/gorilla/mux"
+)
+
+// Handler gives the routes.
+func (s *Server) Handler() http.Handler {
+	// Paths are taken as they come: a cleaned path would be answered by a
+	// redirect, and "..", which nothing here is named, is simply not found.
+	r := mux.NewRouter().SkipClean(true)
+
+	get := []string{http.MethodGet, http.MethodHead}
+	r.HandleFunc("/photos/process", s.processPhotos).Methods(http.MethodPost)
+	r.HandleFunc("/photos", s.addPhotos).Methods(http.MethodPost)
+	r.HandleFunc("/photos/{status:pending|processing|completed|failed}", s.listPhotos).Methods(get...)
+	r.HandleFunc("/photos/{uuid}", s.showPhoto).Methods(get...)
+	r.HandleFunc("/thumbnails/{key:.+}", s.showThumbnail).Methods(get...)
+	r.HandleFunc("/healthz", s.healthz).Methods(get...)
+	r.HandleFunc("/readyz", s.readyz).Methods(get...)
+
+	r.NotFoundHandler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		writeError(w, http.StatusNotFound, "There is nothing at this path")
+	})
+	r.MethodNotAllowedHandler = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		allowed := strings.Join(allowedMethods(r, req), ", ")
+		w.Header().Set("Allow", allowed)
+		writeError(w, http.StatusMethodNotAllowed, "This path can be used with "+allowed+" only")
+	})
+	return s.logged(s.recovered(secured(r)))
+}
+
+// allowedMethods asks the router what it would do with each method.
+func allowedMethods(r *mux.Router, req *http.Request) []string {
+	return slices.DeleteFunc([]string{http.MethodGet, http.MethodHead, http.MethodPost}, func(method string) bool {
+		other := req.Clone(req.Context())
+		other.Method = method
+		var match mux.RouteMatch
+		return !r.Match(other, &match) || match.MatchErr != nil
+	})
+}
+
+// secured keeps a browser from making of an answer what it is not.
+func secured(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// recovered answers for a handler that panicked.
+func (s *Server) recovered(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if p := recover(); p != nil {
+				if p == http.ErrAbortHandler {
+					panic(p)
+				}
+				s.Log.ErrorContext(r.Context(), "handler panicked", "panic", p, "stack", string(debug.Stack()))
+				writeError(w, http.StatusInternalServerError, internalError)
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// logged writes a line for each request. The query is left out, for nobody
+// knows what clients put there; health checks are for debugging only.
+func (s *Server) logged(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		m := httpsnoop.CaptureMetrics(next, w, r)
+		level := slog.LevelInfo
+		if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" {
+			level = slog.LevelDebug
+		}
+		s.Log.Log(r.Context(), level, "request", "method", r.Method, "path", r.URL.Path, "status", m.Code,
+			"bytes", m.Written, "duration", m.Duration, "remote", r.RemoteAddr)
+	})
+}

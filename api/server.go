@@ -1,0 +1,105 @@
+// Package api is the HTTP API: it adds photos, starts their workflows, and
+// shows what became of them. It reads PostgreSQL and the thumbnails bucket, so
+// that reads are answered without Temporal and without a worker.
+//
+// Routes are listed in routes.go; what an error means to a client is decided
+// in errors.go; the contract is openapi.yaml.
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"go.temporal.io/sdk/client"
+	"gocloud.dev/blob"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/photo-processor/photo-processor/internal/config"
+	"github.com/photo-processor/photo-processor/internal/postgres"
+)
+
+const (
+	// headerTimeout and maxHeaderBytes bound the part of a request that comes
+	// before anything is known of it.
+	headerTimeout  = 10 * time.Second
+	maxHeaderBytes = 64 << 10
+	// idleTimeout is how long a connection is kept for a client's next request.
+	idleTimeout = 2 * time.Minute
+	// answerTime is what a handler has left to say that its time is up.
+	answerTime = 5 * time.Second
+)
+
+// Server answers the API's requests.
+type Server struct {
+	DB         *postgres.DB
+	Temporal   client.Client
+	Thumbnails *blob.Bucket
+	Config     config.Config
+	Log        *slog.Logger
+}
+
+// Run serves the API until the context is done, and then finishes what it is
+// answering. It starts without PostgreSQL and without Temporal: /readyz tells
+// what is missing, and the schema is migrated as soon as it can be.
+func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+	db, err := postgres.Open(cfg.DatabaseURL, cfg.DatabaseMaxConns)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	thumbnails, err := config.OpenBucket(ctx, cfg.ThumbnailsBucket)
+	if err != nil {
+		return fmt.Errorf("THUMBNAILS_BUCKET: %w", err)
+	}
+	defer thumbnails.Close()
+	options, err := config.Temporal(log)
+	if err != nil {
+		return err
+	}
+	temporal, err := client.NewLazyClient(options)
+	if err != nil {
+		return fmt.Errorf("Temporal: %w", err)
+	}
+	defer temporal.Close()
+
+	listener, err := net.Listen("tcp", cfg.HTTPAddr)
+	if err != nil {
+		return fmt.Errorf("HTTP_ADDR: %w", err)
+	}
+	server := &Server{DB: db, Temporal: temporal, Thumbnails: thumbnails, Config: cfg, Log: log}
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return db.MigrateWhenUp(ctx, log) })
+	group.Go(func() error { return server.serve(ctx, listener) })
+	return group.Wait()
+}
+
+func (s *Server) serve(ctx context.Context, listener net.Listener) error {
+	server := &http.Server{
+		Handler:           s.Handler(),
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       s.Config.HTTPTimeout,
+		WriteTimeout:      s.Config.HTTPTimeout + answerTime,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
+	}
+	stopped := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() {
+		s.Log.Info("API stops", "at_most", s.Config.ShutdownTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Config.ShutdownTimeout)
+		defer cancel()
+		stopped <- server.Shutdown(ctx)
+	})
+	defer stop()
+	s.Log.Info("API listens", "address", listener.Addr().String())
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve HTTP: %w", err)
+	}
+	return <-stopped
+}

@@ -1,0 +1,48 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+	"regexp"
+
+	"github.com/gorilla/mux"
+	"gocloud.dev/gcerrors"
+
+	"github.com/photo-processor/photo-processor/internal/photo"
+)
+
+// thumbnailKey is what every key that MakeThumbnails writes looks like. What
+// looks otherwise is no thumbnail, so that no path can leave the bucket.
+var thumbnailKey = regexp.MustCompile(`^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/\d{1,5}x\d{1,5}-([0-9a-f]{16})(\.[a-z]+)$`)
+
+// showThumbnail serves GET /thumbnails/{key}, also in ranges and only if it
+// has changed. A key contains the digest of its content, which therefore never
+// changes.
+func (s *Server) showThumbnail(w http.ResponseWriter, r *http.Request) {
+	key := mux.Vars(r)["key"]
+	parts := thumbnailKey.FindStringSubmatch(key)
+	if parts == nil {
+		writeError(w, http.StatusNotFound, "There is no such thumbnail")
+		return
+	}
+	mediaType := ""
+	for _, format := range photo.Formats {
+		if format.Extension() == parts[2] {
+			mediaType = format.MediaType()
+		}
+	}
+	reader, err := s.Thumbnails.NewReader(r.Context(), key, nil)
+	if gcerrors.Code(err) == gcerrors.NotFound || mediaType == "" {
+		writeError(w, http.StatusNotFound, "There is no such thumbnail")
+		return
+	}
+	if err != nil {
+		s.fail(w, r, fmt.Errorf("read thumbnail: %w", err))
+		return
+	}
+	defer reader.Close()
+	w.Header().Set("Content-Type", mediaType)
+	w.Header().Set("ETag", `"`+parts[1]+`"`)
+	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+	http.ServeContent(w, r, "", reader.ModTime(), reader)
+}

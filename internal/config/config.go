@@ -1,0 +1,263 @@
+// Package config reads the one Config of photo-processor from environment
+// variables. Each has a default that runs on this machine; all mistakes are
+// reported at once, by the variable's name.
+//
+// The connection to Temporal is configured by the variables of Temporal's own
+// SDK (TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_API_KEY, TEMPORAL_TLS…).
+// See go.temporal.io/sdk/contrib/envconfig.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"reflect"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/photo-processor/photo-processor/internal/devstack"
+	"github.com/photo-processor/photo-processor/internal/photo"
+)
+
+// Config is everything that can be set. The README's table is held against it
+// by a test.
+type Config struct {
+	// DataDir is where the stack on one machine keeps everything. Defaults to
+	// what devstack.DefaultDataDir says.
+	DataDir string `env:"DATA_DIR"`
+
+	// DatabaseURL names the PostgreSQL database, as a URL or in key=value form.
+	DatabaseURL      string `env:"DATABASE_URL"`
+	DatabaseMaxConns int32  `env:"DATABASE_MAX_CONNS" envDefault:"16"` // in each process
+
+	// HTTPAddr is where the API listens.
+	HTTPAddr string `env:"HTTP_ADDR" envDefault:"127.0.0.1:3000"`
+	// HTTPMaxBodyBytes bounds the body of a request, HTTPMaxPhotos the number
+	// of photos in it.
+	HTTPMaxBodyBytes int64 `env:"HTTP_MAX_BODY_BYTES" envDefault:"1048576"`
+	HTTPMaxPhotos    int   `env:"HTTP_MAX_PHOTOS" envDefault:"10000"`
+	// HTTPTimeout bounds a request, from its first byte to the answer's last,
+	// and what handlers wait for.
+	HTTPTimeout time.Duration `env:"HTTP_TIMEOUT" envDefault:"60s"`
+	// StartConcurrency is how many workflows one request starts at a time.
+	StartConcurrency int `env:"START_CONCURRENCY" envDefault:"32"`
+	// ShutdownTimeout is how long a process that was asked to stop may go on
+	// with what it is doing.
+	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"30s"`
+
+	// TaskQueue is the Temporal task queue that connects API and workers.
+	TaskQueue string `env:"TASK_QUEUE" envDefault:"photo-processor"`
+	// WorkerActivities is how many activities one worker works on at a time:
+	// mostly fetches, which wait for the network.
+	WorkerActivities int `env:"WORKER_ACTIVITIES" envDefault:"32"`
+
+	// OriginalsBucket stages sources; ThumbnailsBucket keeps the results. URLs
+	// of gocloud.dev/blob.
+	OriginalsBucket  string `env:"ORIGINALS_BUCKET"`
+	ThumbnailsBucket string `env:"THUMBNAILS_BUCKET"`
+
+	// ThumbnailSizes are the boxes that thumbnails are fitted into.
+	ThumbnailSizes   []photo.Size `env:"THUMBNAIL_SIZES" envDefault:"320x320"`
+	ThumbnailFormat  photo.Format `env:"THUMBNAIL_FORMAT" envDefault:"jpeg"`
+	ThumbnailQuality int          `env:"THUMBNAIL_QUALITY" envDefault:"80"` // 1 to 100; PNG ignores it
+
+	// What a source may ask of us. See internal/source.
+	SourceMaxBytes          int64          `env:"SOURCE_MAX_BYTES" envDefault:"67108864"`
+	SourceTimeout           time.Duration  `env:"SOURCE_TIMEOUT" envDefault:"60s"`
+	SourceConnectTimeout    time.Duration  `env:"SOURCE_CONNECT_TIMEOUT" envDefault:"10s"`
+	SourceHeaderTimeout     time.Duration  `env:"SOURCE_HEADER_TIMEOUT" envDefault:"20s"`
+	SourceMaxHeaderBytes    int64          `env:"SOURCE_MAX_HEADER_BYTES" envDefault:"65536"`
+	SourceMaxRedirects      int            `env:"SOURCE_MAX_REDIRECTS" envDefault:"5"`
+	SourceMinBytesPerSecond int64          `env:"SOURCE_MIN_BYTES_PER_SECOND" envDefault:"1024"`
+	SourceMaxRetryAfter     time.Duration  `env:"SOURCE_MAX_RETRY_AFTER" envDefault:"10m"`
+	SourceHostConcurrency   int            `env:"SOURCE_HOST_CONCURRENCY" envDefault:"8"`
+	SourceAllowCIDRs        []netip.Prefix `env:"SOURCE_ALLOW_CIDRS"`
+	SourceUserAgent         string         `env:"SOURCE_USER_AGENT" envDefault:"photo-processor"`
+	SourceProxy             *url.URL       `env:"SOURCE_PROXY"`
+
+	// What a picture may ask of us. See internal/thumbnail.
+	ImageMaxPixels int64 `env:"IMAGE_MAX_PIXELS" envDefault:"100000000"`
+	ImageMaxFrames int   `env:"IMAGE_MAX_FRAMES" envDefault:"1000"`
+
+	// RenderConcurrency is how many pictures one worker renders at a time; 0
+	// is the number of CPUs. RenderTimeout bounds each.
+	RenderConcurrency int           `env:"RENDER_CONCURRENCY" envDefault:"0"`
+	RenderTimeout     time.Duration `env:"RENDER_TIMEOUT" envDefault:"60s"`
+
+	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info"`
+	LogFormat string     `env:"LOG_FORMAT" envDefault:"text"`
+
+	// For the stack on one machine alone. See internal/devstack.
+	DevTemporalPort   int `env:"DEV_TEMPORAL_PORT" envDefault:"7233"`
+	DevTemporalUIPort int `env:"DEV_TEMPORAL_UI_PORT" envDefault:"8233"`
+	DevSamplesPort    int `env:"DEV_SAMPLES_PORT" envDefault:"3100"`
+}
+
+// Limits of settings whose upper bound lies elsewhere.
+const (
+	// maxStepTime leaves the activity that fetches or renders, which may take
+	// 15 minutes in all, time to wait for its turn and to store the result.
+	maxStepTime = 5 * time.Minute
+	maxBoxes    = 16
+)
+
+// Load reads the process's environment.
+func Load() (Config, error) { return Parse(env.ToMap(os.Environ())) }
+
+// Parse reads the variables given. The error tells every mistake, one a line.
+func Parse(variables map[string]string) (Config, error) {
+	var cfg Config
+	// A variable that is set to nothing is as good as unset: compose files and
+	// shells cannot always leave one out.
+	given := map[string]string{}
+	for name, value := range variables {
+		if value != "" {
+			given[name] = value
+		}
+	}
+	var mistakes []error
+	err := env.ParseWithOptions(&cfg, env.Options{Environment: given, FuncMap: parsers})
+	if all, ok := errors.AsType[env.AggregateError](err); ok {
+		for _, one := range all.Errors {
+			mistakes = append(mistakes, nameVariable(one))
+		}
+	} else if err != nil {
+		mistakes = append(mistakes, err)
+	}
+	if err := cfg.fillIn(); err != nil {
+		mistakes = append(mistakes, err)
+	}
+	if len(mistakes) == 0 { // ranges of what could not be read say nothing
+		mistakes = cfg.check()
+	}
+	if len(mistakes) > 0 {
+		return Config{}, fmt.Errorf("configuration:\n%w", errors.Join(mistakes...))
+	}
+	return cfg, nil
+}
+
+// fillIn gives the settings that follow from others their defaults.
+func (c *Config) fillIn() error {
+	dir, err := c.dir()
+	if err != nil {
+		return err
+	}
+	c.DataDir = dir.Root
+	if c.DatabaseURL == "" {
+		c.DatabaseURL = devstack.Postgres{Dir: dir}.DSN()
+	}
+	if c.OriginalsBucket == "" {
+		c.OriginalsBucket = fileBucket(dir.Originals())
+	}
+	if c.ThumbnailsBucket == "" {
+		c.ThumbnailsBucket = fileBucket(dir.Thumbnails())
+	}
+	if c.RenderConcurrency == 0 {
+		c.RenderConcurrency = runtime.NumCPU()
+	}
+	return nil
+}
+
+func (c *Config) dir() (devstack.Dir, error) {
+	if c.DataDir == "" {
+		return devstack.DefaultDataDir()
+	}
+	return devstack.NewDir(c.DataDir)
+}
+
+// check reports the settings that are out of their range.
+func (c *Config) check() (mistakes []error) {
+	wrong := func(name, format string, args ...any) {
+		mistakes = append(mistakes, fmt.Errorf("%s: %s", name, fmt.Sprintf(format, args...)))
+	}
+	within := func(name string, value, low, high int64) {
+		if value < low || value > high {
+			wrong(name, "must be from %d to %d, not %d", low, high, value)
+		}
+	}
+	lasting := func(name string, value, low, high time.Duration) {
+		if value < low || value > high {
+			wrong(name, "must be from %s to %s, not %s", low, high, value)
+		}
+	}
+	if _, err := pgxpool.ParseConfig(c.DatabaseURL); err != nil {
+		wrong("DATABASE_URL", "is not a PostgreSQL connection string") // pgx's error may quote the password
+	}
+	within("DATABASE_MAX_CONNS", int64(c.DatabaseMaxConns), 1, 1000)
+	if _, _, err := net.SplitHostPort(c.HTTPAddr); err != nil {
+		wrong("HTTP_ADDR", "must be HOST:PORT, not %q", c.HTTPAddr)
+	}
+	within("HTTP_MAX_BODY_BYTES", c.HTTPMaxBodyBytes, 1, 1<<30)
+	within("HTTP_MAX_PHOTOS", int64(c.HTTPMaxPhotos), 1, 1_000_000)
+	lasting("HTTP_TIMEOUT", c.HTTPTimeout, time.Second, time.Hour)
+	within("START_CONCURRENCY", int64(c.StartConcurrency), 1, 1000)
+	lasting("SHUTDOWN_TIMEOUT", c.ShutdownTimeout, time.Second, time.Hour)
+	if strings.TrimSpace(c.TaskQueue) != c.TaskQueue || c.TaskQueue == "" {
+		wrong("TASK_QUEUE", "must be a name without spaces around it, not %q", c.TaskQueue)
+	}
+	within("WORKER_ACTIVITIES", int64(c.WorkerActivities), 1, 10_000)
+	for name, bucket := range map[string]string{"ORIGINALS_BUCKET": c.OriginalsBucket, "THUMBNAILS_BUCKET": c.ThumbnailsBucket} {
+		if u, err := url.Parse(bucket); err != nil || u.Scheme == "" {
+			wrong(name, "must be a bucket's URL, such as file:///var/lib/thumbnails")
+		}
+	}
+	within("THUMBNAIL_SIZES (their number)", int64(len(c.ThumbnailSizes)), 1, maxBoxes)
+	within("THUMBNAIL_QUALITY", int64(c.ThumbnailQuality), 1, 100)
+
+	within("SOURCE_MAX_BYTES", c.SourceMaxBytes, 1, 1<<31)
+	lasting("SOURCE_TIMEOUT", c.SourceTimeout, time.Second, maxStepTime)
+	lasting("SOURCE_CONNECT_TIMEOUT", c.SourceConnectTimeout, time.Millisecond, c.SourceTimeout)
+	lasting("SOURCE_HEADER_TIMEOUT", c.SourceHeaderTimeout, time.Millisecond, c.SourceTimeout)
+	within("SOURCE_MAX_HEADER_BYTES", c.SourceMaxHeaderBytes, 1024, 1<<20)
+	within("SOURCE_MAX_REDIRECTS", int64(c.SourceMaxRedirects), 0, 20)
+	within("SOURCE_MIN_BYTES_PER_SECOND", c.SourceMinBytesPerSecond, 1, 1<<30)
+	lasting("SOURCE_MAX_RETRY_AFTER", c.SourceMaxRetryAfter, time.Second, 24*time.Hour)
+	within("SOURCE_HOST_CONCURRENCY", int64(c.SourceHostConcurrency), 1, 10_000)
+	if c.SourceProxy != nil && (c.SourceProxy.Host == "" || !slices.Contains([]string{"http", "https", "socks5"}, c.SourceProxy.Scheme)) {
+		wrong("SOURCE_PROXY", "must be an http, https or socks5 URL with a host")
+	}
+	within("IMAGE_MAX_PIXELS", c.ImageMaxPixels, 1, 1<<33)
+	within("IMAGE_MAX_FRAMES", int64(c.ImageMaxFrames), 1, 1_000_000)
+	within("RENDER_CONCURRENCY", int64(c.RenderConcurrency), 1, 1000)
+	lasting("RENDER_TIMEOUT", c.RenderTimeout, time.Second, maxStepTime)
+
+	if !slices.Contains([]string{"text", "json"}, c.LogFormat) {
+		wrong("LOG_FORMAT", "must be text or json, not %q", c.LogFormat)
+	}
+	for name, port := range map[string]int{
+		"DEV_TEMPORAL_PORT": c.DevTemporalPort, "DEV_TEMPORAL_UI_PORT": c.DevTemporalUIPort, "DEV_SAMPLES_PORT": c.DevSamplesPort,
+	} {
+		within(name, int64(port), 1, 65535)
+	}
+	slices.SortFunc(mistakes, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return mistakes
+}
+
+// parsers read the types of ours.
+var parsers = map[reflect.Type]env.ParserFunc{
+	reflect.TypeFor[photo.Size]():   func(text string) (any, error) { return photo.ParseSize(text) },
+	reflect.TypeFor[photo.Format](): func(text string) (any, error) { return photo.ParseFormat(text) },
+}
+
+// nameVariable turns the library's error, which names the field of the struct,
+// into one that names the variable.
+func nameVariable(err error) error {
+	parse, ok := errors.AsType[env.ParseError](err)
+	if !ok {
+		return err
+	}
+	field, ok := reflect.TypeFor[Config]().FieldByName(parse.Name)
+	if !ok {
+		return err
+	}
+	return fmt.Errorf("%s: %w", field.Tag.Get("env"), parse.Err)
+}

@@ -1,0 +1,21 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/contrib/envconfig"
+	"go.temporal.io/sdk/log"
+)
+
+// Temporal gives the options of the connection to Temporal, by the variables
+// and the file of Temporal's own tools.
+func Temporal(logger *slog.Logger) (client.Options, error) {
+	options, err := envconfig.LoadDefaultClientOptions()
+	if err != nil {
+		return client.Options{}, fmt.Errorf("configuration of Temporal (TEMPORAL_… variables and its file): %w", err)
+	}
+	options.Logger = log.NewStructuredLogger(logger)
+	return options, nil
+}

@@ -1,0 +1,148 @@
+// Package postgres holds all SQL of photo-processor, one file per concern:
+//
+//	runs.go        what a run of the workflow writes, fenced by that run
+//	photos.go      what the API reads and adds
+//	thumbnails.go  the rows of a photo's thumbnails
+//
+// Every method is one round trip where it can be. Errors are photo.ErrNotFound
+// and photo.ErrSuperseded, ErrUnavailable when the database cannot be reached
+// (every method is safe to call again), or else a defect.
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/photo-processor/photo-processor/migrations"
+)
+
+// ErrUnavailable says that PostgreSQL could not be reached, or went away
+// half-way. Nothing is wrong with the request; it may be sent again.
+var ErrUnavailable = errors.New("PostgreSQL cannot be reached")
+
+const (
+	// connectTimeout bounds one attempt to connect, so that a host which
+	// swallows packets is noticed well before a local activity's time is up.
+	connectTimeout = 2 * time.Second
+	// healthCheckPeriod is how often idle connections are looked at; a
+	// connection that sat idle for over a second is also checked before use.
+	healthCheckPeriod = 30 * time.Second
+)
+
+// DB is a pool of connections to one database.
+type DB struct {
+	pool *pgxpool.Pool
+}
+
+// Open prepares a pool of at most maxConns connections for the database at
+// url. It does not connect: a process may start before its database.
+func Open(url string, maxConns int32) (*DB, error) {
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, err // pgx redacts the password
+	}
+	cfg.MaxConns = maxConns
+	cfg.HealthCheckPeriod = healthCheckPeriod
+	cfg.ConnConfig.ConnectTimeout = connectTimeout
+	if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
+		cfg.ConnConfig.RuntimeParams["application_name"] = "photo-processor"
+	}
+	pool, err := pgxpool.NewWithConfig(context.Background(), cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &DB{pool: pool}, nil
+}
+
+// Close waits for the connections in use to be returned, and closes all.
+func (db *DB) Close() { db.pool.Close() }
+
+// Ping reports whether the database answers.
+func (db *DB) Ping(ctx context.Context) error { return translate(db.pool.Ping(ctx)) }
+
+// Migrate brings the schema up to date.
+func (db *DB) Migrate(ctx context.Context) error {
+	return db.withConn(ctx, migrations.Apply)
+}
+
+// MigrateWhenUp migrates as soon as the database can be reached.
+func (db *DB) MigrateWhenUp(ctx context.Context, log *slog.Logger) error {
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		err := db.Migrate(ctx)
+		if err != nil && !errors.Is(err, ErrUnavailable) {
+			err = backoff.Permanent(err)
+		}
+		return struct{}{}, err
+	}, backoff.WithBackOff(&backoff.ExponentialBackOff{
+		InitialInterval: 200 * time.Millisecond, Multiplier: 2, RandomizationFactor: 0.2, MaxInterval: 5 * time.Second,
+	}), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, wait time.Duration) {
+		log.WarnContext(ctx, "the schema waits to be migrated", "error", err, "next_try_in", wait)
+	}))
+	if ctx.Err() != nil {
+		return nil // asked to stop
+	}
+	return err
+}
+
+// Reset drops all photos and thumbnails, and makes the schema anew.
+func (db *DB) Reset(ctx context.Context) error {
+	if err := db.withConn(ctx, migrations.Reset); err != nil {
+		return err
+	}
+	db.pool.Reset() // connections that have cached the dropped types
+	return nil
+}
+
+func (db *DB) withConn(ctx context.Context, do func(context.Context, *pgx.Conn) error) error {
+	conn, err := db.pool.Acquire(ctx)
+	if err != nil {
+		return translate(err)
+	}
+	defer conn.Release()
+	return translate(do(ctx, conn.Conn()))
+}
+
+// translate is the one place that reads PostgreSQL's errors. It goes by
+// SQLSTATE, never by message: classes 08 (connection), 53 (resources, such as
+// too many connections or a full disk), 57P (shutdown, restart) and 25006 (a
+// standby that took over has not been promoted yet) pass by themselves, as do
+// broken connections and time-outs. https://www.postgresql.org/docs/15/errcodes-appendix.html
+func translate(err error) error {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return err
+	}
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch {
+		case strings.HasPrefix(pgErr.Code, "08"), strings.HasPrefix(pgErr.Code, "53"),
+			strings.HasPrefix(pgErr.Code, "57P"), pgErr.Code == "25006",
+			pgErr.Code == "40001", pgErr.Code == "40P01": // serialization failure, deadlock
+			return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		return err
+	}
+	if isConnectionError(err) {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return err
+}
+
+func isConnectionError(err error) bool {
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[net.Error](err); ok { // also context.DeadlineExceeded and syscall.Errno
+		return true
+	}
+	return pgconn.Timeout(err) || pgconn.SafeToRetry(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}

@@ -1,0 +1,115 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/photo-processor/photo-processor/internal/photo"
+)
+
+// mayTake is true for a run that is newer than the photo's owner, or that is
+// the owner and has not written its final status yet. Its parameters are the
+// photo, the run's id and the run's start: what fence gives.
+const mayTake = `uuid = $1 AND (run_started_at IS NULL OR run_started_at < $3 OR (run_id = $2 AND status = 'processing'))`
+
+// owns is true for a run between its MarkProcessing and its Finish.
+const owns = `uuid = $1 AND run_id = $2 AND run_started_at = $3 AND status = 'processing'`
+
+// fence gives the parameters $1, $2, $3 of mayTake and owns. PostgreSQL keeps
+// microseconds; to compare equal, so must we.
+func fence(run photo.Run) []any {
+	return []any{run.Photo, run.ID, run.StartedAt.UTC().Truncate(time.Microsecond)}
+}
+
+// MarkProcessing makes the run the photo's owner and its status processing.
+// Doing so again changes nothing, as long as no newer run has taken over.
+func (db *DB) MarkProcessing(ctx context.Context, run photo.Run) error {
+	return db.take(ctx, run, `UPDATE photos SET status = 'processing', run_id = $2, run_started_at = $3,
+		failure_code = NULL, failure_message = NULL, updated_at = now() WHERE `+mayTake)
+}
+
+// Finish ends the run: the photo is completed, or failed for the reason given.
+// A run that never came to mark the photo may finish it too, so that whatever
+// went wrong is on record. Finishing again changes nothing.
+func (db *DB) Finish(ctx context.Context, run photo.Run, failure *photo.Failure) error {
+	status, code, message := photo.Completed, (*string)(nil), (*string)(nil)
+	if failure != nil {
+		status, code, message = photo.Failed, (*string)(&failure.Code), &failure.Message
+	}
+	return db.take(ctx, run, `UPDATE photos SET status = $4, run_id = $2, run_started_at = $3,
+		failure_code = $5, failure_message = $6, updated_at = now() WHERE `+mayTake, status, code, message)
+}
+
+// take runs an UPDATE of the photo's row that is guarded by mayTake, and tells
+// why when it changed nothing.
+func (db *DB) take(ctx context.Context, run photo.Run, update string, args ...any) error {
+	tag, err := db.pool.Exec(ctx, update, append(fence(run), args...)...)
+	if err != nil {
+		return fmt.Errorf("update photo: %w", translate(err))
+	}
+	if tag.RowsAffected() == 1 {
+		return nil
+	}
+	var owner *string
+	err = db.pool.QueryRow(ctx, `SELECT run_id FROM photos WHERE uuid = $1`, run.Photo).Scan(&owner)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return photo.ErrNotFound
+	case err != nil:
+		return fmt.Errorf("read photo's run: %w", translate(err))
+	case owner != nil && *owner == run.ID:
+		return nil // finished already: its final status stands
+	default:
+		return photo.ErrSuperseded
+	}
+}
+
+// SourceURL gives the photo's URL to the run that owns the photo.
+func (db *DB) SourceURL(ctx context.Context, run photo.Run) (string, error) {
+	var url string
+	err := db.pool.QueryRow(ctx, `SELECT url FROM photos WHERE `+owns, fence(run)...).Scan(&url)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", photo.ErrSuperseded
+	}
+	if err != nil {
+		return "", fmt.Errorf("read photo's url: %w", translate(err))
+	}
+	return url, nil
+}
+
+// Locked is what WithPhotoLocked knows of the photo that it holds.
+type Locked struct {
+	Status photo.Status
+	RunID  string   // the owner; empty before the first run
+	Keys   []string // of its thumbnails, in the thumbnails bucket
+}
+
+// WithPhotoLocked calls do while it keeps every run from taking, changing or
+// finishing the photo. It is what makes it safe to delete files: none can be
+// about to be recorded.
+func (db *DB) WithPhotoLocked(ctx context.Context, id uuid.UUID, do func(Locked) error) error {
+	err := pgx.BeginFunc(ctx, db.pool, func(tx pgx.Tx) error {
+		var held Locked
+		if err := tx.QueryRow(ctx, `SELECT status, coalesce(run_id, '') FROM photos WHERE uuid = $1 FOR UPDATE`, id).
+			Scan(&held.Status, &held.RunID); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, `SELECT url FROM photo_thumbnails WHERE photo_uuid = $1`, id)
+		if err != nil {
+			return err
+		}
+		if held.Keys, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
+			return err
+		}
+		return do(held)
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return photo.ErrNotFound
+	}
+	return translate(err)
+}

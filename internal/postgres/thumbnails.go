@@ -1,0 +1,67 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/photo-processor/photo-processor/internal/photo"
+)
+
+// PublishThumbnails makes the photo's rows exactly those given, in one
+// transaction and one round trip: rows that are right already stay as they
+// are, those of older sizes or contents go. It also records what the source
+// was. Only the run that owns the photo can do it; doing it again changes
+// nothing.
+func (db *DB) PublishThumbnails(ctx context.Context, run photo.Run, source photo.Source, thumbnails []photo.Thumbnail) error {
+	var widths, heights []int16
+	var keys []string
+	for _, t := range thumbnails {
+		widths = append(widths, int16(t.Size.Width))
+		heights = append(heights, int16(t.Size.Height))
+		keys = append(keys, t.Key)
+	}
+	// A batch is one implicit transaction. Its first statement locks the row;
+	// where the fence holds it back, the others see the same and do nothing.
+	batch := &pgx.Batch{}
+	batch.Queue(`UPDATE photos SET source_media_type = $4, source_bytes = $5, source_sha256 = $6, updated_at = now() WHERE `+owns,
+		append(fence(run), source.MediaType, source.Bytes, source.SHA256)...)
+	batch.Queue(`DELETE FROM photo_thumbnails
+		WHERE photo_uuid = $1 AND NOT (url, width, height) IN (SELECT * FROM unnest($4::text[], $5::smallint[], $6::smallint[]))
+		AND EXISTS (SELECT FROM photos WHERE `+owns+`)`,
+		append(fence(run), keys, widths, heights)...)
+	batch.Queue(`INSERT INTO photo_thumbnails (photo_uuid, url, width, height)
+		SELECT $1, t.* FROM unnest($4::text[], $5::smallint[], $6::smallint[]) AS t
+		WHERE EXISTS (SELECT FROM photos WHERE `+owns+`)
+		ON CONFLICT ON CONSTRAINT photo_thumbnails__photo_uuid__width__height_uniq DO NOTHING`,
+		append(fence(run), keys, widths, heights)...)
+
+	results := db.pool.SendBatch(ctx, batch)
+	tag, err := results.Exec()
+	if closeErr := results.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return fmt.Errorf("publish thumbnails: %w", translate(err))
+	}
+	if tag.RowsAffected() == 0 {
+		return photo.ErrSuperseded
+	}
+	return nil
+}
+
+// thumbnails gives the photo's thumbnails by width, then height.
+func (db *DB) thumbnails(ctx context.Context, id uuid.UUID) ([]photo.Thumbnail, error) {
+	rows, err := db.pool.Query(ctx, `SELECT uuid, width, height, url, created_at FROM photo_thumbnails
+		WHERE photo_uuid = $1 ORDER BY width, height`, id)
+	if err != nil {
+		return nil, translate(err)
+	}
+	thumbnails, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (t photo.Thumbnail, err error) {
+		err = row.Scan(&t.UUID, &t.Size.Width, &t.Size.Height, &t.Key, &t.CreatedAt)
+		return t, err
+	})
+	return thumbnails, translate(err)
+}

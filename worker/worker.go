@@ -1,0 +1,143 @@
+// Package worker runs the workflows and the activities. It is the only place
+// that names both.
+package worker
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
+
+	"github.com/photo-processor/photo-processor/activities"
+	"github.com/photo-processor/photo-processor/internal/config"
+	"github.com/photo-processor/photo-processor/internal/postgres"
+	"github.com/photo-processor/photo-processor/internal/renderer"
+	"github.com/photo-processor/photo-processor/internal/source"
+	"github.com/photo-processor/photo-processor/internal/thumbnail"
+	"github.com/photo-processor/photo-processor/workflows"
+)
+
+// heartbeatThrottle bounds how long the SDK holds a heartbeat back, and so how
+// long an activity may go on after its workflow was cancelled. By default it
+// would be up to four fifths of the heartbeat timeout.
+const heartbeatThrottle = 5 * time.Second
+
+// Register registers the workflows and the activities.
+func Register(r worker.Registry, a *activities.Activities) {
+	r.RegisterWorkflow(workflows.ProcessPhoto)
+	r.RegisterActivity(a)
+}
+
+// Run works on the task queue until the context is done. Then it takes no new
+// task, and has SHUTDOWN_TIMEOUT to finish those it has; what is not finished
+// by then is retried by another worker.
+//
+// It waits for PostgreSQL and for Temporal when they are not there yet.
+func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+	db, err := postgres.Open(cfg.DatabaseURL, cfg.DatabaseMaxConns)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	originals, err := config.OpenBucket(ctx, cfg.OriginalsBucket)
+	if err != nil {
+		return fmt.Errorf("ORIGINALS_BUCKET: %w", err)
+	}
+	defer originals.Close()
+	thumbnails, err := config.OpenBucket(ctx, cfg.ThumbnailsBucket)
+	if err != nil {
+		return fmt.Errorf("THUMBNAILS_BUCKET: %w", err)
+	}
+	defer thumbnails.Close()
+	fetcher, err := source.New(sourceConfig(cfg))
+	if err != nil {
+		return fmt.Errorf("source: %w", err)
+	}
+	if err := thumbnail.Startup(); err != nil {
+		return fmt.Errorf("libvips: %w", err)
+	}
+	render := renderer.New(thumbnailOptions(cfg), cfg.RenderConcurrency, cfg.RenderTimeout)
+
+	if err := db.MigrateWhenUp(ctx, log); err != nil {
+		return err
+	}
+	temporal, err := dialWhenUp(ctx, log)
+	if err != nil || ctx.Err() != nil {
+		return err
+	}
+	defer temporal.Close()
+
+	w := worker.New(temporal, cfg.TaskQueue, worker.Options{
+		MaxConcurrentActivityExecutionSize: cfg.WorkerActivities,
+		WorkerStopTimeout:                  cfg.ShutdownTimeout,
+		MaxHeartbeatThrottleInterval:       heartbeatThrottle,
+		DefaultHeartbeatThrottleInterval:   heartbeatThrottle,
+	})
+	Register(w, &activities.Activities{
+		DB: db, Originals: originals, Thumbnails: thumbnails,
+		Fetcher: fetcher, Renderer: render, Format: cfg.ThumbnailFormat,
+	})
+	if err := w.Start(); err != nil {
+		return fmt.Errorf("start the worker: %w", err)
+	}
+	log.Info("worker is ready", "task_queue", cfg.TaskQueue, "activities", cfg.WorkerActivities, "renders", cfg.RenderConcurrency)
+	<-ctx.Done()
+	log.Info("worker stops", "at_most", cfg.ShutdownTimeout)
+	w.Stop()
+	return nil
+}
+
+// dialWhenUp connects to Temporal as soon as it can be reached; nil if the
+// context is done before.
+func dialWhenUp(ctx context.Context, log *slog.Logger) (client.Client, error) {
+	options, err := config.Temporal(log)
+	if err != nil {
+		return nil, err
+	}
+	temporal, err := backoff.Retry(ctx, func() (client.Client, error) {
+		return client.DialContext(ctx, options)
+	}, backoff.WithBackOff(&backoff.ExponentialBackOff{
+		InitialInterval: 200 * time.Millisecond, Multiplier: 2, RandomizationFactor: 0.2, MaxInterval: 5 * time.Second,
+	}), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, wait time.Duration) {
+		log.WarnContext(ctx, "waiting for Temporal", "error", err, "next_try_in", wait)
+	}))
+	if ctx.Err() != nil {
+		return nil, nil
+	}
+	return temporal, err
+}
+
+func sourceConfig(cfg config.Config) source.Config {
+	redirects := cfg.SourceMaxRedirects
+	if redirects == 0 {
+		redirects = -1 // 0 asks for the default
+	}
+	return source.Config{
+		MaxBytes:          cfg.SourceMaxBytes,
+		Timeout:           cfg.SourceTimeout,
+		ConnectTimeout:    cfg.SourceConnectTimeout,
+		HeaderTimeout:     cfg.SourceHeaderTimeout,
+		MaxHeaderBytes:    cfg.SourceMaxHeaderBytes,
+		MaxRedirects:      redirects,
+		MinBytesPerSecond: cfg.SourceMinBytesPerSecond,
+		MaxRetryAfter:     cfg.SourceMaxRetryAfter,
+		HostConcurrency:   cfg.SourceHostConcurrency,
+		AllowCIDRs:        cfg.SourceAllowCIDRs,
+		UserAgent:         cfg.SourceUserAgent,
+		Proxy:             cfg.SourceProxy,
+	}
+}
+
+func thumbnailOptions(cfg config.Config) thumbnail.Options {
+	return thumbnail.Options{
+		Boxes:     cfg.ThumbnailSizes,
+		Format:    thumbnail.Format(cfg.ThumbnailFormat),
+		Quality:   cfg.ThumbnailQuality,
+		MaxPixels: cfg.ImageMaxPixels,
+		MaxFrames: cfg.ImageMaxFrames,
+	}
+}
