@@ -162,6 +162,9 @@ func attempt(ctx workflow.Context, doing string, step func(ctx workflow.Context,
 			}
 			return err
 		}
+		if isType(err, activities.OriginalMissing) {
+			return err // another attempt at this step would find no more
+		}
 		failure := asFailure(err)
 		if failure == nil || attempt-lost >= maxAttempts[failure.Code] {
 			return err
