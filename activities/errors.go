@@ -35,14 +35,19 @@ func (e *storageError) Unwrap() error { return e.err }
 // does not survive the way through Temporal; the type does. An error that the
 // table does not know is a defect: its details go to the log.
 func applicationError(ctx context.Context, err error) error {
-	if err == nil || ctx.Err() != nil {
-		// Cancelled, timed out, or the worker stops: Temporal knows which.
-		return errors.Join(err, ctx.Err())
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil { // cancelled, timed out, or the worker stops: Temporal knows which
+		return ctx.Err()
 	}
 	failure, isFailure := errors.AsType[*photo.Failure](err)
+	made, isMade := errors.AsType[*temporal.ApplicationError](err)
 	_, isStorage := errors.AsType[*storageError](err)
 	switch {
 	case isFailure:
+	case isMade: // by the activity itself
+		return made
 	case errors.Is(err, photo.ErrNotFound):
 		failure = photo.Fail(photo.NotFound, "%s", photo.ErrNotFound)
 	case errors.Is(err, photo.ErrSuperseded):
@@ -54,9 +59,7 @@ func applicationError(ctx context.Context, err error) error {
 	default:
 		failure = photo.Fail(photo.Internal, "internal error; the worker's log has the details")
 	}
-	if failure.Code == photo.Internal || isFailure && err != error(failure) {
-		activity.GetLogger(ctx).Warn("the photo failed", "code", failure.Code, "error", err)
-	}
+	activity.GetLogger(ctx).Warn("the attempt failed", "code", failure.Code, "error", err)
 	return temporal.NewApplicationErrorWithOptions(failure.Message, failure.Code.ErrorType(), temporal.ApplicationErrorOptions{
 		NonRetryable:   !failure.Code.Retryable(),
 		NextRetryDelay: failure.RetryAfter,

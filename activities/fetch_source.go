@@ -2,12 +2,14 @@ package activities
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 
 	"go.temporal.io/sdk/activity"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/source"
 )
 
 // FetchSourceInput says whose source to fetch. The URL is not in it: it may
@@ -50,6 +52,9 @@ func (a *Activities) fetchSource(ctx context.Context, run photo.Run) (*photo.Sou
 	if err != nil {
 		drop()
 		_ = writer.Close() // reports the drop
+		if _, ok := errors.AsType[*source.WriteError](err); ok {
+			err = &storageError{err}
+		}
 		return nil, err
 	}
 	if err := writer.Close(); err != nil {

@@ -9,28 +9,35 @@ import (
 
 // FinishInput says how a run ended.
 type FinishInput struct {
-	Run     photo.Run      `json:"run"`
-	Failure *photo.Failure `json:"failure,omitempty"` // nil: the photo is completed
+	Run        photo.Run      `json:"run"`
+	Thumbnails int            `json:"thumbnails"`        // how many MakeThumbnails has published
+	Failure    *photo.Failure `json:"failure,omitempty"` // nil: the photo is completed
 }
 
 // Finish writes the photo's final status, and then removes what the run staged
-// or left half-made. It is idempotent: the status is one UPDATE that only the
-// owning run can make, once, and removing what is gone does nothing. It is not
-// done before all is removed: an outage of the bucket is outlasted.
+// and the files that no row names. It is idempotent: the status is one UPDATE
+// that only the owning run can make, once, and removing what is gone does
+// nothing. It is not done before all is removed: an outage of a bucket is
+// outlasted.
 func (a *Activities) Finish(ctx context.Context, in FinishInput) error {
-	return applicationError(ctx, a.finish(ctx, in.Run, in.Failure))
+	return applicationError(ctx, a.finish(ctx, in))
 }
 
-func (a *Activities) finish(ctx context.Context, run photo.Run, failure *photo.Failure) error {
-	err := a.DB.Finish(ctx, run, failure)
-	switch {
-	case errors.Is(err, photo.ErrNotFound): // deleted meanwhile: its files are all that is left
-		return a.sweep(ctx, run)
-	case err != nil:
+func (a *Activities) finish(ctx context.Context, in FinishInput) error {
+	err := a.DB.Finish(ctx, in.Run, in.Failure)
+	if err != nil && !errors.Is(err, photo.ErrNotFound) { // of a photo that was deleted meanwhile, the files are left
 		return err
-	case failure == nil: // MakeThumbnails has removed all but the originals
-		return a.dropOriginals(ctx, run.Photo)
-	default:
-		return a.sweep(ctx, run)
 	}
+	if err == nil && in.Failure == nil {
+		// Most often the photo has just the files it should have: one look at
+		// the bucket is then all it costs.
+		files, err := list(ctx, a.Thumbnails, thumbnailPrefix(in.Run.Photo))
+		if err != nil {
+			return err
+		}
+		if len(files) == in.Thumbnails {
+			return a.dropOriginals(ctx, in.Run.Photo)
+		}
+	}
+	return a.sweep(ctx, in.Run)
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
 
 	"go.temporal.io/sdk/temporal"
 	"gocloud.dev/blob"
@@ -27,9 +26,9 @@ type MakeThumbnailsResult struct {
 	Thumbnails []string `json:"thumbnails"` // sizes such as "320x213", the largest first
 }
 
-// MakeThumbnails renders the staged original, writes the files, makes the
-// photo's rows exactly those, and removes the files that no row names any
-// more. It is idempotent: a file's key contains the digest of its content, so
+// MakeThumbnails renders the staged original, writes the files, and makes the
+// photo's rows exactly those. Files that no row names any more are removed by
+// Finish. It is idempotent: a file's key contains the digest of its content, so
 // that another attempt writes the same; the rows are written in one
 // transaction that only the owning run can make, after the files are there.
 func (a *Activities) MakeThumbnails(ctx context.Context, in MakeThumbnailsInput) (*MakeThumbnailsResult, error) {
@@ -60,9 +59,6 @@ func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run, source p
 			// What was just written may be in nobody's rows.
 			err = errors.Join(err, a.sweep(ctx, run))
 		}
-		return nil, err
-	}
-	if err := a.removeStale(ctx, run, thumbnails); err != nil {
 		return nil, err
 	}
 	result := &MakeThumbnailsResult{}
@@ -102,20 +98,4 @@ func (a *Activities) writePictures(ctx context.Context, run photo.Run, pictures 
 		thumbnails = append(thumbnails, photo.Thumbnail{Size: p.Size, Key: key})
 	}
 	return thumbnails, nil
-}
-
-// removeStale sweeps if the photo has files beside its thumbnails; most often
-// it has not, and one look at the bucket is all it costs.
-func (a *Activities) removeStale(ctx context.Context, run photo.Run, thumbnails []photo.Thumbnail) error {
-	keys, err := list(ctx, a.Thumbnails, thumbnailPrefix(run.Photo))
-	if err != nil {
-		return err
-	}
-	current := func(key string) bool {
-		return slices.ContainsFunc(thumbnails, func(t photo.Thumbnail) bool { return t.Key == key })
-	}
-	if !slices.ContainsFunc(keys, func(key string) bool { return !current(key) }) {
-		return nil
-	}
-	return a.sweep(ctx, run)
 }

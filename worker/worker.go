@@ -57,6 +57,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("source: %w", err)
 	}
+	defer fetcher.Close()
 	if err := thumbnail.Startup(); err != nil {
 		return fmt.Errorf("libvips: %w", err)
 	}
@@ -135,7 +136,7 @@ func sourceConfig(cfg config.Config) source.Config {
 func thumbnailOptions(cfg config.Config) thumbnail.Options {
 	return thumbnail.Options{
 		Boxes:     cfg.ThumbnailSizes,
-		Format:    thumbnail.Format(cfg.ThumbnailFormat),
+		Format:    cfg.ThumbnailFormat,
 		Quality:   cfg.ThumbnailQuality,
 		MaxPixels: cfg.ImageMaxPixels,
 		MaxFrames: cfg.ImageMaxFrames,

@@ -53,6 +53,9 @@ func ProcessPhoto(ctx workflow.Context, in ProcessPhotoInput) (*ProcessPhotoResu
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	workflow.SetCurrentDetails(ctx, "recording the final status")
 	finish := activities.FinishInput{Run: run, Failure: failure}
+	if result != nil {
+		finish.Thumbnails = len(result.Thumbnails)
+	}
 	if err := executeShort(ctx, "Record the final status", act.Finish, finish); err != nil {
 		return nil, err
 	}

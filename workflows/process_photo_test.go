@@ -47,7 +47,9 @@ func setup(t *testing.T) *testBundle {
 }
 
 // marks lets MarkProcessing succeed once.
-func (b *testBundle) marks() { b.OnActivity(act.MarkProcessing, mock.Anything, mock.Anything).Return(nil).Once() }
+func (b *testBundle) marks() {
+	b.OnActivity(act.MarkProcessing, mock.Anything, mock.Anything).Return(nil).Once()
+}
 
 // finishes lets Finish succeed once, and remembers its input.
 func (b *testBundle) finishes() {
@@ -107,7 +109,7 @@ func TestCompletes(t *testing.T) {
 	require.Equal(t, thePhoto, run.Photo)
 	require.NotEmpty(t, run.ID)
 	require.False(t, run.StartedAt.IsZero())
-	require.Equal(t, []activities.FinishInput{{Run: run}}, b.finished)
+	require.Equal(t, []activities.FinishInput{{Run: run, Thumbnails: 1}}, b.finished)
 	var result workflows.ProcessPhotoResult
 	require.NoError(t, b.GetWorkflowResult(&result))
 	require.Equal(t, workflows.ProcessPhotoResult{MediaType: "image/jpeg", Bytes: 1234567, Thumbnails: []string{"320x213"}}, result)

@@ -95,13 +95,18 @@ func (db *DB) MigrateWhenUp(ctx context.Context, log *slog.Logger) error {
 	return err
 }
 
-// Reset drops all photos and thumbnails, and makes the schema anew.
+// Reset drops all photos and thumbnails, and makes the schema anew. All other
+// connections to the database are ended: they may have cached what is gone.
 func (db *DB) Reset(ctx context.Context) error {
-	if err := db.withConn(ctx, migrations.Reset); err != nil {
+	db.pool.Reset()
+	return db.withConn(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		if err := migrations.Reset(ctx, conn); err != nil {
+			return err
+		}
+		_, err := conn.Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+			WHERE datname = current_database() AND pid <> pg_backend_pid()`)
 		return err
-	}
-	db.pool.Reset() // connections that have cached the dropped types
-	return nil
+	})
 }
 
 func (db *DB) withConn(ctx context.Context, do func(context.Context, *pgx.Conn) error) error {

@@ -1,0 +1,480 @@
+package activities_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"image/jpeg"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
+	"gocloud.dev/blob"
+
+	"github.com/photo-processor/photo-processor/activities"
+	"github.com/photo-processor/photo-processor/internal/config"
+	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/postgres"
+	"github.com/photo-processor/photo-processor/internal/postgres/postgrestest"
+	"github.com/photo-processor/photo-processor/internal/renderer"
+	"github.com/photo-processor/photo-processor/internal/source"
+	"github.com/photo-processor/photo-processor/internal/thumbnail"
+)
+
+func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
+
+// testBundle is one photo, everything its activities work with, and a source
+// that answers as the test says.
+type testBundle struct {
+	*activities.Activities
+	env    *testsuite.TestActivityEnvironment
+	dir    string // holds the buckets' files
+	answer atomic.Pointer[http.HandlerFunc]
+	photo  uuid.UUID
+	run    photo.Run
+
+	thumbnails int // how many each run makes
+}
+
+var box = photo.Size{Width: 100, Height: 100}
+
+func setup(t *testing.T) *testBundle {
+	t.Helper()
+	b := &testBundle{dir: t.TempDir()}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*b.answer.Load())(w, r) }))
+	t.Cleanup(server.Close)
+	b.serve(picture(t, 300, 200, color.White))
+
+	fetcher, err := source.New(source.Config{AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}})
+	require.NoError(t, err)
+	t.Cleanup(fetcher.Close)
+	b.Activities = &activities.Activities{
+		DB:         postgrestest.Open(t),
+		Originals:  b.bucket(t, "originals"),
+		Thumbnails: b.bucket(t, "thumbnails"),
+		Fetcher:    fetcher,
+		Format:     photo.JPEG,
+	}
+	b.fit(box)
+	added, err := b.DB.AddPhotos(t.Context(), []string{server.URL + "/photo.jpg?secret=1"})
+	require.NoError(t, err)
+	b.photo = added[0].UUID
+	b.run = photo.Run{Photo: b.photo, ID: "first", StartedAt: time.Now()}
+
+	var suite testsuite.WorkflowTestSuite
+	b.env = suite.NewTestActivityEnvironment()
+	b.env.RegisterActivity(b.Activities)
+	return b
+}
+
+func (b *testBundle) bucket(t *testing.T, name string) *blob.Bucket {
+	t.Helper()
+	bucket, err := config.OpenBucket(t.Context(), "file://"+filepath.Join(b.dir, name))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = bucket.Close() })
+	return bucket
+}
+
+// fit has thumbnails fitted into the boxes from now on.
+func (b *testBundle) fit(boxes ...photo.Size) {
+	b.thumbnails = len(boxes)
+	b.Renderer = renderer.New(thumbnail.Options{Boxes: boxes}, 2, time.Minute)
+}
+
+// serve has the source answer with the content from now on.
+func (b *testBundle) serve(content []byte) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(content) })
+	b.answer.Store(&handler)
+}
+
+func picture(t *testing.T, width, height int, c color.Color) []byte {
+	t.Helper()
+	img := image.NewRGBA(image.Rect(0, 0, width, height))
+	for i := range width * height {
+		img.Set(i%width, i/width, c)
+	}
+	var buf bytes.Buffer
+	require.NoError(t, jpeg.Encode(&buf, img, nil))
+	return buf.Bytes()
+}
+
+// nextRun is a run that takes over from the one before.
+func (b *testBundle) nextRun() photo.Run {
+	next := b.run
+	next.ID, next.StartedAt = b.run.ID+"+", b.run.StartedAt.Add(time.Second)
+	return next
+}
+
+func (b *testBundle) mark(t *testing.T, run photo.Run) {
+	t.Helper()
+	_, err := b.env.ExecuteActivity(b.MarkProcessing, activities.MarkProcessingInput{Run: run})
+	require.NoError(t, err)
+}
+
+func (b *testBundle) fetch(run photo.Run) (*photo.Source, error) {
+	value, err := b.env.ExecuteActivity(b.FetchSource, activities.FetchSourceInput{Run: run})
+	if err != nil {
+		return nil, err
+	}
+	var fetched *photo.Source
+	return fetched, value.Get(&fetched)
+}
+
+func (b *testBundle) make(run photo.Run, from *photo.Source) error {
+	_, err := b.env.ExecuteActivity(b.MakeThumbnails, activities.MakeThumbnailsInput{Run: run, Source: *from})
+	return err
+}
+
+func (b *testBundle) finish(run photo.Run, failure *photo.Failure) error {
+	_, err := b.env.ExecuteActivity(b.Finish, activities.FinishInput{Run: run, Thumbnails: b.thumbnails, Failure: failure})
+	return err
+}
+
+// process takes the photo through all steps.
+func (b *testBundle) process(t *testing.T, run photo.Run) {
+	t.Helper()
+	b.mark(t, run)
+	fetched, err := b.fetch(run)
+	require.NoError(t, err)
+	require.NoError(t, b.make(run, fetched))
+	require.NoError(t, b.finish(run, nil))
+}
+
+func (b *testBundle) get(t *testing.T) photo.Photo {
+	t.Helper()
+	p, err := b.DB.Photo(t.Context(), b.photo)
+	require.NoError(t, err)
+	return p
+}
+
+// files gives the names of all files in both buckets, half-written ones too.
+func (b *testBundle) files(t *testing.T) []string {
+	t.Helper()
+	files := []string{}
+	require.NoError(t, filepath.WalkDir(b.dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			name, _ := filepath.Rel(b.dir, path)
+			files = append(files, name)
+		}
+		return err
+	}))
+	return files
+}
+
+// requireExact checks that the photo's rows and files are each other's.
+func (b *testBundle) requireExact(t *testing.T) {
+	t.Helper()
+	want := []string{}
+	for _, row := range b.get(t).Thumbnails {
+		want = append(want, "thumbnails/"+row.Key)
+		content, err := b.Thumbnails.ReadAll(t.Context(), row.Key)
+		require.NoError(t, err)
+		decoded, err := jpeg.DecodeConfig(bytes.NewReader(content))
+		require.NoError(t, err)
+		require.Equal(t, row.Size, photo.Size{Width: decoded.Width, Height: decoded.Height})
+	}
+	require.ElementsMatch(t, want, b.files(t))
+}
+
+func requireType(t *testing.T, err error, name string, retryable bool) *temporal.ApplicationError {
+	t.Helper()
+	appErr, ok := errors.AsType[*temporal.ApplicationError](err)
+	require.True(t, ok, "%v", err)
+	require.Equal(t, name, appErr.Type())
+	require.Equal(t, retryable, !appErr.NonRetryable())
+	return appErr
+}
+
+func TestAPhotoFromMarkToFinish(t *testing.T) {
+	b := setup(t)
+	b.mark(t, b.run)
+	require.Equal(t, photo.Processing, b.get(t).Status)
+
+	fetched, err := b.fetch(b.run)
+	require.NoError(t, err)
+	require.Equal(t, "image/jpeg", fetched.MediaType)
+	require.Len(t, b.files(t), 1, "the staged original")
+	staged, err := b.Originals.ReadAll(t.Context(), fetched.Key)
+	require.NoError(t, err)
+	require.Equal(t, picture(t, 300, 200, color.White), staged)
+
+	for range 2 { // each may be repeated
+		require.NoError(t, b.make(b.run, fetched))
+	}
+	for range 2 {
+		require.NoError(t, b.finish(b.run, nil))
+	}
+
+	p := b.get(t)
+	require.Equal(t, photo.Completed, p.Status)
+	require.Len(t, p.Thumbnails, 1)
+	require.Equal(t, photo.Size{Width: 100, Height: 67}, p.Thumbnails[0].Size)
+	b.requireExact(t)
+}
+
+func TestProcessingAgain(t *testing.T) {
+	b := setup(t)
+	b.fit(box, photo.Size{Width: 50, Height: 50})
+	b.process(t, b.run)
+	first := b.get(t).Thumbnails
+	require.Len(t, first, 2)
+
+	t.Run("changes nothing when nothing has changed", func(t *testing.T) {
+		b.run = b.nextRun()
+		b.process(t, b.run)
+		require.Equal(t, first, b.get(t).Thumbnails)
+		b.requireExact(t)
+	})
+	t.Run("with other sizes", func(t *testing.T) {
+		b.run = b.nextRun()
+		b.fit(box, photo.Size{Width: 200, Height: 200})
+		b.process(t, b.run)
+		second := b.get(t).Thumbnails
+		require.Len(t, second, 2)
+		require.Equal(t, first[1], second[0], "100x67 is as it was")
+		require.Equal(t, 200, second[1].Size.Width)
+		b.requireExact(t)
+	})
+	t.Run("with another source of the same size", func(t *testing.T) {
+		b.run = b.nextRun()
+		b.serve(picture(t, 300, 200, color.Black))
+		before := b.get(t).Thumbnails
+		b.process(t, b.run)
+		after := b.get(t).Thumbnails
+		require.Len(t, after, 2)
+		require.NotEqual(t, before[0].Key, after[0].Key)
+		b.requireExact(t)
+	})
+	t.Run("that fails keeps what there was", func(t *testing.T) {
+		b.run = b.nextRun()
+		before := b.get(t).Thumbnails
+		b.mark(t, b.run)
+		_, err := b.fetch(b.run)
+		require.NoError(t, err)
+		require.NoError(t, b.finish(b.run, photo.Fail(photo.CorruptImage, "cannot be decoded")))
+		p := b.get(t)
+		require.Equal(t, photo.Failed, p.Status)
+		require.Equal(t, photo.CorruptImage, p.Failure.Code)
+		require.Equal(t, before, p.Thumbnails)
+		b.requireExact(t)
+	})
+}
+
+func TestFetchSourceFailures(t *testing.T) {
+	for name, test := range map[string]struct {
+		answer    http.HandlerFunc
+		code      photo.Code
+		retryable bool
+	}{
+		"404": {status(404), photo.SourceNotFound, false},
+		"403": {status(403), photo.SourceForbidden, false},
+		"500": {status(500), photo.SourceUnavailable, true},
+		"cut off": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "1000")
+			_, _ = io.WriteString(w, "too little")
+		}, photo.SourceUnavailable, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := setup(t)
+			b.answer.Store(&test.answer)
+			b.mark(t, b.run)
+			_, err := b.fetch(b.run)
+			requireType(t, err, string(test.code), test.retryable)
+			require.NotContains(t, err.Error(), "secret", "the URL stays out of histories")
+			require.Empty(t, b.files(t), "nothing half-written is left")
+		})
+	}
+	t.Run("429 with Retry-After", func(t *testing.T) {
+		b := setup(t)
+		answer := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "77")
+			w.WriteHeader(429)
+		})
+		b.answer.Store(&answer)
+		b.mark(t, b.run)
+		_, err := b.fetch(b.run)
+		appErr := requireType(t, err, string(photo.SourceUnavailable), true)
+		require.Equal(t, 77*time.Second, appErr.NextRetryDelay())
+	})
+}
+
+func status(code int) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
+}
+
+func TestMakeThumbnailsFailures(t *testing.T) {
+	b := setup(t)
+	b.mark(t, b.run)
+	for name, test := range map[string]struct {
+		content   []byte
+		renderer  activities.Renderer
+		wantType  string
+		retryable bool
+	}{
+		"not an image": {content: []byte("<html>"), wantType: string(photo.UnsupportedImage)},
+		"truncated":    {content: picture(t, 300, 200, color.White)[:700], wantType: string(photo.CorruptImage)},
+		"crash":        {renderer: failing{photo.Fail(photo.RenderCrashed, "crashed")}, wantType: string(photo.RenderCrashed), retryable: true},
+		"a defect":     {renderer: failing{errors.New("password=hunter2")}, wantType: string(photo.Internal), retryable: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if test.content != nil {
+				b.serve(test.content)
+			}
+			usual := b.Renderer
+			defer func() { b.Renderer = usual }()
+			if test.renderer != nil {
+				b.Renderer = test.renderer
+			}
+			fetched, err := b.fetch(b.run)
+			require.NoError(t, err)
+			err = b.make(b.run, fetched)
+			requireType(t, err, test.wantType, test.retryable)
+			require.NotContains(t, err.Error(), "hunter2", "details of defects are for the log")
+		})
+	}
+	require.NoError(t, b.finish(b.run, photo.Fail(photo.CorruptImage, "x")))
+	require.Empty(t, b.files(t))
+}
+
+// failing is a renderer that fails.
+type failing struct{ err error }
+
+func (f failing) Render(context.Context, []byte) ([]thumbnail.Picture, error) { return nil, f.err }
+
+func TestLostOriginal(t *testing.T) {
+	b := setup(t)
+	b.mark(t, b.run)
+	fetched, err := b.fetch(b.run)
+	require.NoError(t, err)
+	require.NoError(t, b.Originals.Delete(t.Context(), fetched.Key))
+	requireType(t, b.make(b.run, fetched), activities.OriginalMissing, false)
+}
+
+func TestPhotoThatIsNotThere(t *testing.T) {
+	b := setup(t)
+	missing := photo.Run{Photo: uuid.New(), ID: "run", StartedAt: time.Now()}
+	_, err := b.env.ExecuteActivity(b.MarkProcessing, activities.MarkProcessingInput{Run: missing})
+	requireType(t, err, "PhotoNotFound", false)
+	require.NoError(t, b.finish(missing, nil), "deleted meanwhile: nothing is left to do")
+}
+
+// TestALateRunChangesNothing has an old run wake up at each step, after a newer
+// one has taken the photo or has finished it.
+func TestALateRunChangesNothing(t *testing.T) {
+	for _, finished := range []bool{false, true} {
+		t.Run(fmt.Sprintf("newer run finished=%v", finished), func(t *testing.T) {
+			b := setup(t)
+			old, newer := b.run, b.nextRun()
+			b.mark(t, old)
+			stale, err := b.fetch(old)
+			require.NoError(t, err)
+
+			b.serve(picture(t, 200, 300, color.Black))
+			b.mark(t, newer)
+			fetched, err := b.fetch(newer)
+			require.NoError(t, err)
+			require.NoError(t, b.make(newer, fetched))
+			if finished {
+				require.NoError(t, b.finish(newer, nil))
+				// The old run's original is as if it had been staged just now.
+				require.NoError(t, b.Originals.WriteAll(t.Context(), stale.Key, picture(t, 300, 200, color.White), nil))
+			}
+			before := b.get(t)
+
+			_, err = b.env.ExecuteActivity(b.MarkProcessing, activities.MarkProcessingInput{Run: old})
+			requireType(t, err, activities.Superseded, false)
+			_, err = b.fetch(old)
+			requireType(t, err, activities.Superseded, false)
+			requireType(t, b.make(old, stale), activities.Superseded, false)
+			requireType(t, b.finish(old, photo.Fail(photo.Canceled, "late")), activities.Superseded, false)
+
+			require.Equal(t, before, b.get(t))
+			if !finished {
+				require.NoError(t, b.finish(newer, nil))
+			}
+			b.requireExact(t)
+		})
+	}
+}
+
+func TestOutages(t *testing.T) {
+	t.Run("PostgreSQL", func(t *testing.T) {
+		b := setup(t)
+		db, err := postgres.Open("postgres://photos@127.0.0.1:1/photos", 1)
+		require.NoError(t, err)
+		t.Cleanup(db.Close)
+		b.DB = db
+		_, err = b.env.ExecuteActivity(b.MarkProcessing, activities.MarkProcessingInput{Run: b.run})
+		requireType(t, err, activities.DatabaseUnavailable, true)
+		_, err = b.fetch(b.run)
+		requireType(t, err, activities.DatabaseUnavailable, true)
+		requireType(t, b.finish(b.run, nil), activities.DatabaseUnavailable, true)
+	})
+	t.Run("originals bucket", func(t *testing.T) {
+		b := setup(t)
+		b.mark(t, b.run)
+		b.breakBucket(t, "originals")
+		_, err := b.fetch(b.run)
+		requireType(t, err, string(photo.StorageUnavailable), true)
+	})
+	t.Run("thumbnails bucket", func(t *testing.T) {
+		b := setup(t)
+		b.mark(t, b.run)
+		fetched, err := b.fetch(b.run)
+		require.NoError(t, err)
+		b.breakBucket(t, "thumbnails")
+		requireType(t, b.make(b.run, fetched), string(photo.StorageUnavailable), true)
+		require.Empty(t, b.get(t).Thumbnails)
+	})
+}
+
+// breakBucket puts a file where the bucket's directory was, which stops root
+// as well.
+func (b *testBundle) breakBucket(t *testing.T, name string) {
+	t.Helper()
+	dir := filepath.Join(b.dir, name)
+	require.NoError(t, os.RemoveAll(dir))
+	require.NoError(t, os.WriteFile(dir, nil, 0o600))
+}
+
+// TestFetchOfAWorkerThatStops ends the context as a worker does whose time to
+// stop is over.
+func TestFetchOfAWorkerThatStops(t *testing.T) {
+	b := setup(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	arrived := make(chan struct{})
+	answer := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		close(arrived)
+		<-r.Context().Done()
+	})
+	b.answer.Store(&answer)
+	b.mark(t, b.run)
+	go func() {
+		<-arrived
+		cancel()
+	}()
+	b.env.SetWorkerOptions(worker.Options{BackgroundActivityContext: ctx})
+	_, err := b.fetch(b.run)
+	appErr, ok := errors.AsType[*temporal.ApplicationError](err)
+	require.True(t, ok)
+	require.False(t, appErr.NonRetryable(), "another worker tries again")
+	require.NotContains(t, codes, photo.Code(appErr.Type()), "it is no failure of the photo")
+	require.Empty(t, b.files(t))
+}
+
+var codes = []photo.Code{photo.SourceUnavailable, photo.SourceTimeout, photo.StorageUnavailable, photo.Internal, photo.Canceled}

@@ -1,0 +1,122 @@
+// Command photo-processor turns a table of photo URLs into thumbnails,
+// durably. It is the API, the worker, and what goes with them; each is a
+// subcommand.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/photo-processor/photo-processor/api"
+	"github.com/photo-processor/photo-processor/internal/config"
+	"github.com/photo-processor/photo-processor/internal/postgres"
+	"github.com/photo-processor/photo-processor/internal/telemetry"
+	"github.com/photo-processor/photo-processor/worker"
+)
+
+// version is set by the linker; see the Makefile.
+var version string
+
+func main() {
+	// The first signal asks to stop; the second, should that take too long,
+	// ends the process as if nobody had asked.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	os.Exit(realMain(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// errSilent ends the program with exit code 1 where all has been said.
+var errSilent = errors.New("failed")
+
+// realMain runs the command line and gives the exit code.
+func realMain(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errSilent):
+		return 1
+	default:
+		fmt.Fprintln(stderr, "photo-processor:", err)
+		return 1
+	}
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "photo-processor",
+		Short:         "Turn a table of photo URLs into thumbnails, durably",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(
+		service("api", "Serve the HTTP API", api.Run),
+		service("worker", "Work on the task queue: fetch sources, make thumbnails", worker.Run),
+		service("migrate", "Bring the database to the current schema, and exit", migrate),
+		newDev(),
+		newProcess(),
+		newVersion(),
+	)
+	return root
+}
+
+// service is a command that needs nothing but the environment.
+func service(name, short string, run func(context.Context, config.Config, *slog.Logger) error) *cobra.Command {
+	return &cobra.Command{
+		Use: name, Short: short, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := config.Load()
+			if err != nil {
+				return err
+			}
+			return run(cmd.Context(), cfg, newLogger(cfg, cmd.ErrOrStderr()))
+		},
+	}
+}
+
+func newLogger(cfg config.Config, w io.Writer) *slog.Logger {
+	log := telemetry.NewLogger(w, cfg.LogLevel, cfg.LogFormat == "json")
+	slog.SetDefault(log)
+	return log
+}
+
+func migrate(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+	db, err := postgres.Open(cfg.DatabaseURL, 1)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if err := db.Migrate(ctx); err != nil {
+		return err
+	}
+	log.Info("the schema is up to date")
+	return nil
+}
+
+func newVersion() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		Run: func(cmd *cobra.Command, _ []string) {
+			shown := version
+			if info, ok := debug.ReadBuildInfo(); ok && shown == "" {
+				shown = info.Main.Version
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), "photo-processor", shown)
+		},
+	}
+}
