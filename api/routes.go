@@ -21,7 +21,7 @@ func (s *Server) Handler() http.Handler {
 	r.HandleFunc("/photos/process", s.processPhotos).Methods(http.MethodPost)
 	r.HandleFunc("/photos", s.addPhotos).Methods(http.MethodPost)
 	r.HandleFunc("/photos/{status:pending|processing|completed|failed}", s.listPhotos).Methods(get...)
-	r.HandleFunc("/photos/{uuid}", s.showPhoto).Methods(get...)
+	r.HandleFunc("/photos/{uuid:[0-9A-Fa-f-]{32,36}}", s.showPhoto).Methods(get...)
 	r.HandleFunc("/thumbnails/{key:.+}", s.showThumbnail).Methods(get...)
 	r.HandleFunc("/healthz", s.healthz).Methods(get...)
 	r.HandleFunc("/readyz", s.readyz).Methods(get...)
