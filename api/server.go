@@ -63,7 +63,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	}
 	temporal, err := client.NewLazyClient(options)
 	if err != nil {
-		return fmt.Errorf("Temporal: %w", err)
+		return fmt.Errorf("connect to Temporal: %w", err)
 	}
 	defer temporal.Close()
 

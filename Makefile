@@ -1,0 +1,62 @@
+# Everything a developer does. `make help` lists it.
+
+BIN     := bin/photo-processor
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+# The linters, by exact version; go run builds each once and keeps it.
+STATICCHECK   := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+WORKFLOWCHECK := go run go.temporal.io/sdk/contrib/tools/workflowcheck@v0.6.0
+
+.DEFAULT_GOAL := help
+.PHONY: help start stop status logs db-schema psql build deps test check unit fuzz histories clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+start: build ## Start everything on this machine, in the background; installs what is missing
+	@$(BIN) dev start
+
+stop: ## Stop it; all data is kept
+	@if [ -x $(BIN) ]; then $(BIN) dev stop; else echo "photo-processor is not built, so it does not run."; fi
+
+status: build ## Tell what runs, and where
+	@$(BIN) dev status
+
+logs: build ## Follow all logs; Ctrl-C ends it
+	@eval "$$($(BIN) dev env)" && exec tail -n 20 -F "$$DATA_DIR"/logs/*.log
+
+db-schema: build ## Drop all photos, make the schema anew, and add six sample photos
+	@$(BIN) dev db-schema
+
+psql: build ## Open a shell on the database
+	@eval "$$($(BIN) dev env)" && exec psql "$$DATABASE_URL"
+
+build: deps ## Build bin/photo-processor
+	@go build -ldflags '-X main.version=$(VERSION)' -o $(BIN) ./cmd/photo-processor
+
+deps:
+	@internal/devstack/install-deps.sh
+
+test: deps check unit ## Check and test everything, with the race detector; needs no server to run
+
+check:
+	@test -z "$$(gofmt -l .)" || { echo "not formatted with gofmt:"; gofmt -l .; exit 1; }
+	go vet ./...
+	$(STATICCHECK) ./...
+	$(WORKFLOWCHECK) ./workflows/...
+
+unit:
+	go test -race ./...
+
+FUZZTIME ?= 1m
+fuzz: deps ## Fuzz what parses bytes from outside, for FUZZTIME each (1m)
+	go test ./api -run '^$$' -fuzz FuzzProcessBody -fuzztime $(FUZZTIME)
+	go test ./internal/source -run '^$$' -fuzz FuzzCheckURL -fuzztime $(FUZZTIME)
+	go test ./internal/thumbnail -run '^$$' -fuzz FuzzMake -fuzztime $(FUZZTIME)
+
+histories: deps ## Record anew the histories that the replay tests replay
+	go test ./workflows -run TestRecordHistories -record -v
+
+clean: stop ## Stop everything and delete its data and what was built
+	@if [ -x $(BIN) ]; then eval "$$($(BIN) dev env)" && rm -rf "$$DATA_DIR"; fi
+	@rm -rf bin
