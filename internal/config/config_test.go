@@ -1,0 +1,117 @@
+package config_test
+
+import (
+	"os"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/caarlos0/env/v11"
+	"github.com/stretchr/testify/require"
+
+	"github.com/photo-processor/photo-processor/internal/config"
+	"github.com/photo-processor/photo-processor/internal/photo"
+)
+
+func parse(t *testing.T, variables map[string]string) (config.Config, error) {
+	t.Helper()
+	all := map[string]string{"DATA_DIR": "/data"}
+	for name, value := range variables {
+		all[name] = value
+	}
+	return config.Parse(all)
+}
+
+func TestDefaultsRunOnThisMachine(t *testing.T) {
+	t.Parallel()
+	cfg, err := parse(t, nil)
+	require.NoError(t, err)
+	require.Equal(t, "127.0.0.1:3000", cfg.HTTPAddr, "reached from this machine alone")
+	require.Equal(t, "photo-processor", cfg.TaskQueue)
+	require.Equal(t, []photo.Size{{Width: 320, Height: 320}}, cfg.ThumbnailSizes)
+	require.Equal(t, photo.JPEG, cfg.ThumbnailFormat)
+	require.Equal(t, "file:///data/originals", cfg.OriginalsBucket)
+	require.Equal(t, "file:///data/thumbnails", cfg.ThumbnailsBucket)
+	require.Contains(t, cfg.DatabaseURL, "postgres://photos@/photos?")
+	require.Positive(t, cfg.RenderConcurrency, "the number of CPUs")
+	require.Empty(t, cfg.SourceAllowCIDRs)
+}
+
+func TestValues(t *testing.T) {
+	t.Parallel()
+	cfg, err := parse(t, map[string]string{
+		"THUMBNAIL_SIZES":    "320x320,1024X768",
+		"THUMBNAIL_FORMAT":   "WebP",
+		"SOURCE_ALLOW_CIDRS": "10.0.0.0/8,fd00::/8",
+		"SOURCE_TIMEOUT":     "90s",
+		"LOG_LEVEL":          "debug",
+		"RENDER_CONCURRENCY": "", // as good as unset
+	})
+	require.NoError(t, err)
+	require.Equal(t, []photo.Size{{Width: 320, Height: 320}, {Width: 1024, Height: 768}}, cfg.ThumbnailSizes)
+	require.Equal(t, photo.WebP, cfg.ThumbnailFormat)
+	require.Len(t, cfg.SourceAllowCIDRs, 2)
+	require.Positive(t, cfg.RenderConcurrency)
+}
+
+func TestMistakesAreReportedAtOnceByName(t *testing.T) {
+	t.Parallel()
+	t.Run("what cannot be read", func(t *testing.T) {
+		t.Parallel()
+		_, err := parse(t, map[string]string{
+			"THUMBNAIL_SIZES": "320", "THUMBNAIL_FORMAT": "bmp", "SOURCE_TIMEOUT": "soon", "SOURCE_ALLOW_CIDRS": "10.0.0.0/99",
+			"HTTP_MAX_PHOTOS": "many", "LOG_LEVEL": "loud",
+		})
+		for _, name := range []string{"THUMBNAIL_SIZES", "THUMBNAIL_FORMAT", "SOURCE_TIMEOUT", "SOURCE_ALLOW_CIDRS", "HTTP_MAX_PHOTOS", "LOG_LEVEL"} {
+			require.ErrorContains(t, err, name+": ")
+		}
+	})
+	t.Run("what is out of range", func(t *testing.T) {
+		t.Parallel()
+		wrong := map[string]string{
+			"HTTP_ADDR": "3000", "DATABASE_URL": "postgres://u:hunter2@h:x/d", "THUMBNAIL_QUALITY": "101", "SOURCE_MAX_BYTES": "0",
+			"SOURCE_TIMEOUT": "1h", "RENDER_CONCURRENCY": "-1", "LOG_FORMAT": "xml", "THUMBNAILS_BUCKET": "/var/thumbs",
+			"DEV_TEMPORAL_PORT": "0", "TASK_QUEUE": " ", "HTTP_MAX_BODY_BYTES": "-5", "SOURCE_PROXY": "ftp://x",
+		}
+		_, err := parse(t, wrong)
+		for name := range wrong {
+			require.ErrorContains(t, err, name+": ")
+		}
+		require.ErrorContains(t, err, "must be from 1 to 100, not 101", "the limit and the value")
+		require.NotContains(t, err.Error(), "hunter2")
+	})
+}
+
+// TestReadmeHasTheTable holds the README's table of variables against the code.
+func TestReadmeHasTheTable(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	documented := map[string]string{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `([A-Z0-9_]+)` \\| ([^|]*) \\|").FindAllStringSubmatch(string(readme), -1) {
+		documented[row[1]] = strings.Trim(strings.TrimSpace(row[2]), "`")
+	}
+	params, err := env.GetFieldParams(&config.Config{})
+	require.NoError(t, err)
+	for _, p := range params {
+		shown, ok := documented[p.Key]
+		require.True(t, ok, "README.md: the table lacks %s", p.Key)
+		if p.HasDefaultValue && p.DefaultValue != "0" { // what 0 stands for is described
+			require.Equal(t, p.DefaultValue, shown, "README.md: the default of %s", p.Key)
+		}
+		delete(documented, p.Key)
+	}
+	for name := range documented {
+		require.True(t, strings.HasPrefix(name, "TEMPORAL_") || name == "API_URL" || name == "POSTGRES_BIN",
+			"README.md: %s is no variable of ours", name)
+	}
+}
+
+// TestEveryFieldHasAVariable guards against a field without a tag.
+func TestEveryFieldHasAVariable(t *testing.T) {
+	t.Parallel()
+	for field := range reflect.TypeFor[config.Config]().Fields() {
+		require.NotEmpty(t, field.Tag.Get("env"), field.Name)
+	}
+}

@@ -1,0 +1,215 @@
+package devstack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// patience bounds every wait for something that is going to happen. It is reached only by a test that fails.
+const patience = 30 * time.Second
+
+// roleEnv has the test binary play one of roles instead of running the tests: a process that a test starts and ends.
+const roleEnv = "DEVSTACK_TEST_ROLE"
+
+var roles = map[string]func(args []string) error{
+	"parent":     playParent,
+	"supervisor": playSupervisor,
+	"stack":      playStack,
+}
+
+func TestMain(m *testing.M) {
+	if role, ok := roles[os.Getenv(roleEnv)]; ok {
+		if err := role(os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// playParent starts a shell that ignores nothing, writes its own and the shell's number to the file args[0], and waits to be
+// killed.
+func playParent(args []string) error {
+	process := Process{
+		Name: "sleeper", Path: "/bin/sh", Args: []string{"-c", "while :; do sleep 60; done"},
+		LogFile: args[0] + ".log",
+	}
+	child, err := process.Start(context.Background())
+	if err != nil {
+		return err
+	}
+	if err := writeFile(args[0], fmt.Appendf(nil, "%d", child.PID())); err != nil {
+		return err
+	}
+	select {}
+}
+
+// playSupervisor does what the real one does with the data directory args[0], until SIGTERM.
+func playSupervisor(args []string) error {
+	dir, err := NewDir(args[0])
+	if err != nil {
+		return err
+	}
+	if len(args) > 1 {
+		return fmt.Errorf("told to fail: %s", args[1])
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	lock, err := dir.Lock()
+	if err != nil {
+		return err
+	}
+	fmt.Println("getting ready")
+	if err := dir.WriteState(State{APIURL: "http://127.0.0.1:3000"}); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return lock.Unlock()
+}
+
+// playStack runs the servers in the data directory args[0], Temporal on port args[1], until SIGTERM.
+func playStack(args []string) (err error) {
+	dir, err := NewDir(args[0])
+	if err != nil {
+		return err
+	}
+	port, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	lock, err := dir.Lock()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	cli, err := TemporalCLI(ctx, os.Stderr)
+	if err != nil {
+		return err
+	}
+
+	supervisor := &Supervisor{Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+	defer func() { err = errors.Join(err, supervisor.Stop()) }()
+	postgres := Postgres{Dir: dir}
+	temporal := Temporal{Dir: dir, CLI: cli, Port: port}
+	for _, describe := range []func() (Process, error){postgres.Process, temporal.Process} {
+		process, err := describe()
+		if err == nil {
+			err = supervisor.Start(ctx, process)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := dir.WriteState(State{DatabaseURL: postgres.DSN(), TemporalAddress: temporal.Address()}); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// roleCommand is the command line and environment of a role.
+func roleCommand(t *testing.T, role string, args ...string) (argv, env []string) {
+	t.Helper()
+	binary, err := os.Executable()
+	require.NoError(t, err)
+	return append([]string{binary}, args...), append(os.Environ(), roleEnv+"="+role)
+}
+
+// newTestDir returns an empty data directory that the user whom PostgreSQL runs as can enter, which is not so for t.TempDir.
+func newTestDir(t *testing.T) Dir {
+	t.Helper()
+	root, err := os.MkdirTemp("", "devstack-")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(root)) })
+	dir, err := NewDir(filepath.Join(root, "data"))
+	require.NoError(t, err)
+	require.NoError(t, os.Chmod(root, 0o711))
+	require.NoError(t, dir.Create())
+	return dir
+}
+
+// start starts the process and stops it at the end of the test at the latest.
+func start(t *testing.T, process Process) *Child {
+	t.Helper()
+	return startUntil(t, t, process)
+}
+
+// startUntil starts the process for a test and stops it at the end of another one, of which that is a part.
+func startUntil(end, t *testing.T, process Process) *Child {
+	t.Helper()
+	child, err := process.Start(testContext(t))
+	require.NoError(t, err)
+	end.Cleanup(func() { _ = child.Stop() })
+	return child
+}
+
+// testContext ends after patience.
+func testContext(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// kill kills the child and waits until it is gone.
+func kill(t *testing.T, child *Child) {
+	t.Helper()
+	require.NoError(t, syscall.Kill(child.PID(), syscall.SIGKILL))
+	await(t, child.Done())
+}
+
+func await(t *testing.T, done <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-done:
+	case <-time.After(patience):
+		require.FailNow(t, "timed out")
+	}
+}
+
+// eventually waits until the condition holds.
+func eventually(t *testing.T, condition func() bool, message string) {
+	t.Helper()
+	require.Eventually(t, condition, patience, 5*time.Millisecond, message)
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	return string(text)
+}
+
+// shell is a process that runs the script. It is ready once the script has written "ready" to its log.
+func shell(dir Dir, name, script string) Process {
+	log := dir.Log(name)
+	return Process{
+		Name: name, Path: "/bin/sh", Args: []string{"-c", script, name},
+		LogFile: log, PIDFile: dir.PIDFile(name),
+		Ready: func(context.Context) error {
+			if text, err := os.ReadFile(log); err != nil || !strings.Contains(string(text), "ready") {
+				return fmt.Errorf("%q is not ready: %w", text, err)
+			}
+			return nil
+		},
+		StopTimeout: patience,
+	}
+}
+
+// sleeper runs until it is told to stop, and never waits for the sleep that it runs.
+const sleeper = `trap 'exit 0' TERM; echo ready; while :; do sleep 60 & wait $!; done`

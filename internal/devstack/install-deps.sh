@@ -1,0 +1,155 @@
+#!/bin/sh
+# Installs what building and running the project on this machine needs and is not there: a C compiler, libvips with its headers,
+# PostgreSQL's server programs, curl. Go is only checked. Called by `make deps`; when nothing is missing it takes 0.1 s.
+#
+# On Debian and Ubuntu it installs packages when run by root or by somebody who may use sudo without a password. Elsewhere it prints
+# the command to run and fails.
+#
+#	install-deps.sh            check and install
+#	install-deps.sh packages   the same without Go, for sudo, whose PATH mostly lacks it
+set -eu
+cd "$(dirname "$0")/../.."
+
+# Older ones do not have what the bindings use. Debian 12 and Ubuntu 24.04 have newer ones.
+vips_version=8.14
+
+fail() {
+	printf '%s\n' "$*" >&2
+	exit 1
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+have_compiler() {
+	# Without libc's headers there may be a compiler, but it is of no use.
+	have "${CC:-gcc}" && printf '#include <stdlib.h>\n' | "${CC:-gcc}" -x c -fsyntax-only - 2>/dev/null
+}
+
+have_vips() { have pkg-config && pkg-config --atleast-version=$vips_version vips 2>/dev/null; }
+
+# Looks where package devstack looks.
+have_postgres() {
+	[ -z "${POSTGRES_BIN:-}" ] || return 0
+	! have initdb || return 0
+	for bin in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /opt/homebrew/opt/postgresql*/bin /usr/local/opt/postgresql*/bin; do
+		[ ! -x "$bin/initdb" ] || return 0
+	done
+	return 1
+}
+
+have_certificates() { ! have dpkg-query || [ -s "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" ]; }
+
+# Newer versions of libheif have each codec in a package of its own, which they only recommend; then HEIC and AVIF would be
+# "unsupported". Prints those that are missing.
+missing_codecs() {
+	have dpkg-query || return 0
+	codecs=$(dpkg-query -W -f '${Depends}, ${Recommends}' libheif1 2>/dev/null) || return 0
+	for codec in libheif-plugin-libde265 libheif-plugin-dav1d libheif-plugin-aomenc; do
+		case $codecs in *"$codec"*) ;; *) continue ;; esac
+		[ "$(dpkg-query -W -f '${db:Status-Status}' "$codec" 2>/dev/null)" = installed ] || printf ' %s' "$codec"
+	done
+}
+
+# Prints what is missing, as Debian's packages.
+missing_packages() {
+	have_compiler || printf ' gcc libc6-dev'
+	have pkg-config || printf ' pkg-config'
+	have_vips || printf ' libvips-dev'
+	have_postgres || printf ' postgresql'
+	have curl || printf ' curl'
+	have_certificates || printf ' ca-certificates'
+	missing_codecs
+}
+
+# Installs packages as root, by way of the command in $as_root. The first argument says whether the lists of packages are to be
+# updated before.
+apt_install() {
+	$as_root sh -eu -c '
+		# Debian would make a cluster "main" and start it on port 5432. We make our own, so none is wanted; a file in this
+		# directory says so to the installation and is taken away again.
+		settings=/etc/postgresql-common/createcluster.d
+		log=$(mktemp)
+		trap "rm -f $settings/photo-processor.conf $log" EXIT
+		trap "exit 1" HUP INT TERM
+		mkdir -p $settings
+		echo "create_main_cluster = false" >$settings/photo-processor.conf
+
+		export DEBIAN_FRONTEND=noninteractive
+		if [ "$1" = update ]; then
+			apt-get update -qq || echo "apt-get update failed; trying with the lists that are there." >&2
+		fi
+		shift
+		apt-get install -qq --no-install-recommends -o DPkg::Lock::Timeout=120 "$@" </dev/null >"$log" 2>&1 || {
+			tail -n 30 "$log" >&2
+			exit 1
+		}
+	' install-deps "$@"
+}
+
+install_packages() {
+	missing=$(missing_packages)
+	[ -n "$missing" ] || return 0
+
+	as_root=
+	if ! have apt-get; then
+		print_command "$missing"
+	elif [ "$(id -u)" -ne 0 ]; then
+		as_root=sudo
+		sudo -n true 2>/dev/null || fail "These packages are missing:$missing
+Install them with: sudo sh internal/devstack/install-deps.sh packages"
+	fi
+
+	echo "Installing$missing. This is done once and takes a few minutes."
+	# shellcheck disable=SC2086 # a list of words
+	apt_install update $missing
+	# Only now can be told which codecs libheif wants.
+	codecs=$(missing_codecs)
+	# shellcheck disable=SC2086
+	[ -z "$codecs" ] || apt_install keep $codecs
+
+	missing=$(missing_packages)
+	[ -z "$missing" ] || fail "Still missing after the installation:$missing. Needed are a C compiler, pkg-config, libvips $vips_version or newer (this system has $(pkg-config --modversion vips 2>/dev/null || echo none)), PostgreSQL 13 or newer, and curl."
+}
+
+# Prints what to run on a system without apt-get.
+print_command() {
+	if have brew || [ "$(uname -s)" = Darwin ]; then
+		command='brew install pkgconf vips postgresql@17 curl   (and xcode-select --install, if there is no C compiler)'
+	elif have dnf; then
+		command='sudo dnf install gcc pkgconf-pkg-config vips-devel vips-heif postgresql-server curl'
+	elif have pacman; then
+		command='sudo pacman -S --needed gcc pkgconf libvips libheif postgresql curl'
+	elif have apk; then
+		command='sudo apk add gcc musl-dev pkgconf vips-dev vips-heif postgresql curl'
+	else
+		command="your package manager: a C compiler, pkg-config, libvips $vips_version or newer with its headers, PostgreSQL's server, curl"
+	fi
+	fail "These are missing, by the names of Debian's packages:$1
+Install them with: $command"
+}
+
+# Prints a version such as 1.26.0 or go1.26 as a number that can be compared.
+version_number() {
+	echo "${1#go}" | awk -F '[^0-9]+' '{ print $1 * 1000000 + $2 * 1000 + $3 }'
+}
+
+check_go() {
+	wanted=$(awk '$1 == "go" { print $2; exit }' go.mod)
+	advice="Go $wanted or newer is needed: get it from https://go.dev/dl/"
+	if ! have go; then
+		[ ! -x /usr/local/go/bin/go ] || fail "Go is in /usr/local/go/bin, which PATH lacks: export PATH=\$PATH:/usr/local/go/bin"
+		fail "Go is not installed. $advice"
+	fi
+	# Go 1.21 and newer fetch the version that go.mod names by themselves, unless told not to; then this fails and says so.
+	version=$(go env GOVERSION) || fail "$advice"
+	[ "$(version_number "$version")" -ge "$(version_number "$wanted")" ] || fail "$(command -v go) is $version. $advice"
+}
+
+case ${1:-} in
+'')
+	install_packages
+	check_go
+	;;
+packages) install_packages ;;
+*) fail "usage: $0 [packages]" ;;
+esac

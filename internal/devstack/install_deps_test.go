@@ -1,0 +1,87 @@
+package devstack
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestInstallDeps runs the script in a PATH that has little more than what the script itself needs. It never gets as far as to
+// install anything.
+func TestInstallDeps(t *testing.T) {
+	t.Parallel()
+
+	// The programs that are there in every case; the rest is a shell script each.
+	const fakeGo = "echo go1.26.0"
+	enough := map[string]string{
+		"gcc": "cat >/dev/null", "pkg-config": "exit 0", "initdb": "", "curl": "", "dpkg-query": "exit 1", "go": fakeGo,
+	}
+	without := func(names ...string) map[string]string {
+		programs := map[string]string{}
+		for name, script := range enough {
+			programs[name] = script
+		}
+		for _, name := range names {
+			delete(programs, name)
+		}
+		return programs
+	}
+	with := func(programs map[string]string, name, script string) map[string]string {
+		programs[name] = script
+		return programs
+	}
+
+	for _, tt := range []struct {
+		name     string
+		programs map[string]string
+		want     string
+		fails    bool
+	}{
+		{"nothing is missing", without(), "", false},
+		{"Fedora", with(without("gcc", "curl"), "dnf", ""),
+			"These are missing, by the names of Debian's packages: gcc libc6-dev curl\n" +
+				"Install them with: sudo dnf install gcc pkgconf-pkg-config vips-devel vips-heif postgresql-server curl\n", true},
+		{"Debian, and nobody who may install", with(with(with(without("curl"), "apt-get", "exit 1"), "id", "echo 1000"), "sudo", "exit 1"),
+			"These packages are missing: curl\nInstall them with: sudo sh internal/devstack/install-deps.sh packages\n", true},
+		{"libvips is too old", with(with(without(), "pkg-config", "exit 1"), "pacman", ""),
+			"These are missing, by the names of Debian's packages: libvips-dev\n" +
+				"Install them with: sudo pacman -S --needed gcc pkgconf libvips libheif postgresql curl\n", true},
+		{"Go is too old", with(without(), "go", "echo go1.20.14"),
+			"is go1.20.14. Go 1.26.0 or newer is needed: get it from https://go.dev/dl/\n", true},
+		{"Go may not fetch a newer one", with(without(), "go", "echo go.mod requires go 1.26 >&2; exit 1"),
+			"go.mod requires go 1.26\nGo 1.26.0 or newer is needed: get it from https://go.dev/dl/\n", true},
+		{"no Go", without("go"), "Go is ", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			path := t.TempDir()
+			for _, name := range []string{"awk", "cat", "dirname", "sh", "uname"} {
+				program, err := exec.LookPath(name)
+				require.NoError(t, err)
+				require.NoError(t, os.Symlink(program, filepath.Join(path, name)))
+			}
+			for name, script := range tt.programs {
+				require.NoError(t, os.WriteFile(filepath.Join(path, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755))
+			}
+			script, err := filepath.Abs("install-deps.sh")
+			require.NoError(t, err)
+
+			cmd := exec.Command("/bin/sh", script)
+			cmd.Dir = "/"
+			cmd.Env = []string{"PATH=" + path, "SSL_CERT_FILE=" + script}
+			output, err := cmd.CombinedOutput()
+			if tt.fails {
+				require.Error(t, err, string(output))
+			} else {
+				require.NoError(t, err, string(output))
+			}
+			require.Contains(t, string(output), tt.want)
+			if tt.want == "" {
+				require.Empty(t, string(output))
+			}
+		})
+	}
+}

@@ -1,0 +1,82 @@
+package devstack
+
+import (
+	"context"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/client"
+)
+
+// TestStack has the whole life of a stack: started in the background, hurt, and stopped.
+func TestStack(t *testing.T) {
+	t.Parallel()
+	testCLI(t)
+	dir := newTestDir(t)
+	port, err := FreePort()
+	require.NoError(t, err)
+	argv, env := roleCommand(t, "stack", dir.Root, strconv.Itoa(port))
+	t.Cleanup(func() { _ = Stop(context.Background(), dir) })
+
+	processes := func(t *testing.T) (ids []processID) {
+		t.Helper()
+		for _, name := range []string{"postgres", "temporal"} {
+			id, err := readPIDFile(dir.PIDFile(name))
+			require.NoError(t, err)
+			require.True(t, id.running(), name)
+			ids = append(ids, id)
+		}
+		return ids
+	}
+	use := func(state State) error {
+		c, err := client.DialContext(testContext(t), client.Options{HostPort: state.TemporalAddress})
+		if err != nil {
+			return err
+		}
+		c.Close()
+		return Postgres{Dir: dir}.exec(testContext(t), postgresName, "CREATE TABLE IF NOT EXISTS kept ()")
+	}
+
+	state, err := Detach(testContext(t), dir, argv, env, nil)
+	require.NoError(t, err)
+	require.NoError(t, use(state))
+	status, err := dir.Status()
+	require.NoError(t, err)
+	require.Equal(t, state.PID, status.PID)
+	require.Len(t, status.Processes, 2)
+
+	// Its servers are killed: it starts them again.
+	before := processes(t)
+	for _, server := range before {
+		require.NoError(t, syscall.Kill(server.pid, syscall.SIGKILL))
+	}
+	eventually(t, func() bool {
+		status, err := dir.Status()
+		return err == nil && len(status.Processes) == 2 &&
+			status.Processes[0].PID != 0 && status.Processes[0].PID != before[0].pid &&
+			status.Processes[1].PID != 0 && status.Processes[1].PID != before[1].pid && use(state) == nil
+	}, "the servers are not back")
+
+	// It is killed itself: the next one does not wait for a tidy place.
+	before = processes(t)
+	require.NoError(t, syscall.Kill(state.PID, syscall.SIGKILL))
+	eventually(t, func() bool { return startMark(state.PID) == "" }, "not killed")
+	state, err = Detach(testContext(t), dir, argv, env, nil)
+	require.NoError(t, err)
+	require.NoError(t, use(state))
+	after := processes(t)
+	for i := range before {
+		require.False(t, before[i].running())
+		require.NotEqual(t, before[i], after[i])
+	}
+
+	require.NoError(t, Stop(testContext(t), dir))
+	for _, server := range after {
+		require.False(t, server.running())
+	}
+	status, err = dir.Status()
+	require.NoError(t, err)
+	require.Equal(t, Status{}, status)
+}

@@ -1,0 +1,167 @@
+package devstack
+
+import (
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+)
+
+// testCLI is Temporal's program, installed if need be.
+func testCLI(t *testing.T) string {
+	t.Helper()
+	cli, err := TemporalCLI(t.Context(), os.Stderr)
+	require.NoError(t, err)
+	return cli
+}
+
+func newTestTemporal(t *testing.T) Temporal {
+	t.Helper()
+	port, err := FreePort()
+	require.NoError(t, err)
+	return Temporal{Dir: newTestDir(t), CLI: testCLI(t), Port: port}
+}
+
+func startTemporal(t *testing.T, temporal Temporal) *Child {
+	t.Helper()
+	process, err := temporal.Process()
+	require.NoError(t, err)
+	return start(t, process)
+}
+
+func dialTemporal(t *testing.T, temporal Temporal) client.Client {
+	t.Helper()
+	c, err := client.DialContext(testContext(t), client.Options{HostPort: temporal.Address()})
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	return c
+}
+
+// TestTemporalKeepsWorkflows has one server go through what a developer's machine does to it.
+func TestTemporalKeepsWorkflows(t *testing.T) {
+	t.Parallel()
+	temporal := newTestTemporal(t)
+
+	// A database whose making was interrupted: a file, and no tables.
+	require.NoError(t, os.WriteFile(temporal.unfinishedMark(), nil, 0o600))
+	require.NoError(t, os.WriteFile(temporal.Dir.TemporalDB(), nil, 0o600))
+
+	child := startTemporal(t, temporal)
+	require.NoFileExists(t, temporal.unfinishedMark())
+	run, err := dialTemporal(t, temporal).ExecuteWorkflow(testContext(t),
+		client.StartWorkflowOptions{ID: "kept", TaskQueue: "nobody polls it"}, "SomeWorkflow")
+	require.NoError(t, err)
+
+	whole := t
+	restart := func(t *testing.T) {
+		t.Helper()
+		process, err := temporal.Process()
+		require.NoError(t, err)
+		child = startUntil(whole, t, process)
+		described, err := dialTemporal(t, temporal).DescribeWorkflowExecution(testContext(t), "kept", run.GetRunID())
+		require.NoError(t, err)
+		require.Equal(t, enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING, described.GetWorkflowExecutionInfo().GetStatus())
+	}
+	t.Run("when killed", func(t *testing.T) {
+		kill(t, child)
+		restart(t)
+	})
+	t.Run("when stopped", func(t *testing.T) {
+		require.NoError(t, child.Stop())
+		restart(t)
+	})
+	t.Run("for a month", func(t *testing.T) {
+		c := dialTemporal(t, temporal)
+		described, err := c.WorkflowService().DescribeNamespace(testContext(t),
+			&workflowservice.DescribeNamespaceRequest{Namespace: temporalNamespace})
+		require.NoError(t, err)
+		require.Equal(t, 30*24*time.Hour, described.GetConfig().GetWorkflowExecutionRetentionTtl().AsDuration())
+	})
+	t.Run("and has nothing to say about its configuration", func(t *testing.T) {
+		require.NotContains(t, strings.ToLower(readFile(t, temporal.Dir.Log("temporal"))), "dynamic config")
+	})
+}
+
+func TestTemporalUI(t *testing.T) {
+	t.Parallel()
+	temporal := newTestTemporal(t)
+	temporal.Disposable = true
+	require.Empty(t, temporal.UIURL())
+	var err error
+	temporal.UIPort, err = FreePort()
+	require.NoError(t, err)
+	startTemporal(t, temporal)
+
+	request, err := http.NewRequestWithContext(testContext(t), http.MethodGet, temporal.UIURL(), nil)
+	require.NoError(t, err)
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	require.Equal(t, http.StatusOK, response.StatusCode)
+	require.Contains(t, response.Header.Get("Content-Type"), "text/html")
+}
+
+func TestTemporalPortTaken(t *testing.T) {
+	t.Parallel()
+	temporal := Temporal{Dir: newTestDir(t), CLI: "/never/run"}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	taken := listener.Addr().(*net.TCPAddr).Port
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	require.NoError(t, err)
+
+	temporal.Port = taken
+	process, err := temporal.Process()
+	require.NoError(t, err)
+	_, err = process.Start(testContext(t))
+	require.EqualError(t, err, "temporal: port "+port+" (Temporal) is taken by another process; set DEV_TEMPORAL_PORT to use another one")
+
+	temporal.Port, err = FreePort()
+	require.NoError(t, err)
+	temporal.UIPort = taken
+	process, err = temporal.Process()
+	require.NoError(t, err)
+	_, err = process.Start(testContext(t))
+	require.EqualError(t, err, "temporal: port "+port+" (Temporal's Web UI) is taken by another process; set DEV_TEMPORAL_UI_PORT to use another one")
+}
+
+func TestTemporalPorts(t *testing.T) {
+	t.Setenv("DEV_TEMPORAL_PORT", "")
+	t.Setenv("DEV_TEMPORAL_UI_PORT", "")
+	port, uiPort, err := TemporalPorts()
+	require.NoError(t, err)
+	require.Equal(t, []int{7233, 8233}, []int{port, uiPort})
+
+	t.Setenv("DEV_TEMPORAL_PORT", "17233")
+	t.Setenv("DEV_TEMPORAL_UI_PORT", "18233")
+	port, uiPort, err = TemporalPorts()
+	require.NoError(t, err)
+	require.Equal(t, []int{17233, 18233}, []int{port, uiPort})
+
+	t.Setenv("DEV_TEMPORAL_PORT", "zero")
+	t.Setenv("DEV_TEMPORAL_UI_PORT", "65536")
+	_, _, err = TemporalPorts()
+	require.ErrorContains(t, err, `DEV_TEMPORAL_PORT: "zero" is no TCP port`)
+	require.ErrorContains(t, err, `DEV_TEMPORAL_UI_PORT: "65536" is no TCP port`)
+}
+
+func TestCheckPort(t *testing.T) {
+	t.Parallel()
+	err := CheckPort("no address", "the API", "HTTP_ADDR")
+	require.ErrorContains(t, err, "cannot listen on no address (the API), which HTTP_ADDR sets: ")
+
+	port, err := FreePort()
+	require.NoError(t, err)
+	other, err := FreePort()
+	require.NoError(t, err)
+	require.NotEqual(t, port, other)
+	require.NoError(t, CheckPort(Temporal{Port: port}.Address(), "the API", "HTTP_ADDR"))
+}

@@ -1,0 +1,48 @@
+package samples
+
+// mirror turns the lake's pixels into its surface: the picture above the nearest
+// shore, upside down and moved by ripples, over the water's own colour.
+func (p *painter) mirror() {
+	if !p.lake {
+		return
+	}
+	var glare [3]uint8
+	p.sun.scale(1.5).put(glare[:])
+	shore := make([]int, p.w)
+	for y := range p.h {
+		row := p.Pix[y*p.Stride : (y+1)*p.Stride]
+		// How far away the surface is here: the camera looks down at it.
+		z := p.eye * p.focus / max(float32(y)-p.horizon, 0.5)
+		near := clamp(8 / z)
+		steep := clamp((float32(y) - p.horizon) / (float32(p.h) - p.horizon))
+		for x := range p.w {
+			pixel := row[4*x : 4*x+4]
+			if pixel[3] != wet {
+				shore[x] = y
+				continue
+			}
+			side := p.side(x, z)
+			ripple := p.noise.at(side*9, z*11) + 0.6*p.noise.at(side*31+5, z*37)
+			swell := p.noise.at(side*0.7, z*1.3)
+			depth := y - shore[x]
+			move := ripple * float32(p.h) * 0.006 * near * (0.4 + 0.6*abs(swell)) * clamp(float32(depth)/30)
+			from := min(max(float32(shore[x]-depth)-move*2.5, 0), float32(y-1))
+			fromX := min(max(x+int(move*0.5), 0), p.w-1)
+			upper := p.Pix[int(from)*p.Stride+4*fromX:]
+			lower := upper[min(p.Stride, len(upper)-4):]
+			between := from - float32(int(from))
+			// Water reflects less the steeper one looks down at it.
+			share := 0.86 - 0.5*steep + 0.06*swell + 0.04*ripple
+			glint := float32(0)
+			if !p.behind {
+				dx, _ := p.fromSun(float32(x), 0)
+				glint = step(0.3, 1.1, ripple+0.5*swell) * exp(-dx*dx*90) * near
+			}
+			for i := range 3 {
+				shown := mix(float32(upper[i]), float32(lower[i]), between)
+				pixel[i] = uint8(mix(mix(float32(pixel[i]), shown, share), float32(glare[i]), 0.7*glint))
+			}
+			pixel[3] = dry
+		}
+	}
+}

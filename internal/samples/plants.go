@@ -1,0 +1,159 @@
+package samples
+
+import (
+	"math"
+	"slices"
+)
+
+// meadow lets grass grow on the ground before the camera, blade by blade, and
+// flowers where there are any.
+func (p *painter) grow() {
+	if p.tufts == 0 {
+		return
+	}
+	lx, _, _ := p.sunlight()
+	scale := float32(max(p.w, p.h)) / 3000
+	type tuft struct{ x, y int }
+	tufts := make([]tuft, 26000)
+	below := p.h - int(p.horizon)
+	for i := range tufts {
+		// More of them far away, where they are small.
+		depth := p.random.Float32()
+		tufts[i] = tuft{p.random.IntN(p.w), int(p.horizon) + int(float32(below)*mix(depth*depth, depth, 0.5)*1.15)}
+	}
+	slices.SortFunc(tufts, func(a, b tuft) int { return a.y - b.y })
+	light := p.sun.scale(0.5).plus(p.ambient)
+	for _, t := range tufts {
+		random, random2 := p.random.Float32(), p.random.Float32()
+		root := min(t.y, p.h-1)
+		if p.Pix[root*p.Stride+4*t.x+3] != meadow {
+			continue
+		}
+		depth := (float32(t.y) - p.horizon) / float32(below)
+		patch := p.noise.at(float32(t.x)/(160*scale), float32(t.y)/(60*scale))
+		if p.tufts*1.2-0.6+0.5*patch < random-0.5 {
+			continue
+		}
+		height := scale * depth * mix(25, 85, random2) * (1 + 0.3*patch)
+		lean := (random - 0.5 + 0.3*patch) * height * 0.8
+		width := max(scale*depth*3.2, 0.7)
+		base := p.grass.toward(p.forest, random2*0.5).toward(p.rock, 0.25*random).scale(0.6 + 0.9*random)
+		flower := p.flowers > 0 && random2 < p.flowers*(0.5+patch)
+		for s := float32(0); s < height; s++ {
+			k := s / height
+			y := t.y - int(s)
+			if y >= p.h || y < 0 {
+				continue
+			}
+			x := float32(t.x) + lean*k*k
+			half := width * (1 - k) / 2
+			p.dab(x-half, x+half+0.5, y, base.times(light).scale(0.3+0.9*k+0.1*lx))
+		}
+		if flower {
+			color := []rgb{hex(0xf4e04d), hex(0xffffff), hex(0xb06ad0), hex(0xe8506a)}[int(random*997)%4]
+			radius := width * 1.5
+			for y := -radius; y <= radius; y++ {
+				p.dab(float32(t.x)+lean-radius+abs(y)/2, float32(t.x)+lean+radius-abs(y)/2, t.y-int(height+y), color.times(light).scale(1.1))
+			}
+		}
+	}
+}
+
+// dab draws a horizontal piece of a row.
+func (p *painter) dab(from, to float32, y int, c rgb) {
+	if y < 0 || y >= p.h {
+		return
+	}
+	var drawn [3]uint8
+	c.put(drawn[:])
+	for x := max(int(from), 0); x < p.w && float32(x) < to; x++ {
+		cover := clamp(min(to, float32(x+1)) - max(from, float32(x)))
+		pixel := p.Pix[y*p.Stride+4*x:]
+		for i := range drawn {
+			pixel[i] = uint8(mix(float32(pixel[i]), float32(drawn[i]), cover))
+		}
+	}
+}
+
+// firs draws some beside the camera, at one side or at both.
+func (p *painter) firs() {
+	if !p.beside {
+		return
+	}
+	left := p.random.Float32() < 0.5
+	p.stand(left, 1, 6)
+	if p.random.Float32() < 0.6 {
+		p.stand(!left, 0.6, 4)
+	}
+}
+
+// stand draws a group of firs, the farther ones first.
+func (p *painter) stand(left bool, size float32, count int) {
+	for i := range count {
+		near := (float32(i) + p.random.Float32()) / float32(count)
+		height := float32(p.h) * size * mix(0.28, 0.75, near) * mix(0.75, 1.15, p.random.Float32())
+		x := float32(p.w) * 0.32 * size * (1 - near*0.95 + 0.3*(p.random.Float32()-0.5))
+		if !left {
+			x = float32(p.w) - x
+		}
+		p.fir(x, float32(p.h)*mix(0.92, 1.1, near), height)
+	}
+}
+
+// fir draws one tree, branch by branch: the lower ones first, for the upper ones
+// to hang over them, and in each tier those behind the trunk first.
+func (p *painter) fir(x, foot, height float32) {
+	lx, _, _ := p.sunlight()
+	radius := height * mix(0.15, 0.2, p.random.Float32())
+	tint := mix(0.75, 1.25, p.random.Float32())
+	shadow, shine := p.ambient.scale(0.5), p.sun.scale(0.9)
+	frosted := p.snowline <= 0
+	const tiers = 34
+	const branches = 22
+	for tier := tiers; tier >= 0; tier-- {
+		t := (float32(tier) + 0.3*p.random.Float32()) / tiers
+		start := foot - height + height*0.97*t
+		for branch := range branches {
+			// The branch points around the trunk: from -1, away, to 1, at the camera.
+			toward := float32(branch)/branches*2 - 1
+			across := (p.random.Float32()*2 - 1) * float32(math.Sqrt(float64(1-toward*toward*0.8)))
+			length := radius * (0.02 + t) * abs(across) * mix(0.75, 1.12, p.random.Float32())
+			droop := mix(0.35, 0.6, p.random.Float32())
+			thick := max(radius*(0.03+0.05*t), 1)
+			y0 := start + radius*(0.1*toward+0.25*max(toward, 0)*t) + height/tiers*(p.random.Float32()-0.5)
+			light := (0.35 + 0.3*toward + 0.35*across*lx/max(abs(lx), 0.3)) * mix(0.6, 1.2, p.random.Float32())
+			for dx := float32(0); dx <= length; dx++ {
+				out := dx / max(length, 1)
+				px := x + dx
+				if across < 0 {
+					px = x - dx
+				}
+				y := y0 + droop*dx - 0.15*out*dx
+				tip := y + thick*(1-0.7*out)*mix(0.4, 1.3, p.random.Float32())
+				bright := max(light*(0.45+0.75*out), 0)
+				c := p.needles.scale(tint).times(shadow.plus(shine.scale(bright)))
+				p.streak(int(px), y-thick*0.25, tip, c.scale(1.25), c.scale(0.55))
+				if frosted && toward > -0.3 {
+					white := p.snow.times(shadow.plus(shine.scale(0.5 + 0.5*light)))
+					p.streak(int(px), y-thick*0.4, y+thick*0.1*(1-out), white, white)
+				}
+			}
+		}
+	}
+}
+
+// streak draws a vertical piece of a column.
+func (p *painter) streak(x int, from, to float32, upper, lower rgb) {
+	if x < 0 || x >= p.w {
+		return
+	}
+	for y := max(int(from), 0); y < p.h && float32(y) < to; y++ {
+		cover := clamp(min(to, float32(y+1)) - max(from, float32(y)))
+		var drawn [3]uint8
+		upper.toward(lower, clamp((float32(y)-from)/(to-from))).put(drawn[:])
+		pixel := p.Pix[y*p.Stride+4*x:]
+		for i := range drawn {
+			pixel[i] = uint8(mix(float32(pixel[i]), float32(drawn[i]), cover))
+		}
+	}
+}

@@ -1,0 +1,64 @@
+package source
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestRetryAfter(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	const most = time.Minute
+	for value, want := range map[string]time.Duration{
+		"":                               0,
+		"0":                              0,
+		"1":                              time.Second,
+		" 7 ":                            7 * time.Second,
+		"007":                            7 * time.Second,
+		"60":                             most,
+		"61":                             most,
+		"9223372036":                     most,
+		"9223372036854775807":            most,
+		"99999999999999999999999999":     most,
+		"-1":                             0,
+		"+1":                             0,
+		"1.5":                            0,
+		"1s":                             0,
+		"٣":                              0,
+		"soon":                           0,
+		"Fri, 02 Jan 2026 03:04:15 GMT":  10 * time.Second,
+		"Friday, 02-Jan-26 03:04:15 GMT": 10 * time.Second,
+		"Fri Jan  2 03:04:15 2026":       10 * time.Second,
+		"Fri, 02 Jan 2026 03:04:05 GMT":  0,
+		"Fri, 02 Jan 2026 03:04:04 GMT":  0,
+		"Thu, 01 Jan 1970 00:00:00 GMT":  0,
+		"Mon, 01 Jan 0001 00:00:00 GMT":  0,
+		"Fri, 31 Dec 9999 23:59:59 GMT":  most,
+		"Fri, 02 Jan 2026 03:04:15 PST":  0,
+	} {
+		require.Equal(t, want, retryAfter(value, now, most), "%q", value)
+	}
+	require.Equal(t, 1500*time.Millisecond, retryAfter("2", now, 1500*time.Millisecond))
+}
+
+func FuzzRetryAfter(f *testing.F) {
+	for _, seed := range []string{
+		"", "0", "120", "-1", "99999999999999999999", "Fri, 02 Jan 2026 03:04:15 GMT", "Fri, 31 Dec 9999 23:59:59 GMT", "Fri Jan  2 03:04:15 2026", "\x00", "1 2",
+	} {
+		f.Add(seed, int64(time.Minute))
+	}
+	f.Add("9223372037", int64(math.MaxInt64))
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	f.Fuzz(func(t *testing.T, value string, most int64) {
+		if most < 1 {
+			return // New does not allow it
+		}
+		wait := retryAfter(value, now, time.Duration(most))
+		require.GreaterOrEqual(t, wait, time.Duration(0))
+		require.LessOrEqual(t, wait, time.Duration(most))
+		require.Equal(t, wait, retryAfter(" "+value+" ", now, time.Duration(most)))
+	})
+}

@@ -1,0 +1,184 @@
+package source
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/photo-processor/photo-processor/internal/photo"
+)
+
+// The tests in this file are about which time counts. They run in a bubble of
+// testing/synctest, where time passes only when everyone waits: their sleeps
+// take none, and what they measure is exact. A network would be outside of the
+// bubble, so there is a pipe in its place.
+
+// pipe has f connect to answer, whatever the address.
+func pipe(t *testing.T, f *Fetcher, answer func(conn net.Conn)) {
+	var servers sync.WaitGroup
+	t.Cleanup(servers.Wait)
+	f.transport.DialContext = func(context.Context, string, string) (net.Conn, error) {
+		client, server := net.Pipe()
+		servers.Go(func() {
+			defer server.Close()
+			if _, err := http.ReadRequest(bufio.NewReader(server)); err == nil {
+				answer(server)
+			}
+		})
+		return client, nil
+	}
+}
+
+const okHeader = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+
+func TestTimeout(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		answer  func(net.Conn)
+		message string // empty if the photo arrives
+		after   time.Duration
+	}{
+		"just in time for every limit": {
+			answer: func(conn net.Conn) {
+				time.Sleep(20*time.Second - 1)
+				_, _ = io.WriteString(conn, okHeader)
+				for range 3 {
+					time.Sleep(10*time.Second - 1)
+					_, _ = conn.Write(make([]byte, 10<<10))
+				}
+			},
+			after: 50*time.Second - 4,
+		},
+		"no headers": {
+			answer:  func(conn net.Conn) { hang(conn) },
+			message: "the source did not answer within 20s",
+			after:   20 * time.Second,
+		},
+		"headers that trickle": {
+			answer: func(conn net.Conn) {
+				_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n")
+				for {
+					time.Sleep(time.Second)
+					if _, err := io.WriteString(conn, "X: y\r\n"); err != nil {
+						return
+					}
+				}
+			},
+			message: "the source did not answer within 20s",
+			after:   20 * time.Second,
+		},
+		"a body that stalls": {
+			answer: func(conn net.Conn) {
+				_, _ = io.WriteString(conn, okHeader)
+				_, _ = conn.Write(make([]byte, 10<<10))
+				hang(conn)
+			},
+			message: "the source sent less than 1024 bytes per second for 10s",
+			after:   10 * time.Second,
+		},
+		"a body that is one byte per second too slow": {
+			answer: func(conn net.Conn) {
+				_, _ = io.WriteString(conn, okHeader)
+				for {
+					time.Sleep(time.Second)
+					if _, err := conn.Write(make([]byte, 1023)); err != nil {
+						return
+					}
+				}
+			},
+			message: "the source sent less than 1024 bytes per second for 10s",
+			after:   10 * time.Second,
+		},
+		"a body that is fast enough but too long": {
+			answer: func(conn net.Conn) {
+				_, _ = io.WriteString(conn, okHeader)
+				for {
+					time.Sleep(time.Second)
+					if _, err := conn.Write(make([]byte, 2<<10)); err != nil {
+						return
+					}
+				}
+			},
+			message: "the source did not deliver the photo within 1m0s",
+			after:   time.Minute,
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := setup(t, nil)
+				pipe(t, f, test.answer)
+				start := time.Now()
+				_, err := f.Fetch(t.Context(), "http://photos.test/", io.Discard, nil)
+				require.Equal(t, test.after, time.Since(start))
+				if test.message == "" {
+					require.NoError(t, err)
+				} else {
+					requireFailure(t, err, photo.SourceTimeout, "%s", test.message)
+				}
+			})
+		})
+	}
+}
+
+// The total is over all redirects.
+func TestTimeoutOverRedirects(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := setup(t, nil)
+		pipe(t, f, func(conn net.Conn) {
+			time.Sleep(19 * time.Second)
+			_, _ = io.WriteString(conn, "HTTP/1.1 302 Found\r\nConnection: close\r\nContent-Length: 0\r\nLocation: /\r\n\r\n")
+		})
+		start := time.Now()
+		_, err := f.Fetch(t.Context(), "http://photos.test/", io.Discard, nil)
+		requireFailure(t, err, photo.SourceTimeout, "the source did not deliver the photo within 1m0s")
+		require.Equal(t, time.Minute, time.Since(start))
+	})
+}
+
+// Neither waiting for a slot nor for the writer is the source's fault. The
+// caller hears that the fetch is alive all the while.
+func TestTimeThatDoesNotCount(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := setup(t, func(c *Config) { c.HostConcurrency = 1 })
+		pipe(t, f, func(conn net.Conn) {
+			time.Sleep(15 * time.Second)
+			_, _ = io.WriteString(conn, okHeader)
+			for range 3 {
+				time.Sleep(9 * time.Second)
+				_, _ = conn.Write(make([]byte, 10<<10))
+			}
+		})
+		release, err := f.hosts.acquire(t.Context(), "photos.test")
+		require.NoError(t, err)
+		time.AfterFunc(time.Hour, release)
+
+		slow := writer(func(p []byte) (int, error) {
+			time.Sleep(time.Hour)
+			return len(p), nil
+		})
+		start := time.Now()
+		var beats int
+		var last int64
+		fetched, err := f.Fetch(t.Context(), "http://photos.test/", slow, func(n int64) {
+			beats++
+			last = n
+		})
+		require.NoError(t, err)
+		require.EqualValues(t, 30<<10, fetched.Bytes)
+		require.EqualValues(t, 30<<10, last)
+		took := time.Since(start)
+		require.Greater(t, took, 4*time.Hour)
+		require.InDelta(t, took.Seconds(), beats, 2)
+	})
+}
