@@ -59,9 +59,16 @@ func applicationError(ctx context.Context, err error) error {
 	default:
 		failure = photo.Fail(photo.Internal, "internal error; the worker's log has the details")
 	}
+	// One line for each failure, with what only the log may know of it. Failures
+	// of photos are daily business: benign errors are not logged by the SDK too.
 	activity.GetLogger(ctx).Warn("the attempt failed", "code", failure.Code, "error", err)
+	category := temporal.ApplicationErrorCategoryBenign
+	if failure.Code == photo.Internal {
+		category = temporal.ApplicationErrorCategoryUnspecified
+	}
 	return temporal.NewApplicationErrorWithOptions(failure.Message, failure.Code.ErrorType(), temporal.ApplicationErrorOptions{
 		NonRetryable:   !failure.Code.Retryable(),
 		NextRetryDelay: failure.RetryAfter,
+		Category:       category,
 	})
 }

@@ -60,11 +60,7 @@ func TestDetach(t *testing.T) {
 		ctx, cancel := context.WithCancel(testContext(t))
 		go func() {
 			defer cancel()
-			for ctx.Err() == nil {
-				if _, err := os.Stat(report); err == nil {
-					return
-				}
-			}
+			awaitCondition(ctx, func() bool { _, err := os.Stat(report); return err == nil })
 		}()
 		_, err := Detach(ctx, dir, argv, env, nil)
 		require.ErrorIs(t, err, context.Canceled)

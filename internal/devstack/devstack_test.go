@@ -18,7 +18,7 @@ import (
 )
 
 // patience bounds every wait for something that is going to happen. It is reached only by a test that fails.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // roleEnv has the test binary play one of roles instead of running the tests: a process that a test starts and ends.
 const roleEnv = "DEVSTACK_TEST_ROLE"
@@ -186,6 +186,15 @@ func await(t *testing.T, done <-chan struct{}) {
 func eventually(t *testing.T, condition func() bool, message string) {
 	t.Helper()
 	require.Eventually(t, condition, patience, 5*time.Millisecond, message)
+}
+
+// awaitCondition is for other goroutines than the test's, which must not fail the test. It returns as well when ctx ends.
+func awaitCondition(ctx context.Context, condition func() bool) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !condition() && ctx.Err() == nil {
+		<-tick.C
+	}
 }
 
 func readFile(t *testing.T, path string) string {

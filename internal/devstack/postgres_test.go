@@ -126,15 +126,17 @@ func TestPostgresInitInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(testContext(t))
 	go func() {
 		defer cancel()
-		for ctx.Err() == nil {
-			if found, _ := filepath.Glob(filepath.Join(postgres.Dir.Root, initPrefix+"*", "PG_VERSION")); len(found) > 0 {
-				return
-			}
-		}
+		awaitCondition(ctx, func() bool {
+			found, _ := filepath.Glob(filepath.Join(postgres.Dir.Root, initPrefix+"*", "PG_VERSION"))
+			return len(found) > 0
+		})
 	}()
 	_, err = process.Start(ctx)
 	require.Error(t, err)
 	require.NoDirExists(t, postgres.Dir.PostgresData())
+	left, err := filepath.Glob(filepath.Join(postgres.Dir.Root, initPrefix+"*"))
+	require.NoError(t, err)
+	require.Empty(t, left)
 
 	child, err := process.Start(testContext(t))
 	require.NoError(t, err)

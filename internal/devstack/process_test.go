@@ -85,7 +85,7 @@ func TestChildStop(t *testing.T) {
 	t.Run("kills at last, the children as well", func(t *testing.T) {
 		t.Parallel()
 		dir := newTestDir(t)
-		process := shell(dir, "deaf", `trap '' TERM; sleep 60 & echo $!; echo ready; while :; do sleep 60; done`)
+		process := shell(dir, "deaf", `trap '' TERM; sleep 600 & echo $!; echo ready; while :; do sleep 60; done`)
 		process.StopTimeout = 50 * time.Millisecond
 		child := start(t, process)
 		grandchild, err := strconv.Atoi(strings.Fields(readFile(t, dir.Log("deaf")))[0])

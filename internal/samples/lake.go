@@ -37,6 +37,9 @@ func (p *painter) mirror() {
 			if !p.behind {
 				dx, _ := p.fromSun(float32(x), 0)
 				glint = step(0.3, 1.1, ripple+0.5*swell) * exp(-dx*dx*90) * near
+				if min(upper[0], upper[1], upper[2]) > 240 { // the sun itself
+					share = 0.85
+				}
 			}
 			for i := range 3 {
 				shown := mix(float32(upper[i]), float32(lower[i]), between)

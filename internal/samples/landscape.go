@@ -16,8 +16,8 @@ const (
 
 // Picture draws a landscape: mountains under a sky, most of them with a lake that
 // mirrors them. The seed decides everything about the scene but its resolution:
-// the same seed and size give the same pixels, the same seed in another size much
-// the same view. Both sides must be at least 1.
+// the same seed and size give the same pixels, the same seed in another size
+// nearly the same view. Both sides must be at least 1. The picture is opaque.
 func Picture(seed uint64, width, height int) image.Image { return picture(seed, width, height) }
 
 // picture draws from back to front and from coarse to fine:
@@ -26,29 +26,28 @@ func Picture(seed uint64, width, height int) image.Image { return picture(seed, 
 //
 // It is one goroutine's work: who draws many pictures runs many of them.
 func picture(seed uint64, width, height int) *image.RGBA {
-	random := rand.New(rand.NewPCG(seed, 0x6c616e6473636170))
 	p := &painter{
 		RGBA:   image.NewRGBA(image.Rect(0, 0, width, height)),
 		mood:   moods[seed%uint64(len(moods))],
-		noise:  newNoise(random),
-		random: random,
+		random: rand.New(rand.NewPCG(seed, 0)),
 		w:      width,
 		h:      height,
 	}
-	p.horizon = float32(height) * mix(0.54, 0.62, random.Float32())
+	p.noise = newNoise(p.random)
+	p.texture = newTexture(p.noise, p.random)
+	p.horizon = float32(height) * mix(0.54, 0.62, p.random.Float32())
 	p.focus = 0.95 * float32(max(width, height))
 	p.eye = (float32(height) - p.horizon) / p.focus * nearest
-	p.sunX = mix(0.2, 0.8, random.Float32())
-	p.dx, p.dz = random.Float32()*1000, random.Float32()*1000
+	p.sunX = mix(0.2, 0.8, p.random.Float32())
+	p.dx, p.dz = p.random.Float32()*1000, p.random.Float32()*1000
 	p.wave = 32 * max(float32(height)/p.focus, 0.3)
-	p.texture = newTexture(p.noise, random)
 
-	p.sky()
-	p.terrain()
-	p.mirror()
-	p.grow()
-	p.firs()
-	p.grain()
+	for i, draw := range []func(){p.sky, p.terrain, p.mirror, p.grow, p.firs, p.grain} {
+		// How many numbers a step takes depends on the resolution; what the next
+		// one draws must not.
+		p.random = rand.New(rand.NewPCG(seed, uint64(i+1)))
+		draw()
+	}
 	return p.RGBA
 }
 
@@ -250,7 +249,7 @@ func (p *painter) starfield() {
 func (p *painter) grain() {
 	var table [1 << 14]int16
 	for i := range table {
-		table[i] = int16(math.Round(p.random.NormFloat64() * 2.2))
+		table[i] = int16(math.Round(p.random.NormFloat64() * 2.8))
 	}
 	for y := range p.h {
 		at := p.random.IntN(len(table))

@@ -44,7 +44,7 @@ var moods = []mood{
 	},
 	{ // a starry night
 		zenith: hex(0x060b20), middle: hex(0x122350), horizon: hex(0x35609a),
-		sun: rgb{0.16, 0.2, 0.3}, ambient: rgb{0.025, 0.04, 0.08}, elevation: 0.5, behind: true, glow: 0.1, haze: 0.008,
+		sun: rgb{0.26, 0.32, 0.46}, ambient: rgb{0.035, 0.055, 0.105}, elevation: 0.5, behind: true, glow: 0.1, haze: 0.008,
 		grass: hex(0x5a6f4a), forest: hex(0x22331f), rock: hex(0x77757a), snow: rgb{0.95, 0.97, 1}, snowline: 0.35, wooded: 0.8, tufts: 0.8, needles: hex(0x22331f),
 		water: hex(0x050a18), lake: true, stars: true, beside: true,
 	},
@@ -52,7 +52,7 @@ var moods = []mood{
 		zenith: hex(0x3a78b8), middle: hex(0x8fb8d8), horizon: hex(0xf4e2c0),
 		sun: rgb{2.2, 1.6, 0.95}, ambient: hex(0x9aa0b8).scale(0.45), elevation: 0.4, behind: true, glow: 0.2, haze: 0.008,
 		clouds: 0.35, cloudLit: rgb{1.5, 1.35, 1.15}, cloudDim: hex(0xb4aab0),
-		grass: hex(0xb08a38), forest: hex(0xb8641e), rock: hex(0x80766c), snow: rgb{0.95, 0.95, 0.97}, snowline: 0.75, wooded: 1, tufts: 0.9, needles: hex(0x35502c),
+		grass: hex(0xb08a38), forest: hex(0xb8641e), rock: hex(0x6c6668), snow: rgb{0.95, 0.95, 0.97}, snowline: 0.5, wooded: 1, tufts: 0.9, needles: hex(0x35502c),
 		water: hex(0x1c3f48), lake: true, beside: true,
 	},
 	{ // mist at dawn

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// meadow lets grass grow on the ground before the camera, blade by blade, and
+// grow lets grass grow on the ground before the camera, blade by blade, and
 // flowers where there are any.
 func (p *painter) grow() {
 	if p.tufts == 0 {

@@ -85,9 +85,13 @@ func (p *painter) side(x int, z float32) float32 {
 	return (float32(x) - float32(p.w)/2) / p.focus * z
 }
 
+// beach gives the distance at which the lake or the plain ends and the hills begin.
+func (p *painter) beach(x float32) float32 { return 9 + 5*p.noise.at(x/9+p.dz, 11) }
+
 // mountain is how high the mountains are, as a part of the highest possible ones.
 func (p *painter) mountain(x, z float32, octaves int) float32 {
-	envelope := step(9, 60, z+4*p.noise.at(x/11, 3))
+	beach := p.beach(x)
+	envelope := step(beach, beach+50, z)
 	if envelope == 0 {
 		return 0
 	}
@@ -121,7 +125,7 @@ func (p *painter) survey(l *line, z float32) {
 	for i := range l.height {
 		x := p.side(stride*i, z)
 		shore := 1.9 + 0.9*p.noise.at(x*0.9+p.dx, 7) + 0.25*p.noise.at(x/3+p.dx, z/3)
-		beach := 9 + 5*p.noise.at(x/9+p.dz, 11)
+		beach := p.beach(x)
 		h := float32(-0.04)
 		if !p.lake {
 			h = p.dunes(x, z)

@@ -166,7 +166,7 @@ func TestFetchInvalidURL(t *testing.T) {
 
 func TestFetchRedirects(t *testing.T) {
 	t.Parallel()
-	var f *Fetcher
+	f := setup(t, nil)
 	mux := http.NewServeMux()
 	mux.HandleFunc("/a/photo", func(w http.ResponseWriter, r *http.Request) {
 		assert.Empty(t, r.Header.Get("Referer"))
@@ -196,7 +196,6 @@ func TestFetchRedirects(t *testing.T) {
 		w.WriteHeader(http.StatusFound)
 	})
 	server := serve(t, mux.ServeHTTP)
-	f = setup(t, nil)
 
 	for _, status := range []int{301, 302, 303, 307, 308} {
 		written, _, err := fetch(t, f, fmt.Sprintf("%s/a/%d", server, status))
@@ -360,7 +359,7 @@ func TestFetchRebinding(t *testing.T) {
 
 func TestFetchSlowDNS(t *testing.T) {
 	t.Parallel()
-	f := setup(t, func(c *Config) { c.ConnectTimeout = 50 * time.Millisecond })
+	f := setup(t, func(c *Config) { c.ConnectTimeout, c.Timeout = short, 2*time.Second }) // the resolver gives up after 10 s
 	silent, err := net.ListenPacket("udp", allowed+":0")
 	require.NoError(t, err)
 	defer silent.Close()
@@ -461,22 +460,22 @@ func TestFetchLeaksNothing(t *testing.T) {
 	}
 	const echo = `us"er s3c"ret token=q123&sig=abc dXMiZXI6czNjInJldA==`
 	bases := map[string]string{
-		"blocked":        "http://" + at,
-		"refused":        "http://" + closed.Addr().String(),
-		"not TLS":        strings.Replace(raw(""), "http:", "https:", 1),
-		"no answer":      raw(""),
-		"no HTTP":        raw(echo + "\r\n\r\n"),
-		"status":         raw("HTTP/1.1 " + echo + "\r\n\r\n"),
-		"reason":         raw("HTTP/1.1 500 " + echo + "\r\nContent-Length: 0\r\n\r\n"),
-		"header":         raw("HTTP/1.1 200 OK\r\n" + echo + "\r\n\r\n"),
-		"length":         raw("HTTP/1.1 200 OK\r\nContent-Length: " + echo + "\r\n\r\n"),
-		"encoding":       raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: " + echo + "\r\n\r\n"),
-		"chunk":          raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + echo + "\r\n"),
-		"short":          raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + echo),
-		"location":       raw("HTTP/1.1 302 OK\r\nLocation: http://a:b@" + echo + "/%zz\r\n\r\n"),
-		"secret 2nd hop": raw("HTTP/1.1 302 OK\r\nLocation: " + raw(echo) + "/?token=q123&sig=abc\r\nContent-Length: 0\r\n\r\n"),
-		"invalid":        "ftp://127.0.0.1",
-		"unparsable":     "http://127.0.0.1:port",
+		"blocked":    "http://" + at,
+		"refused":    "http://" + closed.Addr().String(),
+		"not TLS":    strings.Replace(raw(""), "http:", "https:", 1),
+		"no answer":  raw(""),
+		"no HTTP":    raw(echo + "\r\n\r\n"),
+		"status":     raw("HTTP/1.1 " + echo + "\r\n\r\n"),
+		"reason":     raw("HTTP/1.1 500 " + echo + "\r\nContent-Length: 0\r\n\r\n"),
+		"header":     raw("HTTP/1.1 200 OK\r\n" + echo + "\r\n\r\n"),
+		"length":     raw("HTTP/1.1 200 OK\r\nContent-Length: " + echo + "\r\n\r\n"),
+		"encoding":   raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: " + echo + "\r\n\r\n"),
+		"chunk":      raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + echo + "\r\n"),
+		"short":      raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + echo),
+		"location":   raw("HTTP/1.1 302 OK\r\nLocation: http://a:b@" + echo + "/%zz\r\n\r\n"),
+		"second hop": raw("HTTP/1.1 302 OK\r\nLocation: " + strings.Replace(raw("hop2user hop2pass hop2query"), "://", "://hop2user:hop2pass@", 1) + "/?hop2query\r\nContent-Length: 0\r\n\r\n"),
+		"invalid":    "ftp://127.0.0.1",
+		"unparsable": "http://127.0.0.1:port",
 	}
 	for name, base := range bases {
 		t.Run(name, func(t *testing.T) {
@@ -487,7 +486,7 @@ func TestFetchLeaksNothing(t *testing.T) {
 			require.ErrorAs(t, err, &failure)
 			message := fmt.Sprintf("%v %+v %q", err, err, failure.Failure)
 			everything := fmt.Sprint(message, failure.LogValue(), failure.Cause)
-			for _, secret := range []string{"q123", "sig=abc", "s3c", `us"er`, `us\"er`, "us%22er", "dXMiZXI6czNjInJldA=="} {
+			for _, secret := range []string{"q123", "sig=abc", "s3c", `us"er`, `us\"er`, "us%22er", "dXMiZXI6czNjInJldA==", "hop2"} {
 				require.NotContains(t, everything, secret)
 			}
 			require.NotContains(t, message, "127.0.0.")

@@ -56,7 +56,8 @@ func TestHostileSources(t *testing.T) {
 		answer  func(net.Conn)
 		code    photo.Code
 		message string
-		most    int // bytes that may have been written
+		most    int    // bytes that may have been written
+		cause   string // what the log is told among other things
 	}{
 		"no answer": {
 			config:  func(c *Config) { c.HeaderTimeout = short },
@@ -92,6 +93,7 @@ func TestHostileSources(t *testing.T) {
 			answer:  func(conn net.Conn) { flood(conn, "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n") },
 			code:    photo.SourceUnavailable,
 			message: invalid,
+			cause:   "exceeded 65536 bytes",
 		},
 		"huge header": {
 			answer: func(conn net.Conn) {
@@ -100,6 +102,7 @@ func TestHostileSources(t *testing.T) {
 			},
 			code:    photo.SourceUnavailable,
 			message: invalid,
+			cause:   "exceeded 65536 bytes",
 		},
 		"endless headers": {
 			answer: func(conn net.Conn) {
@@ -108,6 +111,7 @@ func TestHostileSources(t *testing.T) {
 			},
 			code:    photo.SourceUnavailable,
 			message: invalid,
+			cause:   "exceeded 65536 bytes",
 		},
 		"slow body": {
 			config: func(c *Config) { c.MinBytesPerSecond, c.SpeedWindow = 1<<20, short },
@@ -300,7 +304,8 @@ func TestHostileSources(t *testing.T) {
 				require.NoError(t, err)
 				return
 			}
-			requireFailure(t, err, test.code, "%s", test.message)
+			failure := requireFailure(t, err, test.code, "%s", test.message)
+			require.Contains(t, failure.Cause, test.cause)
 		})
 	}
 }

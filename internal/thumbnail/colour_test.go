@@ -185,6 +185,16 @@ func TestMakeIgnoresProfilesThatDoNotApply(t *testing.T) {
 			}
 		})
 	}
+	t.Run("CMYK profile on a transparent picture", func(t *testing.T) {
+		t.Parallel()
+		inks := vipsImage(t, solid(8, 8, white))
+		defer inks.Close()
+		require.NoError(t, inks.Flatten(nil))
+		require.NoError(t, inks.TransformICCProfileWithFallback("cmyk", "srgb"))
+		p := mustMake(t, withProfile(t, asPNG(t, halfTransparent(160, 120)), inks.GetICCProfile()), Options{Boxes: []photo.Size{{Width: 80, Height: 80}}, Format: photo.PNG})
+		requireColour(t, red, at(decoded(t, p), 0.25, 0.5), 3)
+		requireColour(t, clear, at(decoded(t, p), 0.75, 0.5), 3)
+	})
 	t.Run("colour profile on a grey picture", func(t *testing.T) {
 		t.Parallel()
 		grey := image.NewGray(image.Rect(0, 0, 64, 64))
@@ -264,6 +274,18 @@ func TestMakeSixteenBits(t *testing.T) {
 	}
 	p = mustMake(t, asPNG(t, veil), Options{Boxes: box32})
 	requireColour(t, color.NRGBA{R: 255, G: 127, B: 127, A: 255}, at(decoded(t, p), 0.5, 0.5), 3)
+}
+
+// A TIFF can have samples beyond colour and alpha, which mean nothing to us.
+func TestMakeExtraSamples(t *testing.T) {
+	t.Parallel()
+	img := vipsImage(t, corners(160, 120))
+	require.NoError(t, img.BandJoinConst([]float64{77}))
+	source := export(t, img, (*vips.ImageRef).ExportTiff, plainTIFF)
+	for _, format := range photo.Formats {
+		p := mustMake(t, source, Options{Boxes: []photo.Size{{Width: 80, Height: 80}}, Format: format})
+		requireCorners(t, decoded(t, p), 10)
+	}
 }
 
 // libvips has a CMYK profile of its own, with which the test's pictures are made

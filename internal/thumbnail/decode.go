@@ -75,14 +75,11 @@ func resize(img *vips.ImageRef, size photo.Size) error {
 // else sRGB, with alpha if it has that.
 func toSRGB(img *vips.ImageRef) error {
 	if needsProfile(img) {
-		fallback := "srgb"
-		if img.Interpretation() == vips.InterpretationCMYK {
-			fallback = "cmyk"
-		}
-		// Both names are profiles within libvips, not files. If there is an
-		// error, the embedded profile is broken; the picture is not, and is
-		// shown the way programs without colour management show it.
-		_ = img.TransformICCProfileWithFallback("srgb", fallback)
+		// The names are those of a profile within libvips, not of a file. If
+		// there is an error, the embedded profile is broken or for some other
+		// kind of picture. The picture is not broken, and is shown the way
+		// programs without colour management show it.
+		_ = img.TransformICCProfileWithFallback("srgb", "srgb")
 	}
 	space := vips.InterpretationSRGB
 	if img.Bands() == 1 {
@@ -111,18 +108,15 @@ func needsProfile(img *vips.ImageRef) bool {
 	if string(profile[48:56]) == "IEC sRGB" {
 		return false
 	}
-	// The profile must be for the image's own colour model. libvips would
-	// apply a grey picture's profile to the red of a colour picture.
-	cmyk := img.Interpretation() == vips.InterpretationCMYK
+	// libvips would take a profile that is for fewer channels, or takes alpha
+	// for ink.
 	switch string(profile[16:20]) {
 	case "GRAY":
 		return img.Bands() <= 2
-	case "RGB ":
-		return img.Bands() >= 3 && !cmyk
 	case "CMYK":
-		return cmyk
+		return img.Interpretation() == vips.InterpretationCMYK
 	default:
-		return false
+		return true
 	}
 }
 

@@ -102,10 +102,7 @@ func inspect(source []byte, k kind, o Options) (header, error) {
 	h := header{
 		kind:        k,
 		size:        photo.Size{Width: img.Width(), Height: img.Height()},
-		orientation: 1,
-	}
-	if n := img.Orientation(); n >= 1 && n <= 8 {
-		h.orientation = n
+		orientation: max(1, img.Orientation()), // libvips gives 0 for none, and passes no nonsense on
 	}
 	if err := checkPixels(h.size, o.MaxPixels); err != nil {
 		return header{}, err

@@ -1,11 +1,13 @@
 package thumbnail
 
 import (
+	"encoding/binary"
 	"fmt"
 	"image"
 	"image/color"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -407,6 +409,12 @@ func TestMakeStripsMetadata(t *testing.T) {
 		t.Run(string(format), func(t *testing.T) {
 			t.Parallel()
 			p := mustMake(t, source, Options{Boxes: box320, Format: format})
+			if format == photo.WebP {
+				// Its header lists the kinds of metadata, and its size.
+				require.Equal(t, "VP8X", string(p.Bytes[12:16]))
+				require.Zero(t, p.Bytes[20])
+				require.EqualValues(t, len(p.Bytes)-8, binary.LittleEndian.Uint32(p.Bytes[4:]))
+			}
 			for _, trace := range []string{"Exif", "EXIF", "eXIf", "GPS", "Cam", "http", "xmp", "Photoshop", "secret", "ICC_PROFILE", "iCCP", "acsp"} {
 				require.NotContains(t, string(p.Bytes), trace)
 			}
@@ -456,6 +464,8 @@ func TestMakeLeaksNothing(t *testing.T) {
 		asAVIF(t, corners(64, 64)),
 	}
 	require.Empty(t, leftInLibvips())
+	// The garbage collector would close what Make forgets to.
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	var tasks sync.WaitGroup
 	for range 4 {
 		tasks.Go(func() {

@@ -17,7 +17,7 @@ import (
 )
 
 // patience bounds every wait for something that is going to happen. It is reached only by a test that fails.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // deathEnv has the test binary start servers and then die in one of these ways, none of which runs deferred calls.
 const deathEnv = "DEVSTACKTEST_DEATH"

@@ -1,0 +1,98 @@
+package samples
+
+import (
+	"image"
+	"image/png"
+	"io"
+	"math"
+
+	"github.com/photo-processor/photo-processor/internal/photo"
+)
+
+var printsSize = photo.Size{Width: 1600, Height: 1300}
+
+// prints writes a PNG with transparency: two paper prints that lie on nothing,
+// with the soft shadows that they cast.
+func prints(w io.Writer) error {
+	return png.Encode(w, drawPrints(printsSize.Width, printsSize.Height))
+}
+
+func drawPrints(width, height int) *image.NRGBA {
+	unit := float32(width) / 1600
+	side := int(770 * unit)
+	front := newPrint(picture(sunset, side, side*3/4), 0.57, 0.55, -6)
+	back := newPrint(picture(winter, side, side*3/4), 0.42, 0.41, 8)
+	drawn := image.NewNRGBA(image.Rect(0, 0, width, height))
+	for y := range height {
+		for x := range width {
+			color, alpha := front.at(float32(x)-front.x*float32(width), float32(y)-front.y*float32(height), unit)
+			if alpha < 1 {
+				below, alpha2 := back.at(float32(x)-back.x*float32(width), float32(y)-back.y*float32(height), unit)
+				rest := alpha2 * (1 - alpha)
+				for i := range color {
+					color[i] += below[i] * (1 - alpha)
+				}
+				alpha += rest
+			}
+			if alpha <= 0 {
+				continue
+			}
+			pixel := drawn.Pix[y*drawn.Stride+4*x:]
+			for i := range color {
+				pixel[i] = uint8(min(color[i]/alpha+0.5, 255))
+			}
+			pixel[3] = uint8(alpha*255 + 0.5)
+		}
+	}
+	return drawn
+}
+
+// print is a picture on white paper.
+type print struct {
+	*image.RGBA
+	x, y     float32 // its middle, as parts of the whole
+	sin, cos float32
+}
+
+func newPrint(picture *image.RGBA, x, y, degrees float64) *print {
+	sin, cos := math.Sincos(degrees * math.Pi / 180)
+	return &print{picture, float32(x), float32(y), float32(sin), float32(cos)}
+}
+
+// at gives the colour, as channels from 0 to 255 that are multiplied by alpha, and
+// the alpha at a point relative to the print's middle.
+func (p *print) at(x, y, unit float32) (color [3]float32, alpha float32) {
+	w, h := float32(p.Rect.Dx()), float32(p.Rect.Dy())
+	border, foot := 48*unit, 150*unit // paper around the picture, and more below it
+	paper := func(x, y float32) float32 {
+		x, y = p.cos*x+p.sin*y, p.cos*y-p.sin*x
+		return outside(x, y-(foot-border)/2, w/2+border, h/2+(foot+border)/2, 10*unit)
+	}
+	cover := clamp(0.5 - paper(x, y))
+	// Two shadows: a tight one where the paper lies, a wide one from the lamp.
+	shadow := 0.35*step(26*unit, -6*unit, paper(x-4*unit, y-8*unit)) + 0.3*step(90*unit, -50*unit, paper(x-18*unit, y-36*unit))
+	alpha = cover + (1-cover)*shadow
+	if cover == 0 {
+		return color, alpha
+	}
+	u, v := p.cos*x+p.sin*y+w/2, p.cos*y-p.sin*x+h/2
+	white := 247 - 6*v/h
+	shown := clamp(0.5 - outside(u-w/2, v-h/2, w/2-1, h/2-1, 2*unit))
+	left, top := min(max(floor(u), 0), p.Rect.Dx()-2), min(max(floor(v), 0), p.Rect.Dy()-2)
+	du, dv := clamp(u-float32(left)), clamp(v-float32(top))
+	upper := p.Pix[p.PixOffset(left, top):]
+	lower := upper[p.Stride:]
+	for i := range color {
+		ink := mix(mix(float32(upper[i]), float32(upper[4+i]), du), mix(float32(lower[i]), float32(lower[4+i]), du), dv)
+		color[i] = cover * mix(white, ink, shown)
+	}
+	return color, alpha
+}
+
+// outside gives how far a point is outside a rectangle with round corners around
+// the origin; inside it is negative.
+func outside(x, y, halfWidth, halfHeight, radius float32) float32 {
+	dx, dy := abs(x)-halfWidth+radius, abs(y)-halfHeight+radius
+	ox, oy := max(dx, 0), max(dy, 0)
+	return float32(math.Sqrt(float64(ox*ox+oy*oy))) + min(max(dx, dy), 0) - radius
+}
