@@ -95,6 +95,7 @@ func inspect(source []byte, k kind, o Options) (header, error) {
 	if err != nil {
 		return header{}, unreadable(k, reason(err))
 	}
+	defer img.Close()
 	if img.Format() != k.loader {
 		return header{}, photo.Fail(photo.CorruptImage, "the file begins like a %s picture but is none", k.name)
 	}

@@ -1,0 +1,314 @@
+package main_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"image/jpeg"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+	enumspb "go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
+	temporalclient "go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
+
+	"github.com/photo-processor/photo-processor/internal/client"
+	"github.com/photo-processor/photo-processor/internal/devstack"
+	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/samples"
+	"github.com/photo-processor/photo-processor/workflows"
+)
+
+// program is the built program, and an empty data directory to run it on.
+type program struct {
+	path string
+	dir  string
+	env  []string
+	api  string // its URL
+}
+
+// build builds the program as `make build` does, and prepares to run it on
+// free ports.
+func build(t *testing.T) *program {
+	t.Helper()
+	// Not t.TempDir: PostgreSQL's user must be able to go there, and the path
+	// of a socket must be short.
+	dir, err := os.MkdirTemp("/tmp", "photo-processor-e2e-")
+	require.NoError(t, err)
+	require.NoError(t, os.Chmod(dir, 0o711))
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	p := &program{path: filepath.Join(dir, "photo-processor"), dir: filepath.Join(dir, "data")}
+	built := exec.Command("go", "build", "-ldflags", "-X main.version=test", "-o", p.path, ".")
+	output, err := built.CombinedOutput()
+	require.NoError(t, err, string(output))
+
+	port := func() string {
+		n, err := devstack.FreePort()
+		require.NoError(t, err)
+		return strconv.Itoa(n)
+	}
+	api := "127.0.0.1:" + port()
+	p.api = "http://" + api
+	p.env = append(os.Environ(), "DATA_DIR="+p.dir, "HTTP_ADDR="+api, "THUMBNAIL_SIZES=320x320,64x64",
+		"DEV_TEMPORAL_PORT="+port(), "DEV_TEMPORAL_UI_PORT="+port(), "DEV_SAMPLES_PORT="+port(),
+		"DATABASE_URL=", "TEMPORAL_ADDRESS=")
+	return p
+}
+
+// run runs the program, and gives what it printed and its exit code.
+func (p *program) run(t *testing.T, args ...string) (stdout string, exitCode int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, p.path, args...)
+	cmd.Env = p.env
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	if _, exited := err.(*exec.ExitError); err != nil && !exited {
+		require.NoError(t, err)
+	}
+	t.Logf("photo-processor %s: exit %d\n%s%s", strings.Join(args, " "), cmd.ProcessState.ExitCode(), out.String(), errs.String())
+	return out.String() + errs.String(), cmd.ProcessState.ExitCode()
+}
+
+func (p *program) must(t *testing.T, args ...string) string {
+	t.Helper()
+	out, code := p.run(t, args...)
+	require.Zero(t, code, out)
+	return out
+}
+
+// pid gives the process that `dev status` names.
+func (p *program) pid(t *testing.T, name string) int {
+	t.Helper()
+	found := regexp.MustCompile(name + ` +process (\d+)`).FindStringSubmatch(p.must(t, "dev", "status"))
+	require.NotNil(t, found, "%s does not run", name)
+	pid, err := strconv.Atoi(found[1])
+	require.NoError(t, err)
+	return pid
+}
+
+// variable gives what `dev env` says.
+func (p *program) variable(t *testing.T, name string) string {
+	t.Helper()
+	found := regexp.MustCompile(`export ` + name + `='(.*)'`).FindStringSubmatch(p.must(t, "dev", "env"))
+	require.NotNil(t, found)
+	return found[1]
+}
+
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	resp, err := http.Get(url)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return resp.StatusCode, string(body)
+}
+
+func (p *program) photo(t *testing.T, id uuid.UUID) client.Photo {
+	t.Helper()
+	shown, err := client.New(p.api).Photo(t.Context(), id)
+	require.NoError(t, err)
+	return shown
+}
+
+// TestEndToEnd is a newcomer's first hour with the program, and a bad day.
+func TestEndToEnd(t *testing.T) {
+	p := build(t)
+	require.Equal(t, "photo-processor test\n", p.must(t, "version"))
+
+	out, code := p.run(t, "dev", "status")
+	require.Equal(t, 1, code)
+	require.Contains(t, out, "not running")
+	t.Cleanup(func() { p.stop() })
+	require.Contains(t, p.must(t, "dev", "start"), "photo-processor is ready")
+	require.Contains(t, p.must(t, "dev", "start"), "runs already")
+
+	p.must(t, "dev", "db-schema")
+	var pending []client.Photo
+	status, body := get(t, p.api+"/photos/pending")
+	require.Equal(t, http.StatusOK, status)
+	require.NoError(t, json.Unmarshal([]byte(body), &pending))
+	require.Len(t, pending, 6)
+
+	temporal, err := temporalclient.Dial(temporalclient.Options{HostPort: p.variable(t, "TEMPORAL_ADDRESS")})
+	require.NoError(t, err)
+	defer temporal.Close()
+
+	missing := uuid.New()
+	t.Run("a mixed batch", func(t *testing.T) {
+		inputs := []string{"process", "--watch", "nonsense", missing.String()}
+		for _, ph := range pending {
+			inputs = append(inputs, ph.UUID.String())
+		}
+		out, code := p.run(t, inputs...)
+		require.Equal(t, 1, code, "not all is well")
+		require.Contains(t, out, "nonsense rejected")
+		require.Contains(t, out, missing.String()+" failed: there is no such photo")
+		require.Equal(t, 5, strings.Count(out, " completed\n"))
+		require.Contains(t, out, "failed: source_forbidden: the source answered 403 Forbidden")
+	})
+	t.Run("rows, files and histories agree", func(t *testing.T) {
+		for _, before := range pending {
+			ph := p.photo(t, before.UUID)
+			want := enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED
+			if strings.HasSuffix(ph.URL, "forbidden.jpg") {
+				want = enumspb.WORKFLOW_EXECUTION_STATUS_FAILED
+				require.Equal(t, photo.Failed, ph.Status)
+				require.Empty(t, ph.Thumbnails)
+			} else {
+				require.Equal(t, photo.Completed, ph.Status)
+				p.requireThumbnails(t, ph)
+			}
+			requireHistory(t, temporal, ph.WorkflowID, want)
+		}
+		requireHistory(t, temporal, photo.WorkflowID(missing), enumspb.WORKFLOW_EXECUTION_STATUS_FAILED)
+		require.Equal(t, 10, p.files(t, "thumbnails"))
+		require.Zero(t, p.files(t, "originals"))
+	})
+	t.Run("a batch outlives the worker, PostgreSQL and Temporal", func(t *testing.T) {
+		ids := p.addGenerated(t, 30)
+		watch := make(chan string, 1)
+		go func() {
+			out, _ := p.run(t, append([]string{"process", "--watch"}, ids...)...)
+			watch <- out
+		}()
+		for i, name := range []string{"worker", "postgres", "temporal"} {
+			// Each while some are completed and some are not.
+			require.Eventually(t, func() bool { return p.count(t, photo.Completed) > 5+4*i }, time.Minute, 20*time.Millisecond)
+			require.NoError(t, syscall.Kill(p.pid(t, name), syscall.SIGKILL))
+			require.Eventually(t, func() bool {
+				out, code := p.run(t, "dev", "status")
+				return code == 0 && !strings.Contains(out, "not running")
+			}, time.Minute, 100*time.Millisecond)
+		}
+		select {
+		case out := <-watch:
+			require.Equal(t, 30, strings.Count(out, " completed\n"), out)
+		case <-time.After(3 * time.Minute):
+			t.Fatal("not all photos have a final status")
+		}
+		for _, id := range ids {
+			p.requireThumbnails(t, p.photo(t, uuid.MustParse(id)))
+		}
+		require.Equal(t, 10+60, p.files(t, "thumbnails"))
+		require.Zero(t, p.files(t, "originals"))
+	})
+	t.Run("all is kept when it is stopped and started", func(t *testing.T) {
+		before := p.photo(t, pending[0].UUID)
+		require.Contains(t, p.must(t, "dev", "stop"), "has stopped")
+		require.Contains(t, p.must(t, "dev", "stop"), "not running")
+		p.must(t, "dev", "start")
+		require.Equal(t, before, p.photo(t, pending[0].UUID))
+		requireHistory(t, temporal, photo.WorkflowID(missing), enumspb.WORKFLOW_EXECUTION_STATUS_FAILED)
+	})
+	t.Run("a port that is taken", func(t *testing.T) {
+		other := *p
+		other.env = append(p.env, "DATA_DIR="+p.dir+"2")
+		out, code := other.run(t, "dev", "start")
+		require.Equal(t, 1, code)
+		require.Contains(t, out, "HTTP_ADDR")
+		require.Contains(t, out, "taken")
+	})
+}
+
+// stop ends the stack also where a test has failed.
+func (p *program) stop() {
+	cmd := exec.Command(p.path, "dev", "stop")
+	cmd.Env = p.env
+	_ = cmd.Run()
+}
+
+// addGenerated adds photos of several megapixels, each its own.
+func (p *program) addGenerated(t *testing.T, n int) (ids []string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), p.variable(t, "DATABASE_URL"))
+	require.NoError(t, err)
+	defer conn.Close(t.Context())
+	state := regexp.MustCompile(`sample photos +(\S+)`).FindStringSubmatch(p.must(t, "dev", "status"))
+	for seed := range n {
+		var id string
+		url := samples.GeneratedURL(state[1], uint64(seed), photo.Size{Width: 1200, Height: 900})
+		require.NoError(t, conn.QueryRow(t.Context(), `INSERT INTO photos (url) VALUES ($1) RETURNING uuid::text`, url).Scan(&id))
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// count gives how many photos have the status; -1 while nobody can tell.
+func (p *program) count(t *testing.T, status photo.Status) int {
+	t.Helper()
+	n := 0
+	err := client.New(p.api).Photos(t.Context(), status, func(photos []client.Photo) error {
+		n += len(photos)
+		return nil
+	})
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// requireThumbnails checks that the photo has one thumbnail for each box, each
+// a picture of the size that its row says.
+func (p *program) requireThumbnails(t *testing.T, ph client.Photo) {
+	t.Helper()
+	require.Equal(t, photo.Completed, ph.Status, "%s", ph.UUID)
+	require.Len(t, ph.Thumbnails, 2)
+	for i, box := range []int{64, 320} {
+		thumb := ph.Thumbnails[i]
+		require.Equal(t, box, max(thumb.Width, thumb.Height))
+		status, body := get(t, p.api+"/thumbnails/"+thumb.URL)
+		require.Equal(t, http.StatusOK, status)
+		decoded, err := jpeg.Decode(strings.NewReader(body))
+		require.NoError(t, err)
+		require.Equal(t, fmt.Sprintf("%dx%d", thumb.Width, thumb.Height), fmt.Sprintf("%dx%d", decoded.Bounds().Dx(), decoded.Bounds().Dy()))
+	}
+}
+
+// files counts the files in a bucket, also those that are half-written.
+func (p *program) files(t *testing.T, bucket string) int {
+	t.Helper()
+	n := 0
+	require.NoError(t, filepath.WalkDir(filepath.Join(p.dir, bucket), func(_ string, d os.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			n++
+		}
+		return err
+	}))
+	return n
+}
+
+// requireHistory checks how the workflow ended, and replays its history.
+func requireHistory(t *testing.T, temporal temporalclient.Client, workflowID string, want enumspb.WorkflowExecutionStatus) {
+	t.Helper()
+	description, err := temporal.DescribeWorkflow(t.Context(), workflowID, "")
+	require.NoError(t, err)
+	require.Equal(t, want, description.Status)
+	var history historypb.History
+	events := temporal.GetWorkflowHistory(t.Context(), workflowID, "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	for events.HasNext() {
+		event, err := events.Next()
+		require.NoError(t, err)
+		history.Events = append(history.Events, event)
+	}
+	replayer := worker.NewWorkflowReplayer()
+	replayer.RegisterWorkflow(workflows.ProcessPhoto)
+	require.NoError(t, replayer.ReplayWorkflowHistory(nil, &history))
+}
