@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -67,9 +68,14 @@ func TestPostgresKeepsData(t *testing.T) {
 		kill(t, child)
 		text := readFile(t, pidFile)
 		_, rest, _ := strings.Cut(text, "\n")
-		// Number 1 always runs, and is not ours.
-		require.NoError(t, overwriteFile(pidFile, "1\n"+rest))
-		require.NoError(t, overwriteFile(postgres.socket()+".lock", "1\n"+rest))
+		// PostgreSQL ignores other users' processes.
+		somebody := shell(postgres.Dir, "somebody", sleeper)
+		credential, err := serverCredential()
+		require.NoError(t, err)
+		somebody.Credential = credential
+		pid := strconv.Itoa(start(t, somebody).PID())
+		require.NoError(t, overwriteFile(pidFile, pid+"\n"+rest))
+		require.NoError(t, overwriteFile(postgres.socket()+".lock", pid+"\n"+rest))
 		restart(t)
 	})
 	t.Run("when it is an orphan that no PID file of ours names", func(t *testing.T) {

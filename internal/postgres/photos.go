@@ -68,15 +68,17 @@ func (db *DB) Photos(ctx context.Context, status photo.Status, after Cursor, lim
 // AddPhotos inserts a pending photo for each URL, all or none, and gives them
 // in the order of the URLs.
 func (db *DB) AddPhotos(ctx context.Context, urls []string) ([]photo.Photo, error) {
-	// The UUIDs are made here, and sorted by nothing: RETURNING promises no
-	// order, so that the rows are matched to the URLs by UUID.
+	// RETURNING promises no order, so that rows are matched to URLs by the UUIDs
+	// that are made here. The microseconds keep the order in lists, too.
 	ids := make([]uuid.UUID, len(urls))
 	place := make(map[uuid.UUID]int, len(urls))
 	for i := range ids {
 		ids[i] = uuid.New()
 		place[ids[i]] = i
 	}
-	rows, err := db.pool.Query(ctx, `INSERT INTO photos (uuid, url) SELECT * FROM unnest($1::uuid[], $2::text[]) RETURNING `+photoColumns, ids, urls)
+	rows, err := db.pool.Query(ctx, `INSERT INTO photos (uuid, url, created_at)
+		SELECT id, url, now() + n * interval '1 microsecond' FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS t (id, url, n)
+		RETURNING `+photoColumns, ids, urls)
 	if err != nil {
 		return nil, fmt.Errorf("add photos: %w", translate(err))
 	}

@@ -231,8 +231,10 @@ func TestPhotosPageThroughAll(t *testing.T) {
 	for i := range 25 {
 		urls = append(urls, fmt.Sprintf("https://photos.example/%d.jpg", i))
 	}
-	// One statement: all have the same created_at, and only the UUID orders them.
 	_, err := b.db.AddPhotos(t.Context(), urls)
+	require.NoError(t, err)
+	// All but the first have the same created_at: only the UUID orders them.
+	_, err = b.db.ExecForTest(t.Context(), `UPDATE photos SET created_at = now() WHERE uuid <> $1`, b.photo)
 	require.NoError(t, err)
 
 	seen := map[uuid.UUID]bool{}
@@ -273,6 +275,9 @@ func TestAddPhotosKeepsTheOrder(t *testing.T) {
 	all, err := b.db.Photos(t.Context(), photo.Pending, postgres.Cursor{}, 100)
 	require.NoError(t, err)
 	require.Len(t, all, 4, "all or none")
+	for i, p := range added {
+		require.Equal(t, p.UUID, all[1+i].UUID, "the list has the same order")
+	}
 }
 
 func TestUnavailable(t *testing.T) {

@@ -28,26 +28,22 @@ const version = "v1"
 // Handler serves the Samples below /photos/ and every other landscape below
 // /generated/, and keeps them in cacheDir, which it makes when it needs it.
 func Handler(cacheDir string) http.Handler {
-	c := newCache(filepath.Join(cacheDir, version))
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /photos/{name}", c.sample)
-	mux.HandleFunc("GET /generated/{seed}/{file}", c.generated)
-	return mux
+	return newHandler(newCache(filepath.Join(cacheDir, version)), Samples)
 }
 
-func (c *cache) sample(w http.ResponseWriter, r *http.Request) {
-	for _, s := range Samples {
-		switch {
-		case s.Name != r.PathValue("name"):
-		case s.Forbidden:
-			http.Error(w, "this photo is not for you", http.StatusForbidden)
-			return
-		default:
+func newHandler(c *cache, samples []Sample) http.Handler {
+	mux := http.NewServeMux()
+	for _, s := range samples {
+		mux.HandleFunc("GET /photos/"+s.Name, func(w http.ResponseWriter, r *http.Request) {
+			if s.Forbidden {
+				http.Error(w, "this photo is not for you", http.StatusForbidden)
+				return
+			}
 			c.serve(w, r, s.Name, s.write)
-			return
-		}
+		})
 	}
-	http.NotFound(w, r)
+	mux.HandleFunc("GET /generated/{seed}/{file}", c.generated)
+	return mux
 }
 
 func (c *cache) generated(w http.ResponseWriter, r *http.Request) {

@@ -70,7 +70,7 @@ type painter struct {
 }
 
 // textureSide is how many pixels a texture measures before it repeats.
-const textureSide = 512
+const textureSide = 256
 
 // texture is fine noise for each pixel: what leaves, grass and grit look like from
 // afar.
@@ -163,7 +163,7 @@ func (p *painter) sky() {
 			c := p.air(x, float32(y))
 			cover, lit := p.cloud(x, float32(y))
 			if p.stars {
-				c = c.plus(hex(0x8090c0).scale(p.milkyWay(x, float32(y))))
+				c = c.plus(starlight.scale(p.milkyWay(x, float32(y))))
 			}
 			row[i] = c.toward(p.cloudDim.toward(p.cloudLit, lit), cover*0.95)
 		}
@@ -191,6 +191,9 @@ func (p *painter) sky() {
 		p.starfield()
 	}
 }
+
+// starlight is the colour of stars too faint to be seen one by one.
+var starlight = hex(0x8090c0)
 
 // milkyWay gives how bright the band of faint stars is at a pixel.
 func (p *painter) milkyWay(x, y float32) float32 {

@@ -5,6 +5,9 @@ import (
 	"slices"
 )
 
+// blossoms are the colours of the flowers.
+var blossoms = [...]rgb{hex(0xf4e04d), hex(0xffffff), hex(0xb06ad0), hex(0xe8506a)}
+
 // grow lets grass grow on the ground before the camera, blade by blade, and
 // flowers where there are any.
 func (p *painter) grow() {
@@ -50,7 +53,7 @@ func (p *painter) grow() {
 			p.dab(x-half, x+half+0.5, y, base.times(light).scale(0.3+0.9*k+0.1*lx))
 		}
 		if flower {
-			color := []rgb{hex(0xf4e04d), hex(0xffffff), hex(0xb06ad0), hex(0xe8506a)}[int(random*997)%4]
+			color := blossoms[int(random*997)%len(blossoms)]
 			radius := width * 1.5
 			for y := -radius; y <= radius; y++ {
 				p.dab(float32(t.x)+lean-radius+abs(y)/2, float32(t.x)+lean+radius-abs(y)/2, t.y-int(height+y), color.times(light).scale(1.1))

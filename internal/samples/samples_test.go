@@ -1,10 +1,13 @@
 package samples
 
 import (
+	"bytes"
+	"image"
 	"image/color"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
@@ -93,4 +96,33 @@ func TestPrintsLieOnNothing(t *testing.T) {
 		}
 	}
 	assert.Greater(t, len(strengths), 50)
+}
+
+// BenchmarkSamples draws all six, and so also proves that they are what their
+// fields say: this takes too long for a test.
+func BenchmarkSamples(b *testing.B) {
+	for _, s := range Samples {
+		if s.Forbidden {
+			continue
+		}
+		b.Run(s.Name, func(b *testing.B) {
+			var out bytes.Buffer
+			for b.Loop() {
+				out.Reset()
+				require.NoError(b, s.write(&out))
+			}
+			b.ReportMetric(float64(out.Len())/1e6, "MB")
+			stored, want := s.Size, "jpeg"
+			switch {
+			case s.Orientation == 0:
+				want = "png"
+			case s.Orientation >= 5:
+				stored.Width, stored.Height = stored.Height, stored.Width
+			}
+			config, format, err := image.DecodeConfig(&out)
+			require.NoError(b, err)
+			assert.Equal(b, want, format)
+			assert.Equal(b, stored, photo.Size{Width: config.Width, Height: config.Height})
+		})
+	}
 }

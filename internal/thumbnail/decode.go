@@ -41,6 +41,8 @@ func decode(source []byte, h header, size photo.Size, f photo.Format) (*vips.Ima
 
 // preshrinkFor chooses how much of the shrinking to leave to the decoder. Its
 // way is fast and coarse, so the last halving at least is always libvips' own.
+// That also leaves every side two pixels or more: on a side of none libvips aborts
+// the process.
 func preshrinkFor(h header, size photo.Size) preshrink {
 	source := h.upright()
 	factor := min(float64(source.Width)/float64(size.Width), float64(source.Height)/float64(size.Height)) / 2

@@ -46,7 +46,7 @@ func identify(source []byte) (kind, error) {
 		return kind{}, photo.Fail(photo.UnsupportedImage, "the file is empty")
 	}
 	mediaType, _, _ := strings.Cut(mimetype.Detect(source).String(), ";")
-	return kind{}, photo.Fail(photo.UnsupportedImage, "the file is %s; a photo must be one of %s", mediaType, strings.Join(names, ", "))
+	return kind{}, photo.Fail(photo.UnsupportedImage, "the file (%s) is of a kind that is not supported; a photo must be one of %s", mediaType, strings.Join(names, ", "))
 }
 
 func hasSignature(source []byte, signature string) bool {
@@ -153,8 +153,8 @@ type preshrink struct {
 //
 // It hands govips a reader because govips decides by that how strict libvips
 // is. From a reader, a picture that is cut short is an error and mere warnings
-// are not. From a slice, JPEGs with harmless oddities are refused, and GIFs and
-// WebPs that are cut short are accepted.
+// are not. From a slice, JPEGs with harmless oddities are refused, and GIFs that
+// are cut short are accepted.
 func open(source []byte, p preshrink) (*vips.ImageRef, error) {
 	params := vips.NewImportParams() // has FailOnError set
 	params.Access.Set(vips.AccessSequential)
