@@ -188,12 +188,14 @@ func (p Postgres) recoverCluster(ctx context.Context) error {
 		}
 	}
 
-	// Its servants leave by themselves once they notice that it has gone, but one in a long computation notices late.
-	for servants := processesIn(data); len(servants) > 0; servants = processesIn(data) {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("processes %v of an earlier start still use %s: %w", servants, data, ctx.Err())
-		case <-time.After(pollInterval):
+	// Its servants leave by themselves once they notice that it has gone, which one in a computation does not. They have the
+	// cluster's shared memory, so the new server could not start.
+	for _, servant := range processesIn(data) {
+		if !strings.HasPrefix(commandLine(servant), "postgres: ") {
+			continue
+		}
+		if err := identify(servant).terminate(ctx, []syscall.Signal{syscall.SIGQUIT}, postgresStopTimeout); err != nil {
+			return fmt.Errorf("ending process %d, which uses %s: %w", servant, data, err)
 		}
 	}
 

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -61,6 +62,16 @@ func TestPostgresKeepsData(t *testing.T) {
 		restart(t)
 	})
 	t.Run("when killed", func(t *testing.T) {
+		kill(t, child)
+		restart(t)
+	})
+	t.Run("when killed in the middle of a computation", func(t *testing.T) {
+		var client sync.WaitGroup
+		defer client.Wait()
+		client.Go(func() { _ = postgres.exec(t.Context(), postgresName, "DO 'BEGIN LOOP END LOOP; END'") })
+		eventually(t, func() bool {
+			return query(t, postgres, "SELECT count(*)::text FROM pg_stat_activity WHERE query LIKE 'DO %' AND state = 'active'") == "1"
+		}, "the computation has not begun")
 		kill(t, child)
 		restart(t)
 	})
