@@ -21,6 +21,10 @@ import (
 	"github.com/photo-processor/photo-processor/workflows"
 )
 
+// reportTime is what activities that were given up at a stop have to say so,
+// which lets another worker take over at once.
+const reportTime = 5 * time.Second
+
 // heartbeatThrottle bounds how long the SDK holds a heartbeat back, and so how
 // long an activity may go on after its workflow was cancelled. By default it
 // would be up to four fifths of the heartbeat timeout.
@@ -34,7 +38,7 @@ func Register(r worker.Registry, a *activities.Activities) {
 
 // Run works on the task queue until the context is done. Then it takes no new
 // task, and has SHUTDOWN_TIMEOUT to finish those it has; what is not finished
-// by then is retried by another worker.
+// by then is given back, and retried by another worker.
 //
 // It waits for PostgreSQL and for Temporal when they are not there yet.
 func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
@@ -72,9 +76,13 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	}
 	defer temporal.Close()
 
+	// The activities' own context: it ends some time after ours.
+	working, giveUp := context.WithCancel(context.WithoutCancel(ctx))
+	defer giveUp()
 	w := worker.New(temporal, cfg.TaskQueue, worker.Options{
 		MaxConcurrentActivityExecutionSize: cfg.WorkerActivities,
-		WorkerStopTimeout:                  cfg.ShutdownTimeout,
+		BackgroundActivityContext:          working,
+		WorkerStopTimeout:                  cfg.ShutdownTimeout + reportTime,
 		MaxHeartbeatThrottleInterval:       heartbeatThrottle,
 		DefaultHeartbeatThrottleInterval:   heartbeatThrottle,
 	})
@@ -88,6 +96,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	log.Info("worker is ready", "task_queue", cfg.TaskQueue, "activities", cfg.WorkerActivities, "renders", cfg.RenderConcurrency)
 	<-ctx.Done()
 	log.Info("worker stops", "at_most", cfg.ShutdownTimeout)
+	defer time.AfterFunc(cfg.ShutdownTimeout, giveUp).Stop()
 	w.Stop()
 	return nil
 }

@@ -57,9 +57,9 @@ func TestHandlerServesASample(t *testing.T) {
 	unchanged, _ := ask(t, h, "GET", "/photos/prints.png", "If-None-Match", etag)
 	assert.Equal(t, 304, unchanged.StatusCode)
 
-	part, bytes := ask(t, h, "GET", "/photos/prints.png", "Range", "bytes=1-3", "If-Range", etag)
+	part, three := ask(t, h, "GET", "/photos/prints.png", "Range", "bytes=1-3", "If-Range", etag)
 	assert.Equal(t, 206, part.StatusCode)
-	assert.Equal(t, "PNG", string(bytes))
+	assert.Equal(t, "PNG", string(three))
 }
 
 func TestHandlerServesWhatLoadTestsNeed(t *testing.T) {

@@ -2,7 +2,6 @@ package samples
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"image"
@@ -35,9 +34,10 @@ func JPEG(w io.Writer, seed uint64, width, height, quality, orientation int) err
 		return fmt.Errorf("orientation %d is not from 1 to 8", orientation)
 	}
 	out := bufio.NewWriter(w)
-	start := []byte{0xff, 0xd8}
-	out.Write(start)
-	out.Write(exif(orientation))
+	const start = "\xff\xd8"
+	// Should these two fail, Flush says so in the end.
+	_, _ = out.WriteString(start)
+	_, _ = out.Write(exif(orientation))
 	err := jpeg.Encode(&skipper{w: out, skip: len(start)}, turned(picture(seed, width, height), orientation), &jpeg.Options{Quality: quality})
 	if err != nil {
 		return err
@@ -64,17 +64,15 @@ func exif(orientation int) []byte {
 		tagOrientation = 0x0112
 		typeShort      = 3
 	)
-	var b bytes.Buffer
-	b.WriteString("\xff\xe1\x00\x00Exif\x00\x00") // marker, length (below), identifier
-	for _, field := range []any{
-		[]byte("MM"), uint16(42), uint32(8), // TIFF, big-endian; the first directory comes next
-		uint16(1), // entries
-		uint16(tagOrientation), uint16(typeShort), uint32(1), uint16(orientation), uint16(0),
-		uint32(0), // no further directory
-	} {
-		binary.Write(&b, binary.BigEndian, field) // a bytes.Buffer takes everything
-	}
-	segment := b.Bytes()
+	segment := []byte("\xff\xe1\x00\x00Exif\x00\x00" + // marker, length (below), identifier
+		"MM\x00\x2a\x00\x00\x00\x08" + // TIFF, big-endian; its first directory comes next
+		"\x00\x01") // with one entry
+	segment = binary.BigEndian.AppendUint16(segment, tagOrientation)
+	segment = binary.BigEndian.AppendUint16(segment, typeShort)
+	segment = binary.BigEndian.AppendUint32(segment, 1) // how many of them
+	segment = binary.BigEndian.AppendUint16(segment, uint16(orientation))
+	segment = append(segment, 0, 0)                     // fills the entry up
+	segment = binary.BigEndian.AppendUint32(segment, 0) // no further directory
 	binary.BigEndian.PutUint16(segment[2:], uint16(len(segment)-2))
 	return segment
 }

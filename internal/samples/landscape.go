@@ -34,13 +34,13 @@ func picture(seed uint64, width, height int) *image.RGBA {
 		h:      height,
 	}
 	p.noise = newNoise(p.random)
-	p.texture = newTexture(p.noise, p.random)
 	p.horizon = float32(height) * mix(0.54, 0.62, p.random.Float32())
 	p.focus = 0.95 * float32(max(width, height))
 	p.eye = (float32(height) - p.horizon) / p.focus * nearest
 	p.sunX = mix(0.2, 0.8, p.random.Float32())
 	p.dx, p.dz = p.random.Float32()*1000, p.random.Float32()*1000
 	p.wave = 32 * max(float32(height)/p.focus, 0.3)
+	p.texture = newTexture(p.noise, p.random)
 
 	for i, draw := range []func(){p.sky, p.terrain, p.mirror, p.grow, p.firs, p.grain} {
 		// How many numbers a step takes depends on the resolution; what the next

@@ -1,6 +1,7 @@
 package samples
 
 import (
+	"cmp"
 	"math"
 	"slices"
 )
@@ -17,21 +18,21 @@ func (p *painter) grow() {
 	lx, _, _ := p.sunlight()
 	scale := float32(max(p.w, p.h)) / 3000
 	type tuft struct{ x, y int }
-	tufts := make([]tuft, 26000)
+	var tufts []tuft
 	below := p.h - int(p.horizon)
-	for i := range tufts {
-		// More of them far away, where they are small.
+	for range 26000 {
+		// More of them far away, where they are small; some below the picture, for
+		// their tips to reach into it.
 		depth := p.random.Float32()
-		tufts[i] = tuft{p.random.IntN(p.w), int(p.horizon) + int(float32(below)*mix(depth*depth, depth, 0.5)*1.15)}
+		t := tuft{p.random.IntN(p.w), int(p.horizon) + int(float32(below)*mix(depth*depth, depth, 0.5)*1.15)}
+		if root := min(t.y, p.h-1); p.Pix[root*p.Stride+4*t.x+3] == meadow {
+			tufts = append(tufts, t)
+		}
 	}
-	slices.SortFunc(tufts, func(a, b tuft) int { return a.y - b.y })
+	slices.SortFunc(tufts, func(a, b tuft) int { return cmp.Or(a.y-b.y, a.x-b.x) })
 	light := p.sun.scale(0.5).plus(p.ambient)
 	for _, t := range tufts {
 		random, random2 := p.random.Float32(), p.random.Float32()
-		root := min(t.y, p.h-1)
-		if p.Pix[root*p.Stride+4*t.x+3] != meadow {
-			continue
-		}
 		depth := (float32(t.y) - p.horizon) / float32(below)
 		patch := p.noise.at(float32(t.x)/(160*scale), float32(t.y)/(60*scale))
 		if p.tufts*1.2-0.6+0.5*patch < random-0.5 {

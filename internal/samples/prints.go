@@ -20,19 +20,18 @@ func prints(w io.Writer) error {
 func drawPrints(width, height int) *image.NRGBA {
 	unit := float32(width) / 1600
 	side := int(770 * unit)
-	front := newPrint(picture(sunset, side, side*3/4), 0.57, 0.55, -6)
-	back := newPrint(picture(winter, side, side*3/4), 0.42, 0.41, 8)
+	front := newSnapshot(picture(sunset, side, side*3/4), 0.57*float64(width), 0.55*float64(height), -6)
+	back := newSnapshot(picture(winter, side, side*3/4), 0.42*float64(width), 0.41*float64(height), 8)
 	drawn := image.NewNRGBA(image.Rect(0, 0, width, height))
 	for y := range height {
 		for x := range width {
-			color, alpha := front.at(float32(x)-front.x*float32(width), float32(y)-front.y*float32(height), unit)
+			color, alpha := front.at(float32(x), float32(y), unit)
 			if alpha < 1 {
-				below, alpha2 := back.at(float32(x)-back.x*float32(width), float32(y)-back.y*float32(height), unit)
-				rest := alpha2 * (1 - alpha)
+				below, alpha2 := back.at(float32(x), float32(y), unit)
 				for i := range color {
 					color[i] += below[i] * (1 - alpha)
 				}
-				alpha += rest
+				alpha += alpha2 * (1 - alpha)
 			}
 			if alpha <= 0 {
 				continue
@@ -47,21 +46,22 @@ func drawPrints(width, height int) *image.NRGBA {
 	return drawn
 }
 
-// print is a picture on white paper.
-type print struct {
+// snapshot is a picture on white paper.
+type snapshot struct {
 	*image.RGBA
-	x, y     float32 // its middle, as parts of the whole
+	x, y     float32 // where its middle lies
 	sin, cos float32
 }
 
-func newPrint(picture *image.RGBA, x, y, degrees float64) *print {
+func newSnapshot(picture *image.RGBA, x, y, degrees float64) *snapshot {
 	sin, cos := math.Sincos(degrees * math.Pi / 180)
-	return &print{picture, float32(x), float32(y), float32(sin), float32(cos)}
+	return &snapshot{picture, float32(x), float32(y), float32(sin), float32(cos)}
 }
 
 // at gives the colour, as channels from 0 to 255 that are multiplied by alpha, and
-// the alpha at a point relative to the print's middle.
-func (p *print) at(x, y, unit float32) (color [3]float32, alpha float32) {
+// the alpha at a point.
+func (p *snapshot) at(x, y, unit float32) (color [3]float32, alpha float32) {
+	x, y = x-p.x, y-p.y
 	w, h := float32(p.Rect.Dx()), float32(p.Rect.Dy())
 	border, foot := 48*unit, 150*unit // paper around the picture, and more below it
 	paper := func(x, y float32) float32 {

@@ -38,11 +38,11 @@ var Samples = []Sample{
 
 // Seeds whose landscapes look well.
 const (
-	mountains = 24
-	sunset    = 89
+	mountains = 48
+	sunset    = 41
 	stars     = 10
-	autumn    = 43
-	winter    = 14
+	autumn    = 11
+	winter    = 6
 )
 
 // quality is what cameras and editors usually write.

@@ -51,7 +51,7 @@ func (p *painter) terrain() {
 // line is the ground at one distance, at every column that is computed.
 type line struct {
 	z      float32
-	random uint32
+	random uint32 // what is by chance on this line
 	height []float32
 	row    []float32 // where in the picture the ground is
 	woods  []float32 // how many trees stand there: none at 0, all that can at 1

@@ -144,14 +144,14 @@ func turnUpright(bitmap *vips.ImageRef, orientation int) (*vips.ImageRef, error)
 	}
 	defer bitmap.Close()
 	if err := bitmap.SetOrientation(orientation); err != nil {
-		return nil, internal("turn", err)
+		return nil, internal("turned upright", err)
 	}
 	if err := bitmap.AutoRotate(); err != nil {
-		return nil, internal("turn", err)
+		return nil, internal("turned upright", err)
 	}
 	turned, err := settle(bitmap)
 	if err != nil {
-		return nil, internal("turn", err)
+		return nil, internal("turned upright", err)
 	}
 	return turned, nil
 }
@@ -164,11 +164,11 @@ func shrink(bitmap *vips.ImageRef, size photo.Size) (*vips.ImageRef, error) {
 	}
 	defer bitmap.Close()
 	if err := resize(bitmap, size); err != nil {
-		return nil, internal("shrink", err)
+		return nil, internal("shrunk", err)
 	}
 	smaller, err := settle(bitmap)
 	if err != nil {
-		return nil, internal("shrink", err)
+		return nil, internal("shrunk", err)
 	}
 	return smaller, nil
 }

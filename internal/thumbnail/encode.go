@@ -47,7 +47,7 @@ func encode(bitmap *vips.ImageRef, f photo.Format, quality int) (Picture, error)
 		})
 	}
 	if err != nil {
-		return Picture{}, internal("encode", err)
+		return Picture{}, internal("encoded", err)
 	}
 	if f == photo.WebP {
 		encoded = withoutEXIF(encoded)
@@ -81,6 +81,6 @@ func withoutEXIF(webp []byte) []byte {
 // internal is the failure of a step on a bitmap of our own making, which has no
 // excuse but a lack of memory.
 func internal(step string, err error) error {
-	slog.Error("libvips failed on a bitmap", "step", step, "reason", reason(err))
-	return photo.Fail(photo.Internal, "the thumbnail could not be made: libvips failed to %s it", step)
+	slog.Error("libvips failed on a bitmap", "to be", step, "reason", reason(err))
+	return photo.Fail(photo.Internal, "the thumbnail could not be %s", step)
 }

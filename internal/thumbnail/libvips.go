@@ -25,8 +25,8 @@ var environment = map[string]string{
 	// in words that its author can choose.
 	"VIPS_WARNING": "0",
 
-	// Decode in memory, however large the picture; never in a temporary file.
-	// MaxPixels is what bounds the memory.
+	// Decode in memory, however large the picture; by default a WebP of more
+	// than 100 MB goes through a temporary file. MaxPixels bounds the memory.
 	"VIPS_DISC_THRESHOLD": "1000g",
 }
 

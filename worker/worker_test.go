@@ -1,0 +1,216 @@
+package worker_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"image"
+	"image/jpeg"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	enumspb "go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/sdk/client"
+
+	"github.com/photo-processor/photo-processor/internal/config"
+	"github.com/photo-processor/photo-processor/internal/devstack/devstacktest"
+	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/postgres"
+	"github.com/photo-processor/photo-processor/internal/postgres/postgrestest"
+	"github.com/photo-processor/photo-processor/worker"
+	"github.com/photo-processor/photo-processor/workflows"
+)
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	address, stop, err := devstacktest.Temporal(context.Background())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer stop()
+	// As an operator would configure it; Run reads it.
+	if err := os.Setenv("TEMPORAL_ADDRESS", address); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return postgrestest.Main(m)
+}
+
+// testBundle is a photo whose source holds its answer back until released.
+type testBundle struct {
+	cfg      config.Config
+	db       *postgres.DB
+	temporal client.Client
+	photo    uuid.UUID
+	asked    chan struct{} // gets a value for each request to the source
+	release  chan struct{} // closed: the source answers
+	stops    chan struct{} // gets a value when a worker logs that it stops
+}
+
+// Write takes the workers' logs.
+func (b *testBundle) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte("worker stops")) {
+		b.stops <- struct{}{}
+	}
+	return len(line), nil
+}
+
+func setup(t *testing.T) *testBundle {
+	t.Helper()
+	url := postgrestest.URL(t)
+	cfg, err := config.Parse(map[string]string{
+		"DATA_DIR": t.TempDir(), "DATABASE_URL": url, "TASK_QUEUE": t.Name(), "SOURCE_ALLOW_CIDRS": "127.0.0.1/32",
+	})
+	require.NoError(t, err)
+	b := &testBundle{cfg: cfg, asked: make(chan struct{}, 10), release: make(chan struct{}), stops: make(chan struct{}, 10)}
+	b.db, err = postgres.Open(url, 2)
+	require.NoError(t, err)
+	t.Cleanup(b.db.Close)
+	b.temporal, err = client.Dial(client.Options{HostPort: os.Getenv("TEMPORAL_ADDRESS")})
+	require.NoError(t, err)
+	t.Cleanup(b.temporal.Close)
+
+	var content bytes.Buffer
+	require.NoError(t, jpeg.Encode(&content, image.NewGray(image.Rect(0, 0, 640, 426)), nil))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b.asked <- struct{}{}
+		select {
+		case <-b.release:
+			_, _ = w.Write(content.Bytes())
+		case <-r.Context().Done():
+		}
+	}))
+	t.Cleanup(server.Close)
+	photos, err := b.db.AddPhotos(t.Context(), []string{server.URL})
+	require.NoError(t, err)
+	b.photo = photos[0].UUID
+	_, err = b.temporal.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: photo.WorkflowID(b.photo), TaskQueue: cfg.TaskQueue},
+		workflows.ProcessPhoto, workflows.ProcessPhotoInput{Photo: b.photo})
+	require.NoError(t, err)
+	return b
+}
+
+// work runs a worker until the returned function is called, which waits for
+// its end.
+func (b *testBundle) work(t *testing.T) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- worker.Run(ctx, b.cfg, slog.New(slog.NewTextHandler(b, nil))) }()
+	var stopped atomic.Bool
+	stop = func() {
+		if stopped.Swap(true) {
+			return
+		}
+		cancel()
+		select {
+		case err := <-ended:
+			require.NoError(t, err)
+		case <-time.After(time.Minute):
+			t.Fatal("the worker does not stop")
+		}
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+func (b *testBundle) awaitRequest(t *testing.T) {
+	t.Helper()
+	select {
+	case <-b.asked:
+	case <-time.After(time.Minute):
+		t.Fatal("nobody asked the source")
+	}
+}
+
+func (b *testBundle) requireCompleted(t *testing.T) {
+	t.Helper()
+	require.NoError(t, b.temporal.GetWorkflow(t.Context(), photo.WorkflowID(b.photo), "").Get(t.Context(), nil))
+	p, err := b.db.Photo(t.Context(), b.photo)
+	require.NoError(t, err)
+	require.Equal(t, photo.Completed, p.Status)
+	require.Len(t, p.Thumbnails, 1)
+}
+
+// fetches gives the events of FetchSource's ends: how it ended, and on which
+// attempt.
+func (b *testBundle) fetches(t *testing.T) (attempts []int32) {
+	t.Helper()
+	events := b.temporal.GetWorkflowHistory(t.Context(), photo.WorkflowID(b.photo), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	scheduled := map[int64]*historypb.ActivityTaskScheduledEventAttributes{}
+	for events.HasNext() {
+		event, err := events.Next()
+		require.NoError(t, err)
+		if a := event.GetActivityTaskScheduledEventAttributes(); a != nil {
+			scheduled[event.GetEventId()] = a
+		}
+		if a := event.GetActivityTaskStartedEventAttributes(); a != nil &&
+			scheduled[a.GetScheduledEventId()].GetActivityType().GetName() == "FetchSource" {
+			attempts = append(attempts, a.GetAttempt())
+		}
+	}
+	return attempts
+}
+
+func TestAWorkerThatStopsFinishesWhatItIsDoing(t *testing.T) {
+	b := setup(t)
+	stop := b.work(t)
+	b.awaitRequest(t)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		stop()
+	}()
+	select {
+	case <-b.stops: // and now waits for its fetch
+	case <-time.After(time.Minute):
+		t.Fatal("the worker does not stop")
+	}
+	close(b.release)
+	<-stopped
+
+	b.work(t) // another worker takes the next step
+	b.requireCompleted(t)
+	require.Equal(t, []int32{1}, b.fetches(t), "the fetch was finished by the worker that stopped")
+	require.Empty(t, b.asked, "the source was asked once")
+}
+
+// heartbeatTimeout is when a worker that said nothing would be noticed.
+const heartbeatTimeout = 30 * time.Second
+
+func TestWhatAStoppingWorkerCannotFinishIsDoneByAnother(t *testing.T) {
+	b := setup(t)
+	b.cfg.ShutdownTimeout = time.Second
+	stop := b.work(t)
+	b.awaitRequest(t)
+	start := time.Now()
+	stop() // the source never answers it
+
+	b.work(t)
+	b.awaitRequest(t)
+	close(b.release)
+	b.requireCompleted(t)
+	require.Equal(t, []int32{2}, b.fetches(t))
+	require.Less(t, time.Since(start), heartbeatTimeout, "the worker gave it back before it stopped")
+}
+
+func TestRunWaitsForItsServers(t *testing.T) {
+	b := setup(t)
+	close(b.release)
+	cfg := b.cfg
+	b.cfg.DatabaseURL = "postgres://photos@127.0.0.1:1/photos"
+	b.work(t)() // asked to stop while it waits, it does
+	b.cfg = cfg
+	b.work(t)
+	b.requireCompleted(t)
+}
