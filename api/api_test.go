@@ -505,6 +505,32 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 	}
 }
 
+func TestTokens(t *testing.T) {
+	t.Parallel()
+	const old, current = "0123456789abcdef-old", "0123456789abcdef-new"
+	b := setup(t, func(s *api.Server) { s.Config.APITokens = []string{old, current} })
+	for _, header := range []string{"", "Bearer", "Bearer ", "Bearer nonsense", "Basic " + current, current, "Bearer " + current + "x", "Bearer " + current[:10]} {
+		for _, path := range []string{"/photos/pending", "/photos/process", "/thumbnails/x", "/nonsense", "/healthz/x"} {
+			got := b.do(t, http.MethodGet, path, "", "Authorization", header)
+			requireError(t, got, http.StatusUnauthorized, "bearer token")
+			require.Equal(t, "Bearer", got.header.Get("WWW-Authenticate"))
+		}
+	}
+	for _, token := range []string{old, current} {
+		require.Equal(t, http.StatusOK, b.do(t, http.MethodGet, "/photos/pending", "", "Authorization", "Bearer "+token).status)
+		require.Equal(t, http.StatusOK, b.do(t, http.MethodGet, "/photos/pending", "", "Authorization", "bearer "+token).status)
+	}
+	for _, path := range []string{"/healthz", "/readyz"} {
+		require.Equal(t, http.StatusOK, b.get(t, path).status, "health is for all")
+	}
+	require.NotContains(t, b.log.String(), current)
+
+	key := uuid.NewString() + "/320x213-0123456789abcdef.jpg"
+	require.NoError(t, b.bucket.WriteAll(t.Context(), key, []byte("x"), nil))
+	got := b.do(t, http.MethodGet, "/thumbnails/"+key, "", "Authorization", "Bearer "+current)
+	require.Contains(t, got.header.Get("Cache-Control"), "private")
+}
+
 func TestRequestsAreLogged(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

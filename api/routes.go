@@ -34,7 +34,7 @@ func (s *Server) Handler() http.Handler {
 		w.Header().Set("Allow", allowed)
 		writeError(w, http.StatusMethodNotAllowed, "This path can be used with "+allowed+" only")
 	})
-	return s.logged(s.recovered(secured(r)))
+	return s.logged(s.recovered(secured(s.authorized(r))))
 }
 
 // allowedMethods asks the router what it would do with each method.

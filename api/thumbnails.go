@@ -43,6 +43,10 @@ func (s *Server) showThumbnail(w http.ResponseWriter, r *http.Request) {
 	defer reader.Close()
 	w.Header().Set("Content-Type", mediaType)
 	w.Header().Set("ETag", `"`+parts[1]+`"`)
-	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+	caches := "public"
+	if len(s.Config.APITokens) > 0 {
+		caches = "private" // a shared cache would ask nobody for a token
+	}
+	w.Header().Set("Cache-Control", caches+", max-age=31536000, immutable")
 	http.ServeContent(w, r, "", reader.ModTime(), reader)
 }

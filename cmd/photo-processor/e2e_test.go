@@ -123,7 +123,7 @@ func get(t *testing.T, url string) (int, string) {
 
 func (p *program) photo(t *testing.T, id uuid.UUID) client.Photo {
 	t.Helper()
-	shown, err := client.New(p.api).Photo(t.Context(), id)
+	shown, err := client.New(p.api, "").Photo(t.Context(), id)
 	require.NoError(t, err)
 	return shown
 }
@@ -255,7 +255,7 @@ func (p *program) addGenerated(t *testing.T, n int) (ids []string) {
 func (p *program) count(t *testing.T, status photo.Status) int {
 	t.Helper()
 	n := 0
-	err := client.New(p.api).Photos(t.Context(), status, func(photos []client.Photo) error {
+	err := client.New(p.api, "").Photos(t.Context(), status, func(photos []client.Photo) error {
 		n += len(photos)
 		return nil
 	})

@@ -43,15 +43,19 @@ with 1 if a photo failed. Photos go on being processed if it is interrupted.`,
 		Example: `  photo-processor process 8f9a6b1e-0d3c-4c7e-9a55-6f2c1f2b7a10
   photo-processor process --all-pending --watch`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := config.Load()
+			if err != nil {
+				return err
+			}
 			if apiURL == "" {
-				cfg, err := config.Load()
-				if err != nil {
-					return err
-				}
 				apiURL = "http://" + cfg.HTTPAddr
 			}
+			token := ""
+			if len(cfg.APITokens) > 0 {
+				token = cfg.APITokens[0]
+			}
 			p := processing{
-				api: client.New(apiURL), out: cmd.OutOrStdout(), status: cmd.ErrOrStderr(),
+				api: client.New(apiURL, token), out: cmd.OutOrStdout(), status: cmd.ErrOrStderr(),
 				before: map[uuid.UUID]time.Time{},
 			}
 			return p.run(cmd.Context(), args, allPending, watch)

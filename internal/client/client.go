@@ -26,14 +26,15 @@ const maxAnswerBytes = 16 << 20
 
 // Client is a client of one API.
 type Client struct {
-	BaseURL string // such as http://127.0.0.1:3000, with or without a slash at its end
+	BaseURL string // such as http://127.0.0.1:3000
+	Token   string // sent if it is not empty
 	HTTP    *http.Client
 }
 
-// New makes a client of the API at baseURL. A request gets two minutes: more
-// than the API itself allows.
-func New(baseURL string) *Client {
-	return &Client{BaseURL: strings.TrimSuffix(baseURL, "/"), HTTP: &http.Client{Timeout: 2 * time.Minute}}
+// New makes a client of the API at baseURL, with or without a slash at its end.
+// A request gets two minutes: more than the API itself allows.
+func New(baseURL, token string) *Client {
+	return &Client{BaseURL: strings.TrimSuffix(baseURL, "/"), Token: token, HTTP: &http.Client{Timeout: 2 * time.Minute}}
 }
 
 // Photo is a photo as the API shows it.
@@ -119,6 +120,9 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte, answe
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	if c.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.Token)
+	}
 	resp, err := c.HTTP.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("the API cannot be reached: %w", err)

@@ -41,6 +41,12 @@ type Config struct {
 
 	// HTTPAddr is where the API listens.
 	HTTPAddr string `env:"HTTP_ADDR" envDefault:"127.0.0.1:3000"`
+	// APITokens are the bearer tokens that the API accepts; several, so that one
+	// can be replaced without a moment at which none is valid.
+	APITokens []string `env:"API_TOKEN"`
+	// APIAllowAnonymous lets the API listen without a token where others than
+	// this machine can reach it.
+	APIAllowAnonymous bool `env:"API_ALLOW_ANONYMOUS" envDefault:"false"`
 	// HTTPMaxBodyBytes bounds the body of a request, HTTPMaxPhotos the number
 	// of photos in it.
 	HTTPMaxBodyBytes int64 `env:"HTTP_MAX_BODY_BYTES" envDefault:"1048576"`
@@ -108,6 +114,9 @@ const (
 	// 15 minutes in all, time to wait for its turn and to store the result.
 	maxStepTime = 5 * time.Minute
 	maxBoxes    = 16
+	// minTokenBytes keeps a token from being guessed: 16 random characters are
+	// some 95 bits.
+	minTokenBytes = 16
 )
 
 // Load reads the process's environment.
@@ -193,8 +202,15 @@ func (c *Config) check() (mistakes []error) {
 		wrong("DATABASE_URL", "is not a PostgreSQL connection string") // pgx's error may quote the password
 	}
 	within("DATABASE_MAX_CONNS", int64(c.DatabaseMaxConns), 1, 1000)
-	if _, _, err := net.SplitHostPort(c.HTTPAddr); err != nil {
+	if host, _, err := net.SplitHostPort(c.HTTPAddr); err != nil {
 		wrong("HTTP_ADDR", "must be HOST:PORT, not %q", c.HTTPAddr)
+	} else if !isLoopback(host) && len(c.APITokens) == 0 && !c.APIAllowAnonymous {
+		wrong("API_TOKEN", "is needed to listen on %s, where others than this machine may ask; or set API_ALLOW_ANONYMOUS=true", c.HTTPAddr)
+	}
+	for _, token := range c.APITokens {
+		if len(token) < minTokenBytes || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			wrong("API_TOKEN", "a token must have at least %d characters, all of them visible ASCII", minTokenBytes)
+		}
 	}
 	within("HTTP_MAX_BODY_BYTES", c.HTTPMaxBodyBytes, 1, 1<<30)
 	within("HTTP_MAX_PHOTOS", int64(c.HTTPMaxPhotos), 1, 1_000_000)
@@ -240,6 +256,12 @@ func (c *Config) check() (mistakes []error) {
 	}
 	slices.SortFunc(mistakes, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return mistakes
+}
+
+// isLoopback tells whether only this machine can reach a listener on the host.
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
 }
 
 // parsers read the types of ours.

@@ -83,6 +83,31 @@ func TestMistakesAreReportedAtOnceByName(t *testing.T) {
 	})
 }
 
+func TestAnAPIThatOthersReachNeedsAToken(t *testing.T) {
+	t.Parallel()
+	const token = "0123456789abcdef"
+	for _, addr := range []string{"0.0.0.0:3000", ":3000", "[::]:3000", "192.0.2.1:3000", "api.example:3000"} {
+		_, err := parse(t, map[string]string{"HTTP_ADDR": addr})
+		require.ErrorContains(t, err, "API_TOKEN: ", addr)
+		_, err = parse(t, map[string]string{"HTTP_ADDR": addr, "API_TOKEN": token})
+		require.NoError(t, err)
+		_, err = parse(t, map[string]string{"HTTP_ADDR": addr, "API_ALLOW_ANONYMOUS": "true"})
+		require.NoError(t, err)
+	}
+	for _, addr := range []string{"127.0.0.1:3000", "localhost:3000", "[::1]:3000", "127.8.8.8:0"} {
+		_, err := parse(t, map[string]string{"HTTP_ADDR": addr})
+		require.NoError(t, err, addr)
+	}
+	cfg, err := parse(t, map[string]string{"API_TOKEN": token + "1," + token + "2"})
+	require.NoError(t, err)
+	require.Equal(t, []string{token + "1", token + "2"}, cfg.APITokens)
+	for _, bad := range []string{"short", token + ",", token + " and spaces"} {
+		_, err := parse(t, map[string]string{"API_TOKEN": bad})
+		require.ErrorContains(t, err, "at least 16 characters")
+		require.NotContains(t, err.Error(), token)
+	}
+}
+
 // TestReadmeHasTheTable holds the README's table of variables against the code.
 func TestReadmeHasTheTable(t *testing.T) {
 	t.Parallel()

@@ -72,13 +72,16 @@ func (d Dir) Create() error {
 	if err := os.MkdirAll(filepath.Dir(d.Root), 0o755); err != nil {
 		return fmt.Errorf("DATA_DIR: %w", err)
 	}
-	// Photos, logs and databases are nobody else's business. The user whom PostgreSQL runs as must pass through, though, and
-	// reaches its own directories only.
-	mode := os.FileMode(0o700)
-	if os.Geteuid() == 0 {
-		mode = 0o711
+	// Photos, logs and databases are nobody else's business.
+	err := os.Mkdir(d.Root, 0o700)
+	if errors.Is(err, os.ErrExist) {
+		return nil
 	}
-	if err := os.Mkdir(d.Root, mode); err != nil && !errors.Is(err, os.ErrExist) {
+	// But the user whom PostgreSQL runs as must pass through to its own directories. It is no matter here if there is none.
+	if credential, credentialErr := serverCredential(); err == nil && credentialErr == nil && credential != nil {
+		err = errors.Join(os.Chown(d.Root, os.Geteuid(), int(credential.Gid)), os.Chmod(d.Root, 0o710))
+	}
+	if err != nil {
 		return fmt.Errorf("DATA_DIR: %w", err)
 	}
 	return nil

@@ -59,7 +59,7 @@ func TestDirCreate(t *testing.T) {
 	info, err := os.Stat(dir.Root)
 	require.NoError(t, err)
 	if os.Geteuid() == 0 {
-		require.Equal(t, os.FileMode(0o711), info.Mode().Perm())
+		require.Equal(t, os.FileMode(0o710), info.Mode().Perm())
 	} else {
 		require.Equal(t, os.FileMode(0o700), info.Mode().Perm())
 	}
