@@ -6,6 +6,9 @@
 //	MakeThumbnails  original ──▶ thumbnails bucket and rows       (bucket, libvips, PostgreSQL)
 //	Finish          final status; the staged original goes        (PostgreSQL, buckets)
 //
+// ReconcilePage is the reconciler's: it looks for photos that were left
+// processing by a run that has ended without Finish.
+//
 // Every activity is idempotent, because Temporal runs it at least once, and is
 // fenced by its run, because a worker that was thought lost may wake up at any
 // time. Errors that leave this package are Temporal application errors: see
@@ -16,7 +19,9 @@ import (
 	"context"
 	"time"
 
+	"github.com/google/uuid"
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
 	"gocloud.dev/blob"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
@@ -34,6 +39,10 @@ type Activities struct {
 	Fetcher    *source.Fetcher
 	Renderer   Renderer
 	Format     photo.Format // of what the renderer makes
+
+	// For the reconciler alone.
+	Temporal        client.Client
+	StartProcessing func(ctx context.Context, id uuid.UUID) error // starts the photo's workflow, unless it runs
 }
 
 // Renderer makes a photo's thumbnails, as configured, from the bytes of its

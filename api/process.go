@@ -11,11 +11,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/uuid"
-	enumspb "go.temporal.io/api/enums/v1"
-	"go.temporal.io/sdk/client"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/workflows"
 )
 
@@ -167,7 +164,7 @@ func (s *Server) startWorkflows(ctx context.Context, ids []uuid.UUID) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := s.startWorkflow(ctx, id); err != nil {
+			if _, err := workflows.Start(ctx, s.Temporal, s.Config.TaskQueue, id); err != nil {
 				return err
 			}
 			started.Add(1)
@@ -182,15 +179,4 @@ func (s *Server) startWorkflows(ctx context.Context, ids []uuid.UUID) error {
 		return &notStartedError{started: int(started.Load()), wanted: len(ids), err: err}
 	}
 	return nil
-}
-
-func (s *Server) startWorkflow(ctx context.Context, id uuid.UUID) error {
-	_, err := s.Temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-		ID:                       photo.WorkflowID(id),
-		TaskQueue:                s.Config.TaskQueue,
-		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
-		WorkflowIDReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-		StaticSummary:            "Thumbnails of photo " + id.String(),
-	}, workflows.ProcessPhoto, workflows.ProcessPhotoInput{Photo: id})
-	return err
 }

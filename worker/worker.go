@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	"github.com/google/uuid"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
 
@@ -33,6 +34,7 @@ const heartbeatThrottle = 5 * time.Second
 // Register registers the workflows and the activities.
 func Register(r worker.Registry, a *activities.Activities) {
 	r.RegisterWorkflow(workflows.ProcessPhoto)
+	r.RegisterWorkflow(workflows.ReconcilePhotos)
 	r.RegisterActivity(a)
 }
 
@@ -89,7 +91,15 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	Register(w, &activities.Activities{
 		DB: db, Originals: originals, Thumbnails: thumbnails,
 		Fetcher: fetcher, Renderer: render, Format: cfg.ThumbnailFormat,
+		Temporal: temporal,
+		StartProcessing: func(ctx context.Context, id uuid.UUID) error {
+			_, err := workflows.Start(ctx, temporal, cfg.TaskQueue, id)
+			return err
+		},
 	})
+	if err := scheduleReconciler(ctx, temporal, cfg); err != nil {
+		return fmt.Errorf("schedule the reconciler: %w", err)
+	}
 	if err := w.Start(); err != nil {
 		return fmt.Errorf("start the worker: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ import (
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/sdk/client"
 
+	"github.com/photo-processor/photo-processor/activities"
 	"github.com/photo-processor/photo-processor/internal/config"
 	"github.com/photo-processor/photo-processor/internal/devstack/devstacktest"
 	"github.com/photo-processor/photo-processor/internal/photo"
@@ -94,8 +96,7 @@ func setup(t *testing.T) *testBundle {
 	photos, err := b.db.AddPhotos(t.Context(), []string{server.URL})
 	require.NoError(t, err)
 	b.photo = photos[0].UUID
-	_, err = b.temporal.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: photo.WorkflowID(b.photo), TaskQueue: cfg.TaskQueue},
-		workflows.ProcessPhoto, workflows.ProcessPhotoInput{Photo: b.photo})
+	_, err = workflows.Start(t.Context(), b.temporal, cfg.TaskQueue, b.photo)
 	require.NoError(t, err)
 	return b
 }
@@ -213,4 +214,74 @@ func TestRunWaitsForItsServers(t *testing.T) {
 	b.cfg = cfg
 	b.work(t)
 	b.requireCompleted(t)
+}
+
+// reconcile has the schedule run the reconciler now, and gives what it did.
+func (b *testBundle) reconcile(t *testing.T) activities.Reconciled {
+	t.Helper()
+	schedule := b.temporal.ScheduleClient().GetHandle(t.Context(), b.cfg.TaskQueue+"-reconciler")
+	before, err := schedule.Describe(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, schedule.Trigger(t.Context(), client.ScheduleTriggerOptions{}))
+	var total activities.Reconciled
+	require.Eventually(t, func() bool {
+		now, err := schedule.Describe(t.Context())
+		require.NoError(t, err)
+		if now.Info.NumActions == before.Info.NumActions || len(now.Info.RunningWorkflows) > 0 {
+			return false
+		}
+		started := now.Info.RecentActions[len(now.Info.RecentActions)-1].StartWorkflowResult
+		return b.temporal.GetWorkflow(t.Context(), started.WorkflowID, started.FirstExecutionRunID).Get(t.Context(), &total) == nil
+	}, time.Minute, 50*time.Millisecond)
+	return total
+}
+
+func TestReconciler(t *testing.T) {
+	b := setup(t)
+	b.work(t)
+	b.awaitRequest(t)
+	require.Equal(t, activities.Reconciled{Checked: 1}, b.reconcile(t), "a photo whose run is open is left alone")
+
+	require.NoError(t, b.temporal.TerminateWorkflow(t.Context(), photo.WorkflowID(b.photo), "", "test"))
+	require.Equal(t, activities.Reconciled{Checked: 1, Ended: 1}, b.reconcile(t))
+	p, err := b.db.Photo(t.Context(), b.photo)
+	require.NoError(t, err)
+	require.Equal(t, photo.Failed, p.Status)
+	require.Equal(t, photo.Canceled, p.Failure.Code)
+
+	// A run that Temporal does not know: its history is past retention, or its
+	// database was lost. There are more of them than a page has.
+	close(b.release)
+	const lost = 203
+	photos, err := b.db.AddPhotos(t.Context(), slices.Repeat([]string{"ftp://invalid"}, lost-1)) // ends at once
+	require.NoError(t, err)
+	for _, p := range append(photos, p) {
+		run := photo.Run{Photo: p.UUID, ID: uuid.NewString(), StartedAt: time.Now()}
+		require.NoError(t, b.db.MarkProcessing(t.Context(), run))
+	}
+	require.Equal(t, activities.Reconciled{Checked: lost, Restarted: lost}, b.reconcile(t))
+	b.requireCompleted(t)
+}
+
+func TestTheScheduleFollowsTheConfiguration(t *testing.T) {
+	b := setup(t)
+	b.cfg.ReconcileInterval = 10 * time.Minute
+	b.work(t)
+	b.awaitRequest(t)
+	schedule := b.temporal.ScheduleClient().GetHandle(t.Context(), b.cfg.TaskQueue+"-reconciler")
+	described, err := schedule.Describe(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 10*time.Minute, described.Schedule.Spec.Intervals[0].Every)
+	require.NoError(t, schedule.Pause(t.Context(), client.SchedulePauseOptions{Note: "an operator's"}))
+
+	b.cfg.ReconcileInterval = time.Minute
+	b.work(t)
+	require.Eventually(t, func() bool {
+		described, err = schedule.Describe(t.Context())
+		require.NoError(t, err)
+		return described.Schedule.Spec.Intervals[0].Every == time.Minute
+	}, time.Minute, 50*time.Millisecond)
+	require.True(t, described.Schedule.State.Paused, "what the operator did stays")
+	require.Equal(t, enumspb.SCHEDULE_OVERLAP_POLICY_SKIP, described.Schedule.Policy.Overlap)
+	close(b.release)
 }

@@ -76,6 +76,11 @@ func newStack(t *testing.T) *stack {
 		DB: s.db, Fetcher: fetcher, Format: photo.JPEG,
 		Renderer: renderer.New(thumbnail.Options{Boxes: []photo.Size{{Width: 320, Height: 320}}}, 1, time.Minute),
 	}
+	s.act.Temporal = temporal
+	s.act.StartProcessing = func(ctx context.Context, id uuid.UUID) error {
+		_, err := workflows.Start(ctx, temporal, "photo-processor", id)
+		return err
+	}
 	dir := t.TempDir()
 	s.act.Originals, err = config.OpenBucket(t.Context(), "file://"+filepath.Join(dir, "originals"))
 	require.NoError(t, err)
@@ -106,9 +111,7 @@ func (s *stack) start(t *testing.T, answer http.HandlerFunc) client.WorkflowRun 
 
 func (s *stack) process(t *testing.T, id uuid.UUID) client.WorkflowRun {
 	t.Helper()
-	run, err := s.temporal.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{
-		ID: photo.WorkflowID(id), TaskQueue: "photo-processor", StaticSummary: "Thumbnails of photo " + id.String(),
-	}, workflows.ProcessPhoto, workflows.ProcessPhotoInput{Photo: id})
+	run, err := workflows.Start(t.Context(), s.temporal, "photo-processor", id)
 	require.NoError(t, err)
 	return run
 }
@@ -152,7 +155,7 @@ func TestRecordHistories(t *testing.T) {
 		require.Equal(t, want, description.Status)
 		file := filepath.Join(dir, name+".json")
 		saveHistory(t, s.temporal, run, file)
-		require.NoError(t, replay(workflows.ProcessPhoto, file))
+		require.NoError(t, replay(file, workflows.ProcessPhoto))
 	}
 
 	t.Run("completed after an outage of PostgreSQL", func(t *testing.T) {
@@ -204,6 +207,22 @@ func TestRecordHistories(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, photo.Failed, p.Status)
 		require.Equal(t, photo.Canceled, p.Failure.Code)
+	})
+	t.Run("reconciled", func(t *testing.T) {
+		answer := http.HandlerFunc(ok)
+		s.answer.Store(&answer)
+		photos, err := s.db.AddPhotos(t.Context(), []string{s.source.URL, s.source.URL})
+		require.NoError(t, err)
+		for _, p := range photos {
+			require.NoError(t, s.db.MarkProcessing(t.Context(), photo.Run{Photo: p.UUID, ID: uuid.NewString(), StartedAt: time.Now()}))
+		}
+		run, err := s.temporal.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "reconciler", TaskQueue: "photo-processor"},
+			workflows.ReconcilePhotos, workflows.ReconcilePhotosInput{})
+		require.NoError(t, err)
+		save(t, "reconciled", run, enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED)
+		for _, p := range photos { // they are processed again
+			require.NoError(t, s.temporal.GetWorkflow(t.Context(), photo.WorkflowID(p.UUID), "").Get(t.Context(), nil))
+		}
 	})
 	t.Run("canceled between attempts", func(t *testing.T) {
 		run := s.start(t, func(w http.ResponseWriter, _ *http.Request) {

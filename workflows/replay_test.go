@@ -21,7 +21,7 @@ import (
 func TestReplay(t *testing.T) {
 	for _, file := range histories(t) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".json"), func(t *testing.T) {
-			require.NoError(t, replay(workflows.ProcessPhoto, file))
+			require.NoError(t, replay(file, workflows.ProcessPhoto))
 		})
 	}
 }
@@ -49,7 +49,10 @@ func TestReplayNoticesAnIncompatibleChange(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, file := range histories(t) {
-				require.Error(t, replay(changed, file), file)
+				if filepath.Base(file) == "reconciled.json" {
+					continue // of another workflow
+				}
+				require.Error(t, replay(file, changed), file)
 			}
 		})
 	}
@@ -63,10 +66,11 @@ func histories(t *testing.T) []string {
 	return files
 }
 
-// replay replays one history as if code were ProcessPhoto.
-func replay(code any, file string) error {
+// replay replays one history as if processPhoto were ProcessPhoto.
+func replay(file string, processPhoto any) error {
 	replayer := worker.NewWorkflowReplayer()
-	replayer.RegisterWorkflowWithOptions(code, workflow.RegisterOptions{Name: "ProcessPhoto"})
+	replayer.RegisterWorkflowWithOptions(processPhoto, workflow.RegisterOptions{Name: "ProcessPhoto"})
+	replayer.RegisterWorkflow(workflows.ReconcilePhotos)
 	return replayer.ReplayWorkflowHistoryFromJSONFile(quiet{}, file)
 }
 

@@ -66,6 +66,10 @@ type Config struct {
 	// mostly fetches, which wait for the network.
 	WorkerActivities int `env:"WORKER_ACTIVITIES" envDefault:"32"`
 
+	// ReconcileInterval is how often photos are looked for that were left
+	// processing, and so how long one may be.
+	ReconcileInterval time.Duration `env:"RECONCILE_INTERVAL" envDefault:"5m"`
+
 	// OriginalsBucket stages sources; ThumbnailsBucket keeps the results. URLs
 	// of gocloud.dev/blob.
 	OriginalsBucket  string `env:"ORIGINALS_BUCKET"`
@@ -221,6 +225,7 @@ func (c *Config) check() (mistakes []error) {
 		wrong("TASK_QUEUE", "must be a name without spaces around it, not %q", c.TaskQueue)
 	}
 	within("WORKER_ACTIVITIES", int64(c.WorkerActivities), 1, 10_000)
+	lasting("RECONCILE_INTERVAL", c.ReconcileInterval, 10*time.Second, 24*time.Hour)
 	for name, bucket := range map[string]string{"ORIGINALS_BUCKET": c.OriginalsBucket, "THUMBNAILS_BUCKET": c.ThumbnailsBucket} {
 		if u, err := url.Parse(bucket); err != nil || u.Scheme == "" {
 			wrong(name, "must be a bucket's URL, such as file:///var/lib/thumbnails")

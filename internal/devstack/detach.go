@@ -21,8 +21,12 @@ func Detach(ctx context.Context, dir Dir, argv, env []string, progress io.Writer
 	if err := dir.Create(); err != nil {
 		return State{}, err
 	}
-	if holder, err := dir.holder(); err != nil || holder.pid != 0 {
-		return State{}, errors.Join(err, &RunningError{PID: holder.pid})
+	holder, err := dir.holder()
+	if err != nil {
+		return State{}, err
+	}
+	if holder.pid != 0 {
+		return State{}, &RunningError{PID: holder.pid}
 	}
 	log, logStart, err := openLog(dir.Log("dev"))
 	if err != nil {

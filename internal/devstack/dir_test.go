@@ -88,7 +88,7 @@ func TestCheckReachable(t *testing.T) {
 		t.Skip("only root runs PostgreSQL as somebody else")
 	}
 	nobody := &syscall.Credential{Uid: 65534, Gid: 65534}
-	closed := filepath.Join(newTestDir(t).Root, "closed")
+	closed := filepath.Join(filepath.Dir(newTestDir(t).Root), "closed")
 	require.NoError(t, os.Mkdir(closed, 0o700))
 	for _, path := range []string{closed, closed + "/below", closed + "/below/further"} {
 		require.ErrorContains(t, checkReachable(path, nobody), "may not enter "+closed+" (mode 0700)")

@@ -82,6 +82,39 @@ func (db *DB) SourceURL(ctx context.Context, run photo.Run) (string, error) {
 	return url, nil
 }
 
+// ProcessingPhoto is a photo that is processing, and the run that owns it: one
+// without an ID if the photo was processing in an adopted database.
+type ProcessingPhoto struct {
+	Run       photo.Run
+	CreatedAt time.Time
+}
+
+// Processing gives up to limit photos that are processing, oldest first, from
+// the cursor on.
+func (db *DB) Processing(ctx context.Context, after Cursor, limit int) ([]ProcessingPhoto, error) {
+	rows, err := db.pool.Query(ctx, `SELECT uuid, coalesce(run_id, ''), coalesce(run_started_at, 'epoch'), created_at FROM photos
+		WHERE status = 'processing' AND (created_at, uuid) > ($1, $2) ORDER BY created_at, uuid LIMIT $3`,
+		after.CreatedAt, after.UUID, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list processing photos: %w", translate(err))
+	}
+	photos, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p ProcessingPhoto, err error) {
+		err = row.Scan(&p.Run.Photo, &p.Run.ID, &p.Run.StartedAt, &p.CreatedAt)
+		return p, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list processing photos: %w", translate(err))
+	}
+	return photos, nil
+}
+
+// StillProcessing tells whether the photo is processing, and owned by the run.
+func (db *DB) StillProcessing(ctx context.Context, run photo.Run) (still bool, err error) {
+	err = db.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM photos WHERE uuid = $1 AND coalesce(run_id, '') = $2 AND status = 'processing')`,
+		run.Photo, run.ID).Scan(&still)
+	return still, translate(err)
+}
+
 // Locked is what WithPhotoLocked knows of the photo that it holds.
 type Locked struct {
 	Status photo.Status
