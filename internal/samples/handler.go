@@ -125,7 +125,7 @@ func (c *cache) open(ctx context.Context, name string, write func(io.Writer) err
 			return nil, result.Err
 		}
 		return os.Open(path)
-	case <-(chan int)(nil):
+	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 }
