@@ -28,7 +28,7 @@ var (
 		"rt_sigprocmask", "rt_sigreturn", "rt_sigaction", "sigaltstack", "restart_syscall",
 		"nanosleep", "clock_nanosleep", "clock_gettime", "clock_getres", "gettimeofday", "time", "sched_yield",
 		"epoll_pwait", "epoll_wait", "epoll_ctl", "epoll_create1", "eventfd2", "poll", "ppoll",
-		"getpid", "gettid", "getppid", "getuid", "geteuid", "getgid", "getegid", "getrandom", "getcpu", "sysinfo", "uname", "getrusage",
+		"getpid", "gettid", "getppid", "getuid", "geteuid", "getgid", "getegid", "getrandom", "getcpu", "getrlimit", "sysinfo", "uname", "getrusage",
 		"sched_getaffinity", "sched_getattr", "sched_setattr", "sched_getparam", "sched_getscheduler",
 		"set_robust_list", "get_robust_list", "rseq", "membarrier", "mincore", "readv", "writev", "close", "lseek",
 		"exit", "exit_group",
