@@ -122,6 +122,7 @@ func (r *Renderer) spawn() (_ *process, namespaces string, err error) {
 		go func() {
 			defer close(said)
 			p.log.readFrom(ours[2])
+			p.kill() // it has ended, unless it was cut off
 		}()
 		_ = cmd.Wait()
 		// What it said last is in the pipe. There is nobody left who could write

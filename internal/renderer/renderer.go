@@ -246,6 +246,9 @@ func (r *Renderer) keep(started chan<- error) {
 				return
 			}
 		}
+		if errors.Is(err, ErrClosed) {
+			return
+		}
 		if err != nil {
 			r.config.Log.Error("a renderer does not start", "error", err)
 			failures++

@@ -15,6 +15,7 @@ import (
 const (
 	maxLine            = 400 // bytes
 	maxLinesPerPicture = 20
+	maxBytesPerPicture = 1 << 20 // a process that says more is ended
 )
 
 // lineLogger logs what a process writes to stderr, which may be anything: as
@@ -24,13 +25,14 @@ type lineLogger struct {
 
 	mu     sync.Mutex
 	lines  int // since the last picture began
+	bytes  int // likewise
 	last   string
 	memory bool // the Go runtime was refused memory
 }
 
 func newLineLogger(log *slog.Logger) *lineLogger { return &lineLogger{log: log} }
 
-// readFrom logs until there is no more.
+// readFrom logs until there is no more, or far too much.
 func (l *lineLogger) readFrom(r io.Reader) {
 	lines := bufio.NewReaderSize(r, 4096)
 	for cut := false; ; {
@@ -42,6 +44,10 @@ func (l *lineLogger) readFrom(r io.Reader) {
 			l.line(string(line))
 		}
 		cut = more
+		if l.count(len(line)) > maxBytesPerPicture {
+			l.log.Error("a renderer does not stop talking; it is ended")
+			return
+		}
 	}
 }
 
@@ -65,11 +71,18 @@ func (l *lineLogger) line(text string) {
 	}
 }
 
+func (l *lineLogger) count(n int) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.bytes += n
+	return l.bytes
+}
+
 // nextPicture lets the process say some more.
 func (l *lineLogger) nextPicture() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.lines = 0
+	l.lines, l.bytes = 0, 0
 }
 
 func (l *lineLogger) lastLine() string {
