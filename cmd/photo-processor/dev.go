@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/photo-processor/photo-processor/internal/config"
 	"github.com/photo-processor/photo-processor/internal/devstack"
@@ -187,6 +188,25 @@ func serveSamples(ctx context.Context, cfg config.Config, dir devstack.Dir) erro
 	return nil
 }
 
+// visit has the server answer each URL, whatever it answers.
+func visit(ctx context.Context, urls []string) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, url := range urls {
+		group.Go(func() error {
+			req, err := http.NewRequestWithContext(ctx, http.MethodHead, url, nil)
+			if err != nil {
+				return err
+			}
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				return err
+			}
+			return resp.Body.Close()
+		})
+	}
+	return group.Wait()
+}
+
 // isReady asks the API whether it is.
 func isReady(ctx context.Context, apiURL string) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, apiURL+"/readyz", nil)
@@ -346,8 +366,14 @@ func devSchema(cmd *cobra.Command, cfg config.Config, dir devstack.Dir, force bo
 			return fmt.Errorf("remove the files of the photos that are gone: %w", err)
 		}
 	}
-	photos, err := db.AddPhotos(ctx, samples.URLs(state.SamplesURL))
+	urls := samples.URLs(state.SamplesURL)
+	photos, err := db.AddPhotos(ctx, urls)
 	if err != nil {
+		return err
+	}
+	// Drawn now, once and for all, they are there at once when they are fetched.
+	fmt.Fprintln(out, "Drawing the sample photos …")
+	if err := visit(ctx, urls); err != nil {
 		return err
 	}
 	fmt.Fprintln(out, "The schema is new, and has these photos, all pending:")
