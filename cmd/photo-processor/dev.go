@@ -112,6 +112,12 @@ func startStack(ctx context.Context, out io.Writer, cfg config.Config, dir devst
 		TemporalAddress: os.Getenv("TEMPORAL_ADDRESS"),
 		SamplesURL:      fmt.Sprintf("http://127.0.0.1:%d", cfg.DevSamplesPort),
 	}
+	freePort := func(context.Context) error { return devstack.CheckPort(cfg.HTTPAddr, "the API", "HTTP_ADDR") }
+	if _, err := os.Stat(dir.PIDFile("api")); err != nil { // else it may be an orphan's, which is ended below
+		if err := freePort(ctx); err != nil {
+			return state, err
+		}
+	}
 	if err := serveSamples(ctx, cfg, dir); err != nil {
 		return state, err
 	}
@@ -149,7 +155,7 @@ func startStack(ctx context.Context, out io.Writer, cfg config.Config, dir devst
 	api := service
 	api.Name, api.Args = "api", []string{"api"}
 	api.LogFile, api.PIDFile = dir.Log("api"), dir.PIDFile("api")
-	api.Prepare = func(context.Context) error { return devstack.CheckPort(cfg.HTTPAddr, "the API", "HTTP_ADDR") }
+	api.Prepare = freePort
 	api.Ready = func(ctx context.Context) error { return isReady(ctx, state.APIURL) }
 	if err := supervisor.Start(ctx, api); err != nil {
 		return state, err
