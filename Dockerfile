@@ -9,14 +9,14 @@ COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 ARG VERSION=unknown
-RUN go build -ldflags "-X main.version=${VERSION}" -o /photo-processor ./cmd/photo-processor
+RUN go build -ldflags "-X main.version=${VERSION}" -o /out/ ./cmd/photo-processor ./cmd/photo-processor-render
 
 FROM debian:bookworm-slim
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates libvips42 \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --system --uid 10001 --home-dir /data --create-home photo-processor
-COPY --from=build /photo-processor /usr/local/bin/photo-processor
+COPY --from=build /out/ /usr/local/bin/
 USER photo-processor
 ENV DATA_DIR=/data
 VOLUME /data

@@ -31,8 +31,8 @@ db-schema: build ## Drop all photos, make the schema anew, and add six sample ph
 psql: build ## Open a shell on the database
 	@eval "$$($(BIN) dev env)" && exec psql "$$DATABASE_URL"
 
-build: deps ## Build bin/photo-processor
-	@go build -ldflags '-X main.version=$(VERSION)' -o $(BIN) ./cmd/photo-processor
+build: deps ## Build bin/photo-processor, and bin/photo-processor-render, which it starts
+	@go build -ldflags '-X main.version=$(VERSION)' -o bin/ ./cmd/photo-processor ./cmd/photo-processor-render
 
 deps:
 	@internal/devstack/install-deps.sh

@@ -27,7 +27,6 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/source"
-	"github.com/photo-processor/photo-processor/internal/thumbnail"
 )
 
 // Activities holds what the activities need. Workflows name the methods
@@ -49,7 +48,7 @@ type Activities struct {
 // source. Its errors are *photo.Failure, or the context's. It is an interface
 // so that tests can have it crash and hang.
 type Renderer interface {
-	Render(ctx context.Context, source []byte) ([]thumbnail.Picture, error)
+	Render(ctx context.Context, source []byte) ([]photo.Picture, error)
 }
 
 // heartbeatEvery is how often a long activity shows that it is alive. The

@@ -32,8 +32,8 @@ import (
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/postgres/postgrestest"
 	"github.com/photo-processor/photo-processor/internal/renderer"
+	"github.com/photo-processor/photo-processor/internal/renderer/renderertest"
 	"github.com/photo-processor/photo-processor/internal/source"
-	"github.com/photo-processor/photo-processor/internal/thumbnail"
 )
 
 func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
@@ -42,6 +42,7 @@ func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
 // that answers as the test says.
 type testBundle struct {
 	*activities.Activities
+	t      *testing.T // what lives as long as the bundle lives as long as this
 	env    *testsuite.TestActivityEnvironment
 	dir    string // holds the buckets' files
 	answer atomic.Pointer[http.HandlerFunc]
@@ -55,7 +56,7 @@ var box = photo.Size{Width: 100, Height: 100}
 
 func setup(t *testing.T) *testBundle {
 	t.Helper()
-	b := &testBundle{dir: t.TempDir()}
+	b := &testBundle{t: t, dir: t.TempDir()}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*b.answer.Load())(w, r) }))
 	t.Cleanup(server.Close)
 	b.serve(picture(t, 300, 200, color.White))
@@ -93,7 +94,7 @@ func (b *testBundle) bucket(t *testing.T, name string) *blob.Bucket {
 // fit has thumbnails fitted into the boxes from now on.
 func (b *testBundle) fit(boxes ...photo.Size) {
 	b.thumbnails = len(boxes)
-	b.Renderer = renderer.New(thumbnail.Options{Boxes: boxes}, 2, time.Minute)
+	b.Renderer = renderertest.New(b.t, renderer.Config{Options: renderer.Options{Boxes: boxes}})
 }
 
 // serve has the source answer with the content from now on.
@@ -354,7 +355,7 @@ func TestMakeThumbnailsFailures(t *testing.T) {
 // failing is a renderer that fails.
 type failing struct{ err error }
 
-func (f failing) Render(context.Context, []byte) ([]thumbnail.Picture, error) { return nil, f.err }
+func (f failing) Render(context.Context, []byte) ([]photo.Picture, error) { return nil, f.err }
 
 func TestLostOriginal(t *testing.T) {
 	b := setup(t)

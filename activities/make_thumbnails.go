@@ -12,7 +12,6 @@ import (
 	"gocloud.dev/gcerrors"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
-	"github.com/photo-processor/photo-processor/internal/thumbnail"
 )
 
 // MakeThumbnailsInput says whose thumbnails to make, and from what.
@@ -83,7 +82,7 @@ func (a *Activities) readOriginal(ctx context.Context, source photo.Source) ([]b
 }
 
 // writePictures stores each picture under a key that its content decides.
-func (a *Activities) writePictures(ctx context.Context, run photo.Run, pictures []thumbnail.Picture) ([]photo.Thumbnail, error) {
+func (a *Activities) writePictures(ctx context.Context, run photo.Run, pictures []photo.Picture) ([]photo.Thumbnail, error) {
 	var thumbnails []photo.Thumbnail
 	for _, p := range pictures {
 		digest := sha256.Sum256(p.Bytes)

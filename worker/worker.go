@@ -18,7 +18,6 @@ import (
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/renderer"
 	"github.com/photo-processor/photo-processor/internal/source"
-	"github.com/photo-processor/photo-processor/internal/thumbnail"
 	"github.com/photo-processor/photo-processor/workflows"
 )
 
@@ -64,10 +63,11 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		return fmt.Errorf("source: %w", err)
 	}
 	defer fetcher.Close()
-	if err := thumbnail.Startup(); err != nil {
-		return fmt.Errorf("libvips: %w", err)
+	render, err := newRenderer(cfg, log)
+	if err != nil {
+		return err
 	}
-	render := renderer.New(thumbnailOptions(cfg), cfg.RenderConcurrency, cfg.RenderTimeout)
+	defer render.Close()
 
 	if err := db.MigrateWhenUp(ctx, log); err != nil {
 		return err
@@ -152,12 +152,24 @@ func sourceConfig(cfg config.Config) source.Config {
 	}
 }
 
-func thumbnailOptions(cfg config.Config) thumbnail.Options {
-	return thumbnail.Options{
-		Boxes:     cfg.ThumbnailSizes,
-		Format:    cfg.ThumbnailFormat,
-		Quality:   cfg.ThumbnailQuality,
-		MaxPixels: cfg.ImageMaxPixels,
-		MaxFrames: cfg.ImageMaxFrames,
+func newRenderer(cfg config.Config, log *slog.Logger) (*renderer.Renderer, error) {
+	path, err := renderer.Find(cfg.RendererPath)
+	if err != nil {
+		return nil, err
 	}
+	return renderer.New(renderer.Config{
+		Options: renderer.Options{
+			Boxes:     cfg.ThumbnailSizes,
+			Format:    cfg.ThumbnailFormat,
+			Quality:   cfg.ThumbnailQuality,
+			MaxPixels: cfg.ImageMaxPixels,
+			MaxFrames: cfg.ImageMaxFrames,
+		},
+		Path:        path,
+		Concurrency: cfg.RenderConcurrency,
+		Timeout:     cfg.RenderTimeout,
+		MaxMemory:   cfg.RenderMaxMemory,
+		MaxPictures: cfg.RenderMaxPictures,
+		Log:         log,
+	})
 }

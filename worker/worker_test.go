@@ -27,6 +27,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/postgres/postgrestest"
+	"github.com/photo-processor/photo-processor/internal/renderer/renderertest"
 	"github.com/photo-processor/photo-processor/worker"
 	"github.com/photo-processor/photo-processor/workflows"
 )
@@ -72,6 +73,7 @@ func setup(t *testing.T) *testBundle {
 	url := postgrestest.URL(t)
 	cfg, err := config.Parse(map[string]string{
 		"DATA_DIR": t.TempDir(), "DATABASE_URL": url, "TASK_QUEUE": t.Name(), "SOURCE_ALLOW_CIDRS": "127.0.0.1/32",
+		"RENDERER_PATH": renderertest.Path(t), "RENDER_CONCURRENCY": "1",
 	})
 	require.NoError(t, err)
 	b := &testBundle{cfg: cfg, asked: make(chan struct{}, 10), release: make(chan struct{}), stops: make(chan struct{}, 10)}

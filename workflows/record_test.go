@@ -33,8 +33,8 @@ import (
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/postgres/postgrestest"
 	"github.com/photo-processor/photo-processor/internal/renderer"
+	"github.com/photo-processor/photo-processor/internal/renderer/renderertest"
 	"github.com/photo-processor/photo-processor/internal/source"
-	"github.com/photo-processor/photo-processor/internal/thumbnail"
 	"github.com/photo-processor/photo-processor/worker"
 	"github.com/photo-processor/photo-processor/workflows"
 )
@@ -74,7 +74,7 @@ func newStack(t *testing.T) *stack {
 	t.Cleanup(fetcher.Close)
 	s.act = &activities.Activities{
 		DB: s.db, Fetcher: fetcher, Format: photo.JPEG,
-		Renderer: renderer.New(thumbnail.Options{Boxes: []photo.Size{{Width: 320, Height: 320}}}, 1, time.Minute),
+		Renderer: renderertest.New(t, renderer.Config{Options: renderer.Options{Boxes: []photo.Size{{Width: 320, Height: 320}}}}),
 	}
 	s.act.Temporal = temporal
 	s.act.StartProcessing = func(ctx context.Context, id uuid.UUID) error {

@@ -52,7 +52,7 @@ func build(t *testing.T) *program {
 	require.NoError(t, os.Chmod(dir, 0o711))
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	p := &program{path: filepath.Join(dir, "photo-processor"), dir: filepath.Join(dir, "data")}
-	built := exec.Command("go", "build", "-ldflags", "-X main.version=test", "-o", p.path, ".")
+	built := exec.Command("go", "build", "-ldflags", "-X main.version=test", "-o", dir, ".", "../photo-processor-render")
 	output, err := built.CombinedOutput()
 	require.NoError(t, err, string(output))
 

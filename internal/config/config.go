@@ -26,6 +26,7 @@ import (
 
 	"github.com/photo-processor/photo-processor/internal/devstack"
 	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/renderer"
 )
 
 // Config is everything that can be set. The README's table is held against it
@@ -99,9 +100,17 @@ type Config struct {
 	ImageMaxFrames int   `env:"IMAGE_MAX_FRAMES" envDefault:"1000"`
 
 	// RenderConcurrency is how many pictures one worker renders at a time; 0
-	// is the number of CPUs. RenderTimeout bounds each.
+	// is the number of CPUs. RenderTimeout bounds each, and RenderMaxMemory, in
+	// bytes, the process that renders it. See internal/renderer.
 	RenderConcurrency int           `env:"RENDER_CONCURRENCY" envDefault:"0"`
 	RenderTimeout     time.Duration `env:"RENDER_TIMEOUT" envDefault:"60s"`
+	RenderMaxMemory   int64         `env:"RENDER_MAX_MEMORY" envDefault:"1073741824"`
+	// RenderMaxPictures is how many pictures a process renders before a new
+	// one takes its place.
+	RenderMaxPictures int `env:"RENDER_MAX_PICTURES" envDefault:"500"`
+	// RendererPath is the program that renders. By default it is the file
+	// photo-processor-render next to the running one.
+	RendererPath string `env:"RENDERER_PATH"`
 
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info"`
 	LogFormat string     `env:"LOG_FORMAT" envDefault:"text"`
@@ -250,6 +259,8 @@ func (c *Config) check() (mistakes []error) {
 	within("IMAGE_MAX_FRAMES", int64(c.ImageMaxFrames), 1, 1_000_000)
 	within("RENDER_CONCURRENCY", int64(c.RenderConcurrency), 1, 1000)
 	lasting("RENDER_TIMEOUT", c.RenderTimeout, time.Second, maxStepTime)
+	within("RENDER_MAX_MEMORY", c.RenderMaxMemory, renderer.MinMaxMemory, 1<<40)
+	within("RENDER_MAX_PICTURES", int64(c.RenderMaxPictures), 1, 1_000_000_000)
 
 	if !slices.Contains([]string{"text", "json"}, c.LogFormat) {
 		wrong("LOG_FORMAT", "must be text or json, not %q", c.LogFormat)

@@ -21,7 +21,7 @@ const (
 	SourceUnavailable  Code = "source_unavailable"  // any other 4xx or 5xx, or the network failed
 	SourceTimeout      Code = "source_timeout"      // too slow
 	SourceTooLarge     Code = "source_too_large"    // more bytes than allowed
-	ImageTooLarge      Code = "image_too_large"     // more pixels or frames than allowed, seen before decoding
+	ImageTooLarge      Code = "image_too_large"     // more pixels or frames than allowed, seen before decoding; or more memory
 	UnsupportedImage   Code = "unsupported_image"   // not an allowed format
 	CorruptImage       Code = "corrupt_image"       // cannot be decoded
 	RenderCrashed      Code = "render_crashed"      // the renderer died on this photo

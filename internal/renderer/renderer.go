@@ -1,60 +1,305 @@
-// Package renderer runs internal/thumbnail for the worker: so many pictures at
-// a time, each within its time.
+// Package renderer makes thumbnails in processes of their own, each in a cage,
+// so that a picture can do nothing but fail:
 //
-// It renders inside the worker's own process. C code cannot be interrupted, so
-// that a picture which is given up keeps its slot until libvips returns: the
-// bound on concurrent renders, and so on memory, holds in any case.
+//	Render ──▶ keeper ──pipe──▶ photo-processor-render ──pipe──▶ pictures | failure
+//	           keeper ──pipe──▶ photo-processor-render
+//	           …  one for each picture that is rendered at a time
+//
+// Photos come from strangers and are decoded by a great deal of C. Whatever a
+// picture does to the process that decodes it, it does it there: it crashes,
+// and the photo has failed with render_crashed; it does not end, and is killed
+// for render_timeout; it takes too much memory, and is image_too_large. Those in
+// the other processes do not notice, and a new process takes the place of the one
+// that is gone. A picture that takes its process over finds itself without
+// files, network, other processes or secrets; see internal/renderer/cage.
+//
+// A keeper is a goroutine that keeps one process:
+//
+//	start ──▶ wait for a picture ──▶ render it ──┐
+//	  ▲         ▲  (the process is warm)         │
+//	  │         └───────── it is well ◀──────────┤
+//	  └── it died, was killed, or has done its ──┘
+//	      share, so that memory stays flat
+//
+// This package loads no libvips; internal/renderer/protocol is what is said
+// through the pipes.
 package renderer
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
+
 	"github.com/photo-processor/photo-processor/internal/photo"
-	"github.com/photo-processor/photo-processor/internal/thumbnail"
+	"github.com/photo-processor/photo-processor/internal/renderer/protocol"
 )
 
-// Renderer makes thumbnails with one set of options.
+// Options say which thumbnails to make, and of which sources to refuse to.
+type Options = protocol.Options
+
+// Status says what of the cage is in force.
+type Status = protocol.Status
+
+// Defaults of [Config].
+const (
+	// DefaultTimeout is many times what the largest picture takes.
+	DefaultTimeout = time.Minute
+
+	// DefaultMaxMemory is enough for a progressive JPEG of 100 million pixels,
+	// which must be decoded whole.
+	DefaultMaxMemory = 1 << 30
+
+	// MinMaxMemory is what a process needs to be there at all, doubled. Most of
+	// it is reserved and never touched.
+	MinMaxMemory = 384 << 20
+
+	// DefaultMaxPictures makes the start of a process, some 100 ms of CPU, cost
+	// each of its pictures less than one percent.
+	DefaultMaxPictures = 500
+)
+
+// Config says how to render.
+type Config struct {
+	Options Options
+
+	// Path is the program photo-processor-render; see [Find]. Required.
+	Path string
+
+	// Concurrency is how many pictures are rendered at a time, each in a process
+	// of its own. Defaults to 1.
+	Concurrency int
+
+	// Timeout is for one picture. Defaults to DefaultTimeout.
+	Timeout time.Duration
+
+	// MaxMemory is what one process may have, in bytes, the program's own part
+	// (some 170 MB, most of it never touched) included. Defaults to
+	// DefaultMaxMemory.
+	MaxMemory int64
+
+	// MaxPictures is after how many pictures a process makes place for a new
+	// one. 1 gives each picture a process that has seen no other. Defaults to
+	// DefaultMaxPictures.
+	MaxPictures int
+
+	// Log gets what processes say and how they end. Defaults to slog's.
+	Log *slog.Logger
+}
+
+const (
+	// maxGrowth bounds what a process may keep, in bytes, beyond what it had
+	// before its first picture. A large picture leaves some behind, and more than
+	// this is better given back.
+	maxGrowth = 256 << 20
+
+	// The pauses before a process is started whose predecessors did not manage
+	// one picture: none for the first, which may have had a bad picture, and then
+	// up to what a queue full of bad pictures may cost the good ones.
+	firstPause = 100 * time.Millisecond
+	maxPause   = 2 * time.Second
+)
+
+// Renderer makes thumbnails. It may be used by several goroutines.
 type Renderer struct {
-	options thumbnail.Options
-	timeout time.Duration
-	slots   chan struct{}
+	config Config
+	jobs   chan job
+
+	closing context.Context // done: all end
+	close   context.CancelFunc
+	keepers sync.WaitGroup
+
+	cage       atomic.Pointer[Status]
+	namespaces atomic.Bool // that the kernel made the processes' namespaces
 }
 
-// New prepares a renderer for concurrency pictures at a time (at least 1), and
-// gives up a picture after timeout. libvips must have been started.
-func New(options thumbnail.Options, concurrency int, timeout time.Duration) *Renderer {
-	return &Renderer{options: options, timeout: timeout, slots: make(chan struct{}, concurrency)}
+// job is a picture on its way to a keeper.
+type job struct {
+	ctx    context.Context
+	source []byte
+	result chan<- result
 }
 
-// Render waits for a free slot and makes the thumbnails. Its errors are a
-// *photo.Failure, or the context's.
-func (r *Renderer) Render(ctx context.Context, source []byte) ([]thumbnail.Picture, error) {
+type result struct {
+	pictures []photo.Picture
+	err      error
+}
+
+// ErrClosed is what Render gives after Close.
+var ErrClosed = errors.New("the renderer is closed")
+
+// New starts the processes and waits until all are ready. An error says why
+// they cannot be.
+func New(c Config) (*Renderer, error) {
+	if c.Concurrency == 0 {
+		c.Concurrency = 1
+	}
+	if c.Timeout == 0 {
+		c.Timeout = DefaultTimeout
+	}
+	if c.MaxMemory == 0 {
+		c.MaxMemory = DefaultMaxMemory
+	}
+	if c.MaxPictures == 0 {
+		c.MaxPictures = DefaultMaxPictures
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	if len(c.Options.Boxes) == 0 {
+		return nil, errors.New("renderer: no thumbnail size is configured")
+	}
+	if c.MaxMemory < MinMaxMemory {
+		return nil, fmt.Errorf("renderer: %d bytes of memory are fewer than the %d that it takes", c.MaxMemory, MinMaxMemory)
+	}
+	if _, err := os.Stat(c.Path); err != nil {
+		return nil, fmt.Errorf("renderer: %w", err)
+	}
+
+	r := &Renderer{config: c, jobs: make(chan job)}
+	r.namespaces.Store(true) // until shown otherwise
+	r.closing, r.close = context.WithCancel(context.Background())
+	started := make(chan error, c.Concurrency)
+	for range c.Concurrency {
+		r.keepers.Go(func() { r.keep(started) })
+	}
+	for range c.Concurrency {
+		if err := <-started; err != nil {
+			r.Close()
+			return nil, fmt.Errorf("renderer: %s does not start: %w", c.Path, err)
+		}
+	}
+	r.logCage()
+	return r, nil
+}
+
+// Close ends all processes, and what they are rendering. It returns when they
+// are gone.
+func (r *Renderer) Close() {
+	r.close()
+	r.keepers.Wait()
+}
+
+// Cage says what of the cage is in force, by what the process said that was
+// started last.
+func (r *Renderer) Cage() Status { return *r.cage.Load() }
+
+// logCage says it to who operates the worker; louder when it is not what it
+// should be.
+func (r *Renderer) logCage() {
+	cage, level := r.Cage(), slog.LevelInfo
+	if cage.Seccomp != "on" || !cage.NoNewPrivs || cage.UID == 0 {
+		level = slog.LevelWarn
+	}
+	r.config.Log.Log(context.Background(), level, "renderer cage", "seccomp", cage.Seccomp, "landlock", cage.Landlock,
+		"namespaces", cage.Namespaces, "uid", cage.UID, "no_new_privs", cage.NoNewPrivs, "max_memory", cage.MaxMemory)
+}
+
+// Render makes the thumbnails, as configured, when a process is free. Its errors
+// are a *photo.Failure, the context's, or ErrClosed. When the context ends so does
+// the rendering, at once.
+//
+// When no process can be started it waits until one can: that is no failure of
+// the photo. The log has the reason.
+func (r *Renderer) Render(ctx context.Context, source []byte) ([]photo.Picture, error) {
+	if len(source) > protocol.MaxSource {
+		return nil, photo.Fail(photo.SourceTooLarge, "the source has %d bytes; no more than %d can be rendered", len(source), int64(protocol.MaxSource))
+	}
+	results := make(chan result, 1)
+	r.submit(job{ctx, source, results})
+	made := <-results
+	return made.pictures, made.err
+}
+
+// submit gives the job to the first keeper that is free, who answers it; or
+// answers it when there is no more sense in waiting.
+func (r *Renderer) submit(j job) {
 	select {
-	case r.slots <- struct{}{}:
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	case r.jobs <- j:
+	case <-j.ctx.Done():
+		j.result <- result{err: j.ctx.Err()}
+	case <-r.closing.Done():
+		j.result <- result{err: ErrClosed}
 	}
+}
 
-	type result struct {
-		pictures []thumbnail.Picture
-		err      error
+// keep keeps one process running until the renderer is closed. It tells how the
+// first start went, and gives up if that fails.
+func (r *Renderer) keep(started chan<- error) {
+	pauses := &backoff.ExponentialBackOff{InitialInterval: firstPause, Multiplier: 2, RandomizationFactor: 0.2, MaxInterval: maxPause}
+	pauses.Reset()
+	failures := 0 // processes in a row that have not managed one picture
+	for first := true; r.closing.Err() == nil; first = false {
+		if failures > 1 && !r.pause(pauses.NextBackOff()) {
+			return
+		}
+		p, err := r.start()
+		if first {
+			started <- err
+			if err != nil {
+				return
+			}
+		}
+		if errors.Is(err, ErrClosed) {
+			return
+		}
+		if err != nil {
+			r.config.Log.Error("a renderer does not start", "error", err)
+			failures++
+			continue
+		}
+		if r.serve(p) {
+			failures = 0
+			pauses.Reset()
+		} else {
+			failures++
+		}
 	}
-	done := make(chan result, 1)
-	go func() {
-		defer func() { <-r.slots }()
-		pictures, err := thumbnail.Make(source, r.options)
-		done <- result{pictures, err}
-	}()
+}
 
-	timer := time.NewTimer(r.timeout)
+// pause waits, and tells whether there is something to wait for.
+func (r *Renderer) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
-	case made := <-done:
-		return made.pictures, made.err
 	case <-timer.C:
-		return nil, photo.Fail(photo.RenderTimeout, "the thumbnails were not made within the limit of %s (RENDER_TIMEOUT)", r.timeout)
-	case <-ctx.Done():
-		return nil, ctx.Err()
+		return true
+	case <-r.closing.Done():
+		return false
+	}
+}
+
+// serve has the process render one picture after the other, as long as it is
+// well, and ends it. It tells whether the process was of any use, or at least not
+// to blame.
+func (r *Renderer) serve(p *process) (useful bool) {
+	defer p.end()
+	for served := 0; ; served++ {
+		if served >= r.config.MaxPictures || p.grownBy() > maxGrowth {
+			return true
+		}
+		select {
+		case j := <-r.jobs:
+			pictures, after, err := r.render(p, j)
+			if errors.Is(err, errUnread) {
+				go r.submit(j) // to a keeper whose process is well
+			} else {
+				j.result <- result{pictures, err}
+			}
+			if after != well {
+				return served > 0 || after == abandoned
+			}
+		case <-p.exited:
+			r.config.Log.Warn("a renderer ended that had nothing to do", "process", p.pid(), "ended", p.ending())
+			return served > 0
+		case <-r.closing.Done():
+			return true
+		}
 	}
 }

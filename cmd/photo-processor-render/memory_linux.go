@@ -1,0 +1,3 @@
+package main
+
+import "C" // so that malloc_linux.c is linked, which does all by itself
