@@ -7,6 +7,7 @@ import (
 	"image"
 	"image/color"
 	"image/jpeg"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -161,6 +162,14 @@ func await(t *testing.T, what string, condition func() bool) {
 type outcome struct {
 	pictures []photo.Picture
 	err      error
+}
+
+// Render renders bytes that are there.
+func (b *testBundle) Render(ctx context.Context, source []byte) ([]photo.Picture, error) {
+	return b.Renderer.Render(ctx, renderer.Source{
+		Size: int64(len(source)),
+		Open: func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(source)), nil },
+	})
 }
 
 func (b *testBundle) render(ctx context.Context, source []byte) <-chan outcome {
