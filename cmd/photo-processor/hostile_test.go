@@ -291,6 +291,10 @@ func TestHostileBatch(t *testing.T) {
 	require.Equal(t, before, p.pid(t, "worker"), "the worker has not died")
 	peak := peakMemory(t, before)
 	t.Logf("the worker's peak memory: %d MiB", peak>>20)
+	require.Less(t, peak, 150<<20, "the worker decodes nothing, and holds no picture")
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", before))
+	require.NoError(t, err)
+	require.NotContains(t, string(maps), "libvips")
 	require.Zero(t, p.files(t, "originals"))
 }
 
