@@ -63,7 +63,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		return fmt.Errorf("source: %w", err)
 	}
 	defer fetcher.Close()
-	render, err := newRenderer(cfg, log)
+	render, err := NewRenderer(cfg, log)
 	if err != nil {
 		return err
 	}
@@ -152,7 +152,8 @@ func sourceConfig(cfg config.Config) source.Config {
 	}
 }
 
-func newRenderer(cfg config.Config, log *slog.Logger) (*renderer.Renderer, error) {
+// NewRenderer starts the renderer that the configuration asks for.
+func NewRenderer(cfg config.Config, log *slog.Logger) (*renderer.Renderer, error) {
 	path, err := renderer.Find(cfg.RendererPath)
 	if err != nil {
 		return nil, err

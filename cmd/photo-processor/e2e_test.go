@@ -164,6 +164,19 @@ func TestEndToEnd(t *testing.T) {
 		require.Equal(t, 5, strings.Count(out, " completed\n"))
 		require.Contains(t, out, "failed: source_forbidden: the source answered 403 Forbidden")
 	})
+	t.Run("the worker has no libvips in it, its renderers have", func(t *testing.T) {
+		worker := p.pid(t, "worker")
+		maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", worker))
+		require.NoError(t, err)
+		require.NotContains(t, string(maps), "libvips")
+		renderers := childrenOf(t, worker)
+		require.NotEmpty(t, renderers)
+		for _, pid := range renderers {
+			maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+			require.NoError(t, err)
+			require.Contains(t, string(maps), "libvips")
+		}
+	})
 	t.Run("rows, files and histories agree", func(t *testing.T) {
 		for _, before := range pending {
 			ph := p.photo(t, before.UUID)
@@ -226,6 +239,29 @@ func TestEndToEnd(t *testing.T) {
 		require.Contains(t, out, "HTTP_ADDR")
 		require.Contains(t, out, "taken")
 	})
+}
+
+// childrenOf gives the processes that the process has started.
+func childrenOf(t *testing.T, parent int) (children []int) {
+	t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	require.NoError(t, err)
+	for _, path := range stats {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		var state string
+		var ppid int
+		_, err = fmt.Sscan(string(content[bytes.LastIndexByte(content, ')')+1:]), &state, &ppid)
+		require.NoError(t, err)
+		if ppid == parent {
+			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+			require.NoError(t, err)
+			children = append(children, pid)
+		}
+	}
+	return children
 }
 
 // stop ends the stack also where a test has failed.

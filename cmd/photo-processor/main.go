@@ -70,6 +70,7 @@ func newRoot() *cobra.Command {
 		service("migrate", "Bring the database to the current schema, and exit", migrate),
 		newDev(),
 		newProcess(),
+		newRender(),
 		newVersion(),
 	)
 	return root

@@ -121,8 +121,9 @@ func (r *Renderer) spawn() (_ *process, namespaces string, err error) {
 		said := make(chan struct{})
 		go func() {
 			defer close(said)
-			p.log.readFrom(ours[2])
-			p.kill() // it has ended, unless it was cut off
+			if p.log.readFrom(ours[2]) {
+				p.kill()
+			}
 		}()
 		_ = cmd.Wait()
 		// What it said last is in the pipe. There is nobody left who could write

@@ -32,13 +32,13 @@ type lineLogger struct {
 
 func newLineLogger(log *slog.Logger) *lineLogger { return &lineLogger{log: log} }
 
-// readFrom logs until there is no more, or far too much.
-func (l *lineLogger) readFrom(r io.Reader) {
+// readFrom logs until there is no more, or far too much; it tells which.
+func (l *lineLogger) readFrom(r io.Reader) (tooMuch bool) {
 	lines := bufio.NewReaderSize(r, 4096)
 	for cut := false; ; {
 		line, more, err := lines.ReadLine()
 		if err != nil {
-			return
+			return false
 		}
 		if !cut { // else it is the rest of a line that was too long
 			l.line(string(line))
@@ -46,7 +46,7 @@ func (l *lineLogger) readFrom(r io.Reader) {
 		cut = more
 		if l.count(len(line)) > maxBytesPerPicture {
 			l.log.Error("a renderer does not stop talking; it is ended")
-			return
+			return true
 		}
 	}
 }

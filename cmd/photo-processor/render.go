@@ -1,0 +1,68 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/photo-processor/photo-processor/internal/config"
+	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/worker"
+)
+
+// newRender makes thumbnails of one file, exactly as a worker with this
+// environment would: to see what it does with a photo that failed.
+func newRender() *cobra.Command {
+	return &cobra.Command{
+		Use:    "render FILE [PREFIX]",
+		Short:  "Make the thumbnails of a picture, as a worker would, into files that begin with PREFIX",
+		Long:   "Make the thumbnails of a picture, as a worker would, and write them to files\nwhose names begin with PREFIX; without one, only tell what came of it.",
+		Args:   cobra.RangeArgs(1, 2),
+		Hidden: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := config.Load()
+			if err != nil {
+				return err
+			}
+			cfg.RenderConcurrency = 1
+			return render(cmd, cfg, args)
+		},
+	}
+}
+
+func render(cmd *cobra.Command, cfg config.Config, args []string) error {
+	source, err := os.ReadFile(args[0])
+	if err != nil {
+		return err
+	}
+	renderer, err := worker.NewRenderer(cfg, newLogger(cfg, cmd.ErrOrStderr()))
+	if err != nil {
+		return err
+	}
+	defer renderer.Close()
+	pictures, err := renderer.Render(cmd.Context(), source)
+	if failure, ok := errors.AsType[*photo.Failure](err); ok {
+		return fmt.Errorf("%s: %w", failure.Code, err)
+	}
+	if err != nil {
+		return err
+	}
+	return writeAll(cmd.OutOrStdout(), pictures, cfg.ThumbnailFormat, args[1:])
+}
+
+func writeAll(out io.Writer, pictures []photo.Picture, format photo.Format, prefix []string) error {
+	for _, p := range pictures {
+		name := ""
+		if len(prefix) > 0 {
+			name = prefix[0] + p.Size.String() + format.Extension()
+			if err := os.WriteFile(name, p.Bytes, 0o666); err != nil {
+				return err
+			}
+		}
+		fmt.Fprintln(out, p.Size, len(p.Bytes), "bytes", name)
+	}
+	return nil
+}
