@@ -26,6 +26,7 @@
 package renderer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -128,6 +129,14 @@ type Source struct {
 	// Open gives the bytes. It may be called again, if a process has ended
 	// before it had them all. Its errors, and the reader's, are Render's.
 	Open func(context.Context) (io.ReadCloser, error)
+}
+
+// Bytes is a Source of bytes that are there.
+func Bytes(content []byte) Source {
+	return Source{
+		Size: int64(len(content)),
+		Open: func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil },
+	}
 }
 
 // job is a picture on its way to a keeper.

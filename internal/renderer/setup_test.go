@@ -7,7 +7,6 @@ import (
 	"image"
 	"image/color"
 	"image/jpeg"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -166,10 +165,7 @@ type outcome struct {
 
 // Render renders bytes that are there.
 func (b *testBundle) Render(ctx context.Context, source []byte) ([]photo.Picture, error) {
-	return b.Renderer.Render(ctx, renderer.Source{
-		Size: int64(len(source)),
-		Open: func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(source)), nil },
-	})
+	return b.Renderer.Render(ctx, renderer.Bytes(source))
 }
 
 func (b *testBundle) render(ctx context.Context, source []byte) <-chan outcome {

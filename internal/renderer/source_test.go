@@ -20,9 +20,11 @@ func TestASourceThatCannotBeRead(t *testing.T) {
 	lost := errors.New("the bucket is away")
 	whole := small(t)
 	for name, open := range map[string]func() (io.Reader, error){
-		"not opened":  func() (io.Reader, error) { return nil, lost },
-		"not a byte":  func() (io.Reader, error) { return iotest.ErrReader(lost), nil },
-		"broken off":  func() (io.Reader, error) { return io.MultiReader(bytes.NewReader(whole[:500]), iotest.ErrReader(lost)), nil },
+		"not opened": func() (io.Reader, error) { return nil, lost },
+		"not a byte": func() (io.Reader, error) { return iotest.ErrReader(lost), nil },
+		"broken off": func() (io.Reader, error) {
+			return io.MultiReader(bytes.NewReader(whole[:500]), iotest.ErrReader(lost)), nil
+		},
 		"cut short":   func() (io.Reader, error) { return bytes.NewReader(whole[:500]), nil },
 		"with no end": nil,
 	} {
