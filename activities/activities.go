@@ -26,6 +26,7 @@ import (
 
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/postgres"
+	"github.com/photo-processor/photo-processor/internal/renderer"
 	"github.com/photo-processor/photo-processor/internal/source"
 )
 
@@ -48,7 +49,7 @@ type Activities struct {
 // source. Its errors are *photo.Failure, or the context's. It is an interface
 // so that tests can have it crash and hang.
 type Renderer interface {
-	Render(ctx context.Context, source []byte) ([]photo.Picture, error)
+	Render(ctx context.Context, source renderer.Source) ([]photo.Picture, error)
 }
 
 // heartbeatEvery is how often a long activity shows that it is alive. The

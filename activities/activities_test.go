@@ -355,7 +355,7 @@ func TestMakeThumbnailsFailures(t *testing.T) {
 // failing is a renderer that fails.
 type failing struct{ err error }
 
-func (f failing) Render(context.Context, []byte) ([]photo.Picture, error) { return nil, f.err }
+func (f failing) Render(context.Context, renderer.Source) ([]photo.Picture, error) { return nil, f.err }
 
 func TestLostOriginal(t *testing.T) {
 	b := setup(t)

@@ -6,12 +6,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 
 	"go.temporal.io/sdk/temporal"
 	"gocloud.dev/blob"
 	"gocloud.dev/gcerrors"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/renderer"
 )
 
 // MakeThumbnailsInput says whose thumbnails to make, and from what.
@@ -41,11 +43,10 @@ func (a *Activities) MakeThumbnails(ctx context.Context, in MakeThumbnailsInput)
 func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run, source photo.Source) (*MakeThumbnailsResult, error) {
 	defer keepAlive(ctx, func() any { return nil })()
 
-	original, err := a.readOriginal(ctx, source)
-	if err != nil {
-		return nil, err
-	}
-	pictures, err := a.Renderer.Render(ctx, original)
+	pictures, err := a.Renderer.Render(ctx, renderer.Source{
+		Size: source.Bytes,
+		Open: func(ctx context.Context) (io.ReadCloser, error) { return a.openOriginal(ctx, source) },
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -67,18 +68,33 @@ func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run, source p
 	return result, nil
 }
 
-// readOriginal gives the staged bytes. A key that is gone, or that does not
+// openOriginal gives the staged bytes. A key that is gone, or that does not
 // hold what was fetched, must be fetched again: the workflow does.
-func (a *Activities) readOriginal(ctx context.Context, source photo.Source) ([]byte, error) {
-	original, err := a.Originals.ReadAll(ctx, source.Key)
+func (a *Activities) openOriginal(ctx context.Context, source photo.Source) (io.ReadCloser, error) {
+	original, err := a.Originals.NewReader(ctx, source.Key, nil)
 	missing := gcerrors.Code(err) == gcerrors.NotFound
 	if err != nil && !missing {
 		return nil, &storageError{err}
 	}
-	if missing || int64(len(original)) != source.Bytes {
+	if !missing && original.Size() != source.Bytes {
+		missing = true
+		_ = original.Close()
+	}
+	if missing {
 		return nil, temporal.NewNonRetryableApplicationError("the staged original is gone; it must be fetched again", OriginalMissing, nil)
 	}
-	return original, nil
+	return storedReader{original}, nil
+}
+
+// storedReader marks the errors of reading from a bucket.
+type storedReader struct{ io.ReadCloser }
+
+func (r storedReader) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		err = &storageError{err}
+	}
+	return n, err
 }
 
 // writePictures stores each picture under a key that its content decides.

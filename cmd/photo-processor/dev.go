@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/photo-processor/photo-processor/internal/config"
 	"github.com/photo-processor/photo-processor/internal/devstack"
@@ -111,6 +112,12 @@ func startStack(ctx context.Context, out io.Writer, cfg config.Config, dir devst
 		TemporalAddress: os.Getenv("TEMPORAL_ADDRESS"),
 		SamplesURL:      fmt.Sprintf("http://127.0.0.1:%d", cfg.DevSamplesPort),
 	}
+	freePort := func(context.Context) error { return devstack.CheckPort(cfg.HTTPAddr, "the API", "HTTP_ADDR") }
+	if _, err := os.Stat(dir.PIDFile("api")); err != nil { // else it may be an orphan's, which is ended below
+		if err := freePort(ctx); err != nil {
+			return state, err
+		}
+	}
 	if err := serveSamples(ctx, cfg, dir); err != nil {
 		return state, err
 	}
@@ -148,7 +155,7 @@ func startStack(ctx context.Context, out io.Writer, cfg config.Config, dir devst
 	api := service
 	api.Name, api.Args = "api", []string{"api"}
 	api.LogFile, api.PIDFile = dir.Log("api"), dir.PIDFile("api")
-	api.Prepare = func(context.Context) error { return devstack.CheckPort(cfg.HTTPAddr, "the API", "HTTP_ADDR") }
+	api.Prepare = freePort
 	api.Ready = func(ctx context.Context) error { return isReady(ctx, state.APIURL) }
 	if err := supervisor.Start(ctx, api); err != nil {
 		return state, err
@@ -185,6 +192,25 @@ func serveSamples(ctx context.Context, cfg config.Config, dir devstack.Dir) erro
 	context.AfterFunc(ctx, func() { _ = server.Close() })
 	go func() { _ = server.Serve(listener) }()
 	return nil
+}
+
+// visit has the server answer each URL, whatever it answers.
+func visit(ctx context.Context, urls []string) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, url := range urls {
+		group.Go(func() error {
+			req, err := http.NewRequestWithContext(ctx, http.MethodHead, url, nil)
+			if err != nil {
+				return err
+			}
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				return err
+			}
+			return resp.Body.Close()
+		})
+	}
+	return group.Wait()
 }
 
 // isReady asks the API whether it is.
@@ -346,8 +372,14 @@ func devSchema(cmd *cobra.Command, cfg config.Config, dir devstack.Dir, force bo
 			return fmt.Errorf("remove the files of the photos that are gone: %w", err)
 		}
 	}
-	photos, err := db.AddPhotos(ctx, samples.URLs(state.SamplesURL))
+	urls := samples.URLs(state.SamplesURL)
+	photos, err := db.AddPhotos(ctx, urls)
 	if err != nil {
+		return err
+	}
+	// Drawn now, once and for all, they are there at once when they are fetched.
+	fmt.Fprintln(out, "Drawing the sample photos …")
+	if err := visit(ctx, urls); err != nil {
 		return err
 	}
 	fmt.Fprintln(out, "The schema is new, and has these photos, all pending:")

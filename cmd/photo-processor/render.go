@@ -10,6 +10,7 @@ import (
 
 	"github.com/photo-processor/photo-processor/internal/config"
 	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/renderer"
 	"github.com/photo-processor/photo-processor/worker"
 )
 
@@ -38,12 +39,12 @@ func render(cmd *cobra.Command, cfg config.Config, args []string) error {
 	if err != nil {
 		return err
 	}
-	renderer, err := worker.NewRenderer(cfg, newLogger(cfg, cmd.ErrOrStderr()))
+	r, err := worker.NewRenderer(cfg, newLogger(cfg, cmd.ErrOrStderr()))
 	if err != nil {
 		return err
 	}
-	defer renderer.Close()
-	pictures, err := renderer.Render(cmd.Context(), source)
+	defer r.Close()
+	pictures, err := r.Render(cmd.Context(), renderer.Bytes(source))
 	if failure, ok := errors.AsType[*photo.Failure](err); ok {
 		return fmt.Errorf("%s: %w", failure.Code, err)
 	}

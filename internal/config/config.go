@@ -54,7 +54,7 @@ type Config struct {
 	HTTPMaxPhotos    int   `env:"HTTP_MAX_PHOTOS" envDefault:"10000"`
 	// HTTPTimeout bounds a request, from its first byte to the answer's last,
 	// and what handlers wait for.
-	HTTPTimeout time.Duration `env:"HTTP_TIMEOUT" envDefault:"60s"`
+	HTTPTimeout time.Duration `env:"HTTP_TIMEOUT" envDefault:"2m"`
 	// StartConcurrency is how many workflows one request starts at a time.
 	StartConcurrency int `env:"START_CONCURRENCY" envDefault:"32"`
 	// ShutdownTimeout is how long a process that was asked to stop may go on

@@ -41,7 +41,7 @@ func TestDefaultDataDir(t *testing.T) {
 
 func TestInstanceName(t *testing.T) {
 	t.Parallel()
-	require.Regexp(t, `^main-[0-9a-f]{8}$`, instanceName("/work/main"))
+	require.Regexp(t, `^checkout-[0-9a-f]{8}$`, instanceName("/srv/checkout"))
 	require.Regexp(t, `^_-[0-9a-f]{8}$`, instanceName("/"))
 	require.Regexp(t, `^my_ph_t_s-[0-9a-f]{8}$`, instanceName("/home/me/my ph,t s"))
 	require.NotEqual(t, instanceName("/a/main"), instanceName("/b/main"))

@@ -62,7 +62,7 @@ func startMark(pid int) string {
 	}
 	// See proc_pid_stat(5). The second field, the name, is in parentheses and may contain anything, also ") ".
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	const state, startTime = 3 - 3, 22 - 3
+	const state, startTime = 0, 19 // fields 3 and 22
 	if len(fields) <= startTime || fields[state][0] == 'Z' || fields[state][0] == 'X' {
 		return ""
 	}

@@ -44,7 +44,7 @@ func TemporalCLI(ctx context.Context, progress io.Writer) (string, error) {
 	}
 	dir, err := cacheDir()
 	if err != nil {
-		return "", fmt.Errorf("Temporal's command-line program: %w", err)
+		return "", fmt.Errorf("place Temporal's command-line program: %w", err)
 	}
 	cli, err := installTemporalCLI(ctx, filepath.Join(dir, "temporal-cli-v"+temporalCLIVersion), progress, buildTemporalCLI)
 	if err != nil {

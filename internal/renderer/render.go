@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
@@ -26,6 +27,29 @@ var errTimeout = errors.New("RENDER_TIMEOUT")
 // did not die of that.
 var errUnread = errors.New("the process did not read the source")
 
+// sourceError is what reading a source gave.
+type sourceError struct{ err error }
+
+func (e *sourceError) Error() string { return "read the source: " + e.err.Error() }
+func (e *sourceError) Unwrap() error { return e.err }
+
+func isSourceError(err error) bool {
+	_, ok := errors.AsType[*sourceError](err)
+	return ok
+}
+
+// sourceReader tells errors of reading a source from those of writing to a
+// process.
+type sourceReader struct{ io.Reader }
+
+func (r sourceReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		err = &sourceError{err}
+	}
+	return n, err
+}
+
 // render has the process make one photo's thumbnails. It returns as soon as the
 // job's context ends, the time is over or the renderer is closed: the process is
 // killed, and with it all that waits for it here.
@@ -35,8 +59,15 @@ func (r *Renderer) render(p *process, j job) ([]photo.Picture, condition, error)
 	defer context.AfterFunc(r.closing, cancel)()
 	stop := context.AfterFunc(ctx, p.kill)
 
+	source, err := j.source.Open(ctx)
+	if err != nil {
+		stop()
+		return nil, well, &sourceError{err}
+	}
+	defer source.Close()
+
 	p.log.nextPicture()
-	pictures, failure, err := p.exchange(j.source, r.config.Options)
+	pictures, failure, err := p.exchange(source, j.source.Size, r.config.Options)
 	after := well
 	if killed := !stop(); killed { // perhaps a moment after it was done
 		after = abandoned
@@ -44,6 +75,8 @@ func (r *Renderer) render(p *process, j job) ([]photo.Picture, condition, error)
 	switch {
 	case err != nil && after == abandoned:
 		return nil, abandoned, r.whyKilled(ctx, j)
+	case isSourceError(err): // the process waits for the rest
+		return nil, abandoned, err
 	case err != nil:
 		return nil, spoiled, r.post(p, err)
 	case p.stdout.Buffered() > 0:
@@ -91,8 +124,13 @@ func (r *Renderer) post(p *process, err error) error {
 func megabytes(n int64) string { return fmt.Sprintf("%d MB", n/1_000_000) }
 
 // exchange sends the source and waits for the answer.
-func (p *process) exchange(source []byte, o Options) ([]photo.Picture, *photo.Failure, error) {
-	if err := protocol.WriteSource(p.stdin, source); err != nil {
+func (p *process) exchange(source io.Reader, size int64, o Options) ([]photo.Picture, *photo.Failure, error) {
+	switch err := protocol.WriteSource(p.stdin, sourceReader{source}, size); {
+	case err == io.ErrUnexpectedEOF:
+		return nil, nil, &sourceError{err}
+	case isSourceError(err):
+		return nil, nil, err
+	case err != nil:
 		return nil, nil, fmt.Errorf("%w: %w", errUnread, err)
 	}
 	pictures, failure, err := protocol.ReadAnswer(p.stdout, o)

@@ -26,9 +26,11 @@
 package renderer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"sync"
@@ -119,10 +121,28 @@ type Renderer struct {
 	namespaces atomic.Bool // that the kernel made the processes' namespaces
 }
 
+// Source is a photo's bytes. They are read when a process is free for them, and
+// go straight there: what waits takes no memory.
+type Source struct {
+	Size int64 // bytes that Open's reader gives
+
+	// Open gives the bytes. It may be called again, if a process has ended
+	// before it had them all. Its errors, and the reader's, are Render's.
+	Open func(context.Context) (io.ReadCloser, error)
+}
+
+// Bytes is a Source of bytes that are there.
+func Bytes(content []byte) Source {
+	return Source{
+		Size: int64(len(content)),
+		Open: func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil },
+	}
+}
+
 // job is a picture on its way to a keeper.
 type job struct {
 	ctx    context.Context
-	source []byte
+	source Source
 	result chan<- result
 }
 
@@ -202,14 +222,14 @@ func (r *Renderer) logCage() {
 }
 
 // Render makes the thumbnails, as configured, when a process is free. Its errors
-// are a *photo.Failure, the context's, or ErrClosed. When the context ends so does
-// the rendering, at once.
+// are a *photo.Failure, the source's, the context's, or ErrClosed. When the
+// context ends so does the rendering, at once.
 //
 // When no process can be started it waits until one can: that is no failure of
 // the photo. The log has the reason.
-func (r *Renderer) Render(ctx context.Context, source []byte) ([]photo.Picture, error) {
-	if len(source) > protocol.MaxSource {
-		return nil, photo.Fail(photo.SourceTooLarge, "the source has %d bytes; no more than %d can be rendered", len(source), int64(protocol.MaxSource))
+func (r *Renderer) Render(ctx context.Context, source Source) ([]photo.Picture, error) {
+	if source.Size > protocol.MaxSource {
+		return nil, photo.Fail(photo.SourceTooLarge, "the source has %d bytes; no more than %d can be rendered", source.Size, int64(protocol.MaxSource))
 	}
 	results := make(chan result, 1)
 	r.submit(job{ctx, source, results})

@@ -163,6 +163,11 @@ type outcome struct {
 	err      error
 }
 
+// Render renders bytes that are there.
+func (b *testBundle) Render(ctx context.Context, source []byte) ([]photo.Picture, error) {
+	return b.Renderer.Render(ctx, renderer.Bytes(source))
+}
+
 func (b *testBundle) render(ctx context.Context, source []byte) <-chan outcome {
 	done := make(chan outcome, 1)
 	go func() {

@@ -122,7 +122,7 @@ func (c *Config) normalize() error {
 	if c.Proxy != nil {
 		// Without the URL: it may hold the proxy's password.
 		if !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, c.Proxy.Scheme) || c.Proxy.Hostname() == "" {
-			errs = append(errs, errors.New("Proxy: not the http, https, socks5 or socks5h URL of a host"))
+			errs = append(errs, errors.New("proxy: not the http, https, socks5 or socks5h URL of a host"))
 		}
 	}
 	return errors.Join(errs...)

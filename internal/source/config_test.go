@@ -51,7 +51,7 @@ func TestNewReportsEveryMistake(t *testing.T) {
 	require.NotContains(t, err.Error(), "s3cret")
 
 	_, err = New(Config{Proxy: &url.URL{Scheme: "http"}})
-	require.ErrorContains(t, err, "Proxy: ")
+	require.ErrorContains(t, err, "proxy: ")
 }
 
 func TestNewDoesNotChangeItsArgument(t *testing.T) {

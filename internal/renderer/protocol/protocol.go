@@ -111,16 +111,19 @@ func ReadHello(r io.Reader) (h Hello, err error) {
 	return h, nil
 }
 
-// WriteSource is said by the worker.
-func WriteSource(w io.Writer, source []byte) error {
-	if len(source) > MaxSource {
-		return fmt.Errorf("a source of %d bytes is over the limit of %d", len(source), int64(MaxSource))
+// WriteSource is said by the worker: the size bytes that the reader gives. The
+// error is io.ErrUnexpectedEOF if it gives fewer; then the frame is half-said.
+func WriteSource(w io.Writer, source io.Reader, size int64) error {
+	if size > MaxSource {
+		return fmt.Errorf("a source of %d bytes is over the limit of %d", size, int64(MaxSource))
 	}
-	if _, err := w.Write(header(kindSource, len(source))); err != nil {
+	if _, err := w.Write(header(kindSource, int(size))); err != nil {
 		return err
 	}
-	_, err := w.Write(source)
-	return err
+	// Not by the writer's own ReadFrom, which splices, and gives an error that
+	// does not tell reading from writing.
+	_, err := io.CopyN(struct{ io.Writer }{w}, source, size)
+	return noEOF(err)
 }
 
 // ReadSource is heard by the renderer. It reads into buf when the source fits

@@ -1,0 +1,116 @@
+package api_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/photo-processor/photo-processor/api"
+	"github.com/photo-processor/photo-processor/internal/config"
+	"github.com/photo-processor/photo-processor/internal/devstack"
+	"github.com/photo-processor/photo-processor/internal/postgres/postgrestest"
+)
+
+// serve runs the API as the program does until stop is called, and gives its
+// address and how it ended.
+func serve(t *testing.T, databaseURL string) (address string, stop func(), ended <-chan error) {
+	t.Helper()
+	port, err := devstack.FreePort()
+	require.NoError(t, err)
+	cfg, err := config.Parse(map[string]string{
+		"DATA_DIR": t.TempDir(), "DATABASE_URL": databaseURL, "HTTP_ADDR": fmt.Sprintf("127.0.0.1:%d", port),
+	})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	done := make(chan error, 1)
+	go func() { done <- api.Run(ctx, cfg, slog.New(slog.DiscardHandler)) }()
+	require.Eventually(t, func() bool {
+		resp, err := http.Get("http://" + cfg.HTTPAddr + "/healthz")
+		if err != nil {
+			return false
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	}, 30*time.Second, 10*time.Millisecond)
+	return cfg.HTTPAddr, cancel, done
+}
+
+func await(t *testing.T, ended <-chan error) {
+	t.Helper()
+	select {
+	case err := <-ended:
+		require.NoError(t, err)
+	case <-time.After(time.Minute):
+		t.Fatal("the API does not stop")
+	}
+}
+
+func TestStoppingFinishesTheRequestsUnderWay(t *testing.T) {
+	t.Parallel()
+	address, stop, ended := serve(t, postgrestest.URL(t))
+	conn, err := net.Dial("tcp", address)
+	require.NoError(t, err)
+	defer conn.Close()
+	const body = `{"url":"https://photos.example/1.jpg"}`
+	// "100 Continue" says that the handler waits for the body.
+	_, err = fmt.Fprintf(conn, "POST /photos HTTP/1.1\r\nHost: api\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", len(body))
+	require.NoError(t, err)
+	answers := bufio.NewReader(conn)
+	line, err := answers.ReadString('\n')
+	require.NoError(t, err)
+	require.Contains(t, line, "100 Continue")
+
+	stop()
+	require.Eventually(t, func() bool { // it takes no new connections
+		other, err := net.Dial("tcp", address)
+		if err == nil {
+			_ = other.Close()
+		}
+		return err != nil
+	}, 30*time.Second, 10*time.Millisecond)
+	_, err = io.WriteString(conn, body)
+	require.NoError(t, err)
+	_, err = answers.ReadString('\n') // the end of 100 Continue
+	require.NoError(t, err)
+	resp, err := http.ReadResponse(answers, nil)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	require.Equal(t, http.StatusCreated, resp.StatusCode)
+	await(t, ended)
+}
+
+func TestTheAPIStartsWithoutItsDatabase(t *testing.T) {
+	t.Parallel()
+	address, stop, ended := serve(t, "postgres://photos@127.0.0.1:1/photos")
+	resp, err := http.Get("http://" + address + "/photos/pending")
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
+	stop()
+	await(t, ended)
+}
+
+func TestTheAPIMigratesTheSchema(t *testing.T) {
+	t.Parallel()
+	address, stop, ended := serve(t, postgrestest.Empty(t))
+	require.Eventually(t, func() bool {
+		resp, err := http.Get("http://" + address + "/photos/pending")
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		return resp.StatusCode == http.StatusOK && strings.TrimSpace(string(body)) == "[]"
+	}, 30*time.Second, 10*time.Millisecond)
+	stop()
+	await(t, ended)
+}
