@@ -48,7 +48,7 @@ func BenchmarkCage(b *testing.B) {
 			return err
 		})
 		measure(&caged, func() error {
-			_, err := r.Render(b.Context(), source.Bytes())
+			_, err := r.Render(b.Context(), renderer.Bytes(source.Bytes()))
 			return err
 		})
 	}
