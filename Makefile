@@ -16,8 +16,8 @@ help: ## Show this help
 start: build ## Start everything on this machine, in the background; installs what is missing
 	@$(BIN) dev start
 
-stop: ## Stop it; all data is kept
-	@if [ -x $(BIN) ]; then $(BIN) dev stop; else echo "photo-processor is not built, so it does not run."; fi
+stop: build ## Stop it; all data is kept
+	@$(BIN) dev stop
 
 status: build ## Tell what runs, and where
 	@$(BIN) dev status
@@ -29,9 +29,11 @@ db-schema: build ## Drop all photos, make the schema anew, and add six sample ph
 	@$(BIN) dev db-schema
 
 psql: build ## Open a shell on the database
+	@$(BIN) dev status >/dev/null || { echo "photo-processor is not running; start it first: make start"; exit 1; }
 	@eval "$$($(BIN) dev env)" && exec psql "$$DATABASE_URL"
 
 build: deps ## Build bin/photo-processor, and bin/photo-processor-render, which it starts
+	@[ -x $(BIN) ] || echo "Building; the first time on a machine this takes some minutes …"
 	@go build -ldflags '-X main.version=$(VERSION)' -o bin/ ./cmd/photo-processor ./cmd/photo-processor-render
 
 deps:
@@ -53,10 +55,11 @@ fuzz: deps ## Fuzz what parses bytes from outside, for FUZZTIME each (1m)
 	go test ./api -run '^$$' -fuzz FuzzProcessBody -fuzztime $(FUZZTIME)
 	go test ./internal/source -run '^$$' -fuzz FuzzCheckURL -fuzztime $(FUZZTIME)
 	go test ./internal/thumbnail -run '^$$' -fuzz FuzzMake -fuzztime $(FUZZTIME)
+	go test ./internal/renderer -run '^$$' -fuzz FuzzRender -fuzztime $(FUZZTIME)
 
 histories: deps ## Record anew the histories that the replay tests replay
 	go test ./workflows -run TestRecordHistories -record -v
 
 clean: stop ## Stop everything and delete its data and what was built
-	@if [ -x $(BIN) ]; then eval "$$($(BIN) dev env)" && rm -rf "$$DATA_DIR"; fi
+	@eval "$$($(BIN) dev env)" && rm -rf "$$DATA_DIR" && echo "Deleted $$DATA_DIR"
 	@rm -rf bin

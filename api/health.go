@@ -18,6 +18,18 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 }
 
+// noteReady logs when PostgreSQL or Temporal has gone away, and when it is
+// back: who asks /readyz asks often.
+func (s *Server) noteReady(name string, err error) {
+	before, _ := s.missing.Swap(name, err != nil)
+	switch {
+	case err != nil && before != true:
+		s.Log.Warn("not ready", "missing", name, "error", err)
+	case err == nil && before == true:
+		s.Log.Info("reachable again", "what", name)
+	}
+}
+
 // readyz serves GET /readyz: whether PostgreSQL and Temporal can be reached.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
@@ -34,8 +46,8 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 			err := ping()
 			if err != nil {
 				*result = "unreachable"
-				s.Log.WarnContext(ctx, "not ready", "missing", name, "error", err)
 			}
+			s.noteReady(name, err)
 			return err
 		})
 	}

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"go.temporal.io/sdk/client"
@@ -41,6 +42,8 @@ type Server struct {
 	Thumbnails *blob.Bucket
 	Config     config.Config
 	Log        *slog.Logger
+
+	missing sync.Map // whether "PostgreSQL" and "Temporal" could not be reached when last asked
 }
 
 // Run serves the API until the context is done, and then finishes what it is

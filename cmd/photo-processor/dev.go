@@ -109,7 +109,7 @@ func startStack(ctx context.Context, out io.Writer, cfg config.Config, dir devst
 	state := devstack.State{
 		APIURL:          "http://" + cfg.HTTPAddr,
 		DatabaseURL:     cfg.DatabaseURL,
-		TemporalAddress: os.Getenv("TEMPORAL_ADDRESS"),
+		TemporalAddress: temporalAddress(cfg),
 		SamplesURL:      fmt.Sprintf("http://127.0.0.1:%d", cfg.DevSamplesPort),
 	}
 	freePort := func(context.Context) error { return devstack.CheckPort(cfg.HTTPAddr, "the API", "HTTP_ADDR") }
@@ -121,13 +121,19 @@ func startStack(ctx context.Context, out io.Writer, cfg config.Config, dir devst
 	if err := serveSamples(ctx, cfg, dir); err != nil {
 		return state, err
 	}
-	if os.Getenv("DATABASE_URL") == "" {
+	// Variables that name the stack's own servers, as "dev env" prints them, are
+	// as good as none.
+	if own := (devstack.Postgres{Dir: dir}); state.DatabaseURL != own.DSN() {
+		fmt.Fprintln(out, "Using the PostgreSQL that DATABASE_URL names …")
+	} else {
 		fmt.Fprintln(out, "Starting PostgreSQL …")
-		if err := start(ctx, supervisor, devstack.Postgres{Dir: dir}); err != nil {
+		if err := start(ctx, supervisor, own); err != nil {
 			return state, err
 		}
 	}
-	if state.TemporalAddress == "" {
+	if state.TemporalAddress != ownTemporalAddress(cfg) {
+		fmt.Fprintln(out, "Using the Temporal that TEMPORAL_ADDRESS names …")
+	} else {
 		cli, err := devstack.TemporalCLI(ctx, out)
 		if err != nil {
 			return state, err
@@ -137,7 +143,6 @@ func startStack(ctx context.Context, out io.Writer, cfg config.Config, dir devst
 		if err := start(ctx, supervisor, temporal); err != nil {
 			return state, err
 		}
-		state.TemporalAddress = temporal.Address()
 		state.TemporalUIURL = fmt.Sprintf("http://127.0.0.1:%d", cfg.DevTemporalUIPort)
 	}
 	fmt.Fprintln(out, "Starting the API and a worker …")
@@ -145,10 +150,9 @@ func startStack(ctx context.Context, out io.Writer, cfg config.Config, dir devst
 	if err != nil {
 		return state, err
 	}
-	env := append(os.Environ(),
-		"DATA_DIR="+dir.Root, "DATABASE_URL="+state.DatabaseURL, "TEMPORAL_ADDRESS="+state.TemporalAddress)
-	if len(cfg.SourceAllowCIDRs) == 0 {
-		env = append(env, "SOURCE_ALLOW_CIDRS=127.0.0.1/32") // the sample photos are there
+	env := os.Environ()
+	for _, variable := range environment(cfg, dir) {
+		env = append(env, variable.name+"="+variable.value)
 	}
 	service := devstack.Process{Path: self, Env: env, StopTimeout: cfg.ShutdownTimeout + 10*time.Second}
 
@@ -165,6 +169,37 @@ func startStack(ctx context.Context, out io.Writer, cfg config.Config, dir devst
 	worker.LogFile, worker.PIDFile = dir.Log("worker"), dir.PIDFile("worker")
 	worker.Prepare, worker.Ready = workerPolls(state.TemporalAddress, cfg.TaskQueue)
 	return state, supervisor.Start(ctx, worker)
+}
+
+// ownTemporalAddress is that of the stack's own Temporal; temporalAddress that
+// of the one to use.
+func ownTemporalAddress(cfg config.Config) string {
+	return fmt.Sprintf("127.0.0.1:%d", cfg.DevTemporalPort)
+}
+
+func temporalAddress(cfg config.Config) string {
+	if address := os.Getenv("TEMPORAL_ADDRESS"); address != "" {
+		return address
+	}
+	return ownTemporalAddress(cfg)
+}
+
+// variable is one of the environment.
+type variable struct{ name, value string }
+
+// environment is what makes a process one of the stack's.
+func environment(cfg config.Config, dir devstack.Dir) []variable {
+	allowed := "127.0.0.1/32" // the sample photos are there
+	if len(cfg.SourceAllowCIDRs) > 0 {
+		allowed = os.Getenv("SOURCE_ALLOW_CIDRS")
+	}
+	return []variable{
+		{"DATA_DIR", dir.Root},
+		{"DATABASE_URL", cfg.DatabaseURL},
+		{"TEMPORAL_ADDRESS", temporalAddress(cfg)},
+		{"HTTP_ADDR", cfg.HTTPAddr},
+		{"SOURCE_ALLOW_CIDRS", allowed},
+	}
 }
 
 // start starts a server of the stack's own.
@@ -269,7 +304,7 @@ func (quiet) Error(string, ...any) {}
 func describe(w io.Writer, state devstack.State, dir devstack.Dir) {
 	ui := state.TemporalUIURL
 	if ui == "" {
-		ui = "(not ours: TEMPORAL_ADDRESS is set)"
+		ui = "(that of the Temporal which TEMPORAL_ADDRESS names)"
 	}
 	fmt.Fprintf(w, `photo-processor is ready.
   API              %s
@@ -289,8 +324,15 @@ func devStart(cmd *cobra.Command, _ config.Config, dir devstack.Dir) error {
 	defer cancel()
 	_, err = devstack.Detach(ctx, dir, []string{self, "dev"}, os.Environ(), cmd.OutOrStdout())
 	if running, ok := errors.AsType[*devstack.RunningError](err); ok {
+		// Or it is just being started by somebody else.
+		if _, err := devstack.WaitReady(ctx, dir); err != nil {
+			return fmt.Errorf("somebody else has begun to start it: %w", err)
+		}
 		fmt.Fprintf(cmd.OutOrStdout(), "photo-processor runs already (process %d). “make status” tells where; “make stop” stops it.\n", running.PID)
 		return nil
+	}
+	if cmd.Context().Err() != nil {
+		return errors.New("interrupted; nothing is left running")
 	}
 	return err
 }
@@ -336,14 +378,9 @@ func devStatus(cmd *cobra.Command, _ config.Config, dir devstack.Dir) error {
 }
 
 func devEnv(cmd *cobra.Command, cfg config.Config, dir devstack.Dir) error {
-	state, err := dir.ReadState()
-	if errors.Is(err, devstack.ErrNotRunning) {
-		state = devstack.State{DatabaseURL: cfg.DatabaseURL, TemporalAddress: fmt.Sprintf("127.0.0.1:%d", cfg.DevTemporalPort)}
-	} else if err != nil {
-		return err
+	for _, variable := range environment(cfg, dir) {
+		fmt.Fprintf(cmd.OutOrStdout(), "export %s='%s'\n", variable.name, variable.value)
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "export DATA_DIR='%s'\nexport DATABASE_URL='%s'\nexport TEMPORAL_ADDRESS='%s'\n",
-		dir.Root, state.DatabaseURL, state.TemporalAddress)
 	return nil
 }
 

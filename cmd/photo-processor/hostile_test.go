@@ -3,6 +3,7 @@ package main_test
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/binary"
 	"flag"
 	"fmt"
@@ -16,10 +17,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -233,10 +236,9 @@ func TestHostileBatch(t *testing.T) {
 			mux.HandleFunc(fmt.Sprintf("/hostile/%d/", i), k.answer)
 		}
 	}
-	mux.HandleFunc("/good/", func(w http.ResponseWriter, r *http.Request) {
-		seed, _ := strconv.Atoi(strings.TrimPrefix(r.URL.Path, "/good/"))
-		_, _ = w.Write(goodJPEG(t, seed))
-	})
+	for seed := range number { // drawn beforehand: a good source is a quick one
+		mux.HandleFunc(fmt.Sprintf("/good/%d", seed), content(goodJPEG(t, seed)))
+	}
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 
@@ -260,6 +262,13 @@ func TestHostileBatch(t *testing.T) {
 		kindOf[bad], kindOf[good] = k, kind{name: "good"}
 		ids = append(ids, bad, good)
 	}
+	// Meanwhile one renderer crashes and another hangs: that costs the pictures
+	// in their hands another attempt, and nothing else.
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	disturbed := make(chan error, 1)
+	go func() { disturbed <- disturb(ctx, before) }()
+
 	start := time.Now()
 	out, _ := p.run(t, append([]string{"process", "--watch"}, ids...)...)
 	require.Equal(t, 2*number, strings.Count(out, " completed\n")+strings.Count(out, " failed: "), "each has a final status")
@@ -288,6 +297,8 @@ func TestHostileBatch(t *testing.T) {
 			fmt.Println(ended[k.name])
 		}
 	}
+	cancel()
+	require.NoError(t, <-disturbed, "a renderer was caught at work")
 	require.Equal(t, before, p.pid(t, "worker"), "the worker has not died")
 	peak := peakMemory(t, before)
 	t.Logf("the worker's peak memory: %d MiB", peak>>20)
@@ -296,6 +307,46 @@ func TestHostileBatch(t *testing.T) {
 	require.NoError(t, err)
 	require.NotContains(t, string(maps), "libvips")
 	require.Zero(t, p.files(t, "originals"))
+}
+
+// disturb has one of the worker's children crash and one of them hang, as soon
+// as they are rendering.
+func disturb(ctx context.Context, worker int) error {
+	signals := []syscall.Signal{syscall.SIGSEGV, syscall.SIGSTOP}
+	for len(signals) > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		for _, child := range busyChildren(worker) {
+			if len(signals) == 0 {
+				break
+			}
+			if err := syscall.Kill(child, signals[0]); err != nil {
+				return err
+			}
+			signals = signals[1:]
+		}
+	}
+	return nil
+}
+
+// busyChildren are the process's children that run just now.
+func busyChildren(parent int) (pids []int) {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, path := range stats {
+		stat, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		// See proc_pid_stat(5): pid (name) state ppid …
+		_, after, _ := strings.Cut(string(stat), ") ")
+		fields := strings.Fields(after)
+		if len(fields) > 1 && fields[0] == "R" && fields[1] == strconv.Itoa(parent) {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 func message(ph client.Photo) string {

@@ -92,6 +92,10 @@ func (p *processing) run(ctx context.Context, inputs []string, allPending, watch
 	} else if len(inputs) == 0 {
 		return errors.New("name the photos' UUIDs, or say --all-pending")
 	}
+	if len(inputs) == 0 {
+		fmt.Fprintln(p.out, "No photos are pending.")
+		return nil
+	}
 	if watch {
 		if err := p.remember(ctx, inputs); err != nil {
 			return err
@@ -169,7 +173,6 @@ func (p *processing) watch(ctx context.Context, ids []uuid.UUID) error {
 		progressbar.OptionSetVisibility(isTerminal(p.status)),
 		progressbar.OptionSetDescription("photos"),
 		progressbar.OptionShowCount(),
-		progressbar.OptionShowIts(), progressbar.OptionSetItsString("photos"),
 		progressbar.OptionOnCompletion(func() { fmt.Fprintln(p.status) }),
 	)
 	group, ctx := errgroup.WithContext(ctx)

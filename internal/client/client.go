@@ -62,11 +62,14 @@ type Thumbnail struct {
 
 // Error is an answer of the API that is no success.
 type Error struct {
-	Status  int // of HTTP
+	API     string // its URL
+	Status  int    // of HTTP
 	Message string
 }
 
-func (e *Error) Error() string { return fmt.Sprintf("the API answered %d: %s", e.Status, e.Message) }
+func (e *Error) Error() string {
+	return fmt.Sprintf("the API at %s answered %d: %s", e.API, e.Status, e.Message)
+}
 
 // IsNotFound tells whether the API answered that there is no such photo.
 func IsNotFound(err error) bool {
@@ -137,7 +140,7 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte, answe
 		if json.Unmarshal(content, &failure) != nil || failure.Message == "" {
 			failure.Message = http.StatusText(resp.StatusCode)
 		}
-		return nil, &Error{Status: resp.StatusCode, Message: failure.Message}
+		return nil, &Error{API: c.BaseURL, Status: resp.StatusCode, Message: failure.Message}
 	}
 	if err := json.Unmarshal(content, answer); err != nil {
 		return nil, fmt.Errorf("%s %s: the answer is not what an API of photo-processor says: %w", method, path, err)

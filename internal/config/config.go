@@ -158,9 +158,7 @@ func Parse(variables map[string]string) (Config, error) {
 	if err := cfg.fillIn(); err != nil {
 		mistakes = append(mistakes, err)
 	}
-	if len(mistakes) == 0 { // ranges of what could not be read say nothing
-		mistakes = cfg.check()
-	}
+	mistakes = append(mistakes, cfg.check(mistakes)...)
 	if len(mistakes) > 0 {
 		return Config{}, fmt.Errorf("configuration:\n%w", errors.Join(mistakes...))
 	}
@@ -196,10 +194,14 @@ func (c *Config) dir() (devstack.Dir, error) {
 	return devstack.NewDir(c.DataDir)
 }
 
-// check reports the settings that are out of their range.
-func (c *Config) check() (mistakes []error) {
+// check reports the settings that are out of their range, but for those that
+// could not be read.
+func (c *Config) check(unread []error) (mistakes []error) {
 	wrong := func(name, format string, args ...any) {
-		mistakes = append(mistakes, fmt.Errorf("%s: %s", name, fmt.Sprintf(format, args...)))
+		isUnread := func(err error) bool { return strings.HasPrefix(err.Error(), name+": ") }
+		if !slices.ContainsFunc(unread, isUnread) {
+			mistakes = append(mistakes, fmt.Errorf("%s: %s", name, fmt.Sprintf(format, args...)))
+		}
 	}
 	within := func(name string, value, low, high int64) {
 		if value < low || value > high {
@@ -240,13 +242,17 @@ func (c *Config) check() (mistakes []error) {
 			wrong(name, "must be a bucket's URL, such as file:///var/lib/thumbnails")
 		}
 	}
-	within("THUMBNAIL_SIZES (their number)", int64(len(c.ThumbnailSizes)), 1, maxBoxes)
+	within("THUMBNAIL_SIZES", int64(len(c.ThumbnailSizes)), 1, maxBoxes)
 	within("THUMBNAIL_QUALITY", int64(c.ThumbnailQuality), 1, 100)
 
 	within("SOURCE_MAX_BYTES", c.SourceMaxBytes, 1, 1<<31)
 	lasting("SOURCE_TIMEOUT", c.SourceTimeout, time.Second, maxStepTime)
-	lasting("SOURCE_CONNECT_TIMEOUT", c.SourceConnectTimeout, time.Millisecond, c.SourceTimeout)
-	lasting("SOURCE_HEADER_TIMEOUT", c.SourceHeaderTimeout, time.Millisecond, c.SourceTimeout)
+	whole := c.SourceTimeout
+	if whole <= 0 { // reported above
+		whole = maxStepTime
+	}
+	lasting("SOURCE_CONNECT_TIMEOUT", c.SourceConnectTimeout, time.Millisecond, whole)
+	lasting("SOURCE_HEADER_TIMEOUT", c.SourceHeaderTimeout, time.Millisecond, whole)
 	within("SOURCE_MAX_HEADER_BYTES", c.SourceMaxHeaderBytes, 1024, 1<<20)
 	within("SOURCE_MAX_REDIRECTS", int64(c.SourceMaxRedirects), 0, 20)
 	within("SOURCE_MIN_BYTES_PER_SECOND", c.SourceMinBytesPerSecond, 1, 1<<30)
@@ -297,5 +303,9 @@ func nameVariable(err error) error {
 	if !ok {
 		return err
 	}
-	return fmt.Errorf("%s: %w", field.Tag.Get("env"), parse.Err)
+	name := field.Tag.Get("env")
+	if field.Type == reflect.TypeFor[[]netip.Prefix]() { // whose own error is for programmers
+		return fmt.Errorf("%s: must be networks such as 10.0.0.0/8 or fd00::/8, separated by commas", name)
+	}
+	return fmt.Errorf("%s: %w", name, parse.Err)
 }

@@ -67,6 +67,17 @@ func TestMistakesAreReportedAtOnceByName(t *testing.T) {
 			require.ErrorContains(t, err, name+": ")
 		}
 	})
+	t.Run("both kinds", func(t *testing.T) {
+		t.Parallel()
+		_, err := parse(t, map[string]string{
+			"THUMBNAIL_QUALITY": "300", "HTTP_ADDR": "bar", "WORKER_ACTIVITIES": "-1", "SOURCE_ALLOW_CIDRS": "1.2.3", "SOURCE_TIMEOUT": "soon",
+		})
+		require.ErrorContains(t, err, "SOURCE_ALLOW_CIDRS: must be networks such as 10.0.0.0/8")
+		for _, name := range []string{"THUMBNAIL_QUALITY", "HTTP_ADDR", "WORKER_ACTIVITIES", "SOURCE_TIMEOUT"} {
+			require.Equal(t, 1, strings.Count(err.Error(), name+": "), name)
+		}
+		require.NotContains(t, err.Error(), "SOURCE_CONNECT_TIMEOUT")
+	})
 	t.Run("what is out of range", func(t *testing.T) {
 		t.Parallel()
 		wrong := map[string]string{

@@ -147,8 +147,8 @@ check_go() {
 
 case ${1:-} in
 '')
+	check_go # first: it takes no time, and packages take minutes
 	install_packages
-	check_go
 	;;
 packages) install_packages ;;
 *) fail "usage: $0 [packages]" ;;

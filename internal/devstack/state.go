@@ -57,16 +57,11 @@ func (d Dir) Lock() (*Lock, error) {
 		return nil, err
 	}
 	lock := flock.New(d.lock(), flock.SetPermissions(0o600))
-	locked, err := lock.TryLock()
-	if err != nil {
-		return nil, fmt.Errorf("lock %s: %w", d.lock(), err)
-	}
-	if !locked {
-		holder, err := d.holder()
-		return nil, errors.Join(err, &RunningError{PID: holder.pid})
+	if err := d.take(lock); err != nil {
+		return nil, err
 	}
 
-	err = os.Remove(d.state())
+	err := os.Remove(d.state())
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
@@ -78,6 +73,26 @@ func (d Dir) Lock() (*Lock, error) {
 	}
 	return &Lock{dir: d, flock: lock}, nil
 }
+
+// take takes the lock. Of a holder that was killed the kernel may take a moment to end the last thread, and only then lets go.
+func (d Dir) take(lock *flock.Flock) error {
+	for deadline := time.Now().Add(lockTimeout); ; time.Sleep(readyInterval) {
+		locked, err := lock.TryLock()
+		if err != nil {
+			return fmt.Errorf("lock %s: %w", d.lock(), err)
+		}
+		if locked {
+			return nil
+		}
+		holder, err := d.holder()
+		if err != nil || holder.pid != 0 || time.Now().After(deadline) {
+			return errors.Join(err, &RunningError{PID: holder.pid})
+		}
+	}
+}
+
+// lockTimeout is how long a lock may be held by nobody who runs: one who is dying, or one who has not written its PID file yet.
+const lockTimeout = 2 * time.Second
 
 // supervisorName is the name of the PID file of the process that holds the lock.
 const supervisorName = "supervisor"
