@@ -87,6 +87,8 @@ func realMain(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("cage: %w", err)
 	}
+	// From here on any thread will do, which is cheaper where C calls back.
+	runtime.UnlockOSThread()
 	// That nothing is missing in there is seen now, and not by the first photo.
 	if err := makeAll(options); err != nil {
 		return fmt.Errorf("inside the cage: %w", err)
