@@ -258,13 +258,15 @@ func TestCancellingKillsAtOnce(t *testing.T) {
 	cancel()
 	require.ErrorIs(t, (<-canceled).err, context.Canceled)
 	require.NoError(t, (<-other).err)
-	gone := 0
-	for pid := range before {
-		if stat(pid) == nil {
-			gone++
+	gone := func() (n int) {
+		for pid := range before {
+			if stat(pid) == nil {
+				n++
+			}
 		}
+		return n
 	}
-	require.Equal(t, 1, gone, "it was not left to finish")
+	await(t, "it was not left to finish", func() bool { return gone() == 1 })
 
 	_, err := b.Render(ctx, small(t))
 	require.ErrorIs(t, err, context.Canceled, "it is not begun")
