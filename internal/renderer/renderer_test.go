@@ -158,34 +158,36 @@ func TestTheCage(t *testing.T) {
 func TestACrashIsThePicturesAlone(t *testing.T) {
 	t.Parallel()
 	onLinux(t)
-	c := roomForLarge()
-	c.Concurrency = 2
-	b := setup(t, c, "")
-	for _, signal := range []syscall.Signal{syscall.SIGSEGV, syscall.SIGKILL} {
-		before := b.work()
-		require.Len(t, before, 2)
-		first, second := b.render(t.Context(), large(t)), b.render(t.Context(), large(t))
-		b.awaitWork(t, before)
-		victim := b.processes()[0]
-		require.NoError(t, syscall.Kill(victim, signal))
+	for name, signal := range map[string]syscall.Signal{"by itself": syscall.SIGSEGV, "by the kernel": syscall.SIGKILL} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := roomForLarge()
+			c.Concurrency = 2
+			b := setup(t, c, "")
+			before := b.work()
+			require.Len(t, before, 2)
+			first, second := b.render(t.Context(), large(t)), b.render(t.Context(), large(t))
+			b.awaitWork(t, before)
+			victim := b.processes()[0]
+			require.NoError(t, syscall.Kill(victim, signal))
 
-		var crashed, made int
-		for _, o := range []outcome{<-first, <-second} {
-			if o.err != nil {
-				requireCode(t, photo.RenderCrashed, o.err)
-				crashed++
-			} else {
-				require.Len(t, o.pictures, 1)
-				made++
+			var crashed, made int
+			for _, o := range []outcome{<-first, <-second} {
+				if o.err != nil {
+					requireCode(t, photo.RenderCrashed, o.err)
+					crashed++
+				} else {
+					require.Len(t, o.pictures, 1)
+					made++
+				}
 			}
-		}
-		require.Equal(t, 1, crashed)
-		require.Equal(t, 1, made)
-		await(t, "a new process takes its place", func() bool { return len(b.processes()) == 2 })
-		require.NotContains(t, b.processes(), victim)
+			require.Equal(t, 1, crashed)
+			require.Equal(t, 1, made)
+			await(t, "a new process takes its place", func() bool { return len(b.processes()) == 2 && stat(victim) == nil })
+			_, err := b.Render(t.Context(), small(t))
+			require.NoError(t, err)
+		})
 	}
-	_, err := b.Render(t.Context(), small(t))
-	require.NoError(t, err)
 }
 
 // TestADeathInIdlenessIsNobodysFault has processes die that wait for a picture.
