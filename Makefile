@@ -55,6 +55,7 @@ fuzz: deps ## Fuzz what parses bytes from outside, for FUZZTIME each (1m)
 	go test ./api -run '^$$' -fuzz FuzzProcessBody -fuzztime $(FUZZTIME)
 	go test ./internal/source -run '^$$' -fuzz FuzzCheckURL -fuzztime $(FUZZTIME)
 	go test ./internal/thumbnail -run '^$$' -fuzz FuzzMake -fuzztime $(FUZZTIME)
+	go test ./internal/renderer/protocol -run '^$$' -fuzz FuzzReadAnswer -fuzztime $(FUZZTIME)
 	go test ./internal/renderer -run '^$$' -fuzz FuzzRender -fuzztime $(FUZZTIME)
 
 histories: deps ## Record anew the histories that the replay tests replay

@@ -62,19 +62,23 @@ func Enter(l Limits) (protocol.Status, error) {
 }
 
 // dropRoot makes root nobody, with no group and no capability. Who is not root
-// keeps their name: there is none lower that they could take.
+// keeps their name: there is none lower that they could take. So does a root
+// that is not allowed to, as in many containers; the status says so.
 func dropRoot() error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	if err := syscall.Setgroups(nil); err != nil {
-		return fmt.Errorf("leave all groups: %w", err)
-	}
-	if err := syscall.Setresgid(nobody, nobody, nobody); err != nil {
-		return fmt.Errorf("become nobody's group: %w", err)
-	}
-	if err := syscall.Setresuid(nobody, nobody, nobody); err != nil {
-		return fmt.Errorf("become nobody: %w", err)
+	for _, step := range []struct {
+		name string
+		err  error
+	}{
+		{"leave all groups", syscall.Setgroups(nil)},
+		{"become nobody's group", syscall.Setresgid(nobody, nobody, nobody)},
+		{"become nobody", syscall.Setresuid(nobody, nobody, nobody)},
+	} {
+		if step.err != nil && !errors.Is(step.err, unix.EPERM) && !errors.Is(step.err, unix.EINVAL) {
+			return fmt.Errorf("%s: %w", step.name, step.err)
+		}
 	}
 	// Whoever changes who they are is no longer told of their parent's death.
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {

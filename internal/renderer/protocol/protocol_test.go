@@ -1,0 +1,78 @@
+package protocol_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/renderer/protocol"
+)
+
+var options = protocol.Options{Boxes: []photo.Size{{Width: 320, Height: 200}, {Width: 64, Height: 400}}}
+
+func TestThumbnailsComeThrough(t *testing.T) {
+	t.Parallel()
+	sent := []photo.Picture{
+		{Size: photo.Size{Width: 320, Height: 199}, Bytes: []byte("\xff\xd8\xff one")},
+		{Size: photo.Size{Width: 64, Height: 400}, Bytes: []byte("\xff\xd8\xff two")},
+	}
+	var pipe bytes.Buffer
+	require.NoError(t, protocol.WriteThumbnails(&pipe, sent))
+	received, failure, err := protocol.ReadAnswer(&pipe, options)
+	require.NoError(t, err)
+	require.Nil(t, failure)
+	require.Equal(t, sent, received)
+}
+
+func TestFailuresComeThrough(t *testing.T) {
+	t.Parallel()
+	for _, f := range []struct{ sent, want *photo.Failure }{
+		{photo.Fail(photo.ImageTooLarge, "12 pixels"), photo.Fail(photo.ImageTooLarge, "12 pixels")},
+		{photo.Fail(photo.SourceBlocked, "not its to say"), photo.Fail(photo.Internal, "not its to say")},
+		{photo.Fail(photo.CorruptImage, "%s", strings.Repeat("x", 1000)), photo.Fail(photo.CorruptImage, "%s", strings.Repeat("x", 297)+"...")},
+	} {
+		var pipe bytes.Buffer
+		require.NoError(t, protocol.WriteFailure(&pipe, f.sent))
+		_, received, err := protocol.ReadAnswer(&pipe, options)
+		require.NoError(t, err)
+		require.Equal(t, f.want, received)
+	}
+}
+
+// FuzzReadAnswer is what a process says that a picture has taken over.
+func FuzzReadAnswer(f *testing.F) {
+	var pipe bytes.Buffer
+	require.NoError(f, protocol.WriteThumbnails(&pipe, []photo.Picture{{Size: photo.Size{Width: 32, Height: 20}, Bytes: []byte("\xff\xd8\xff")}}))
+	f.Add(pipe.Bytes())
+	pipe = bytes.Buffer{}
+	require.NoError(f, protocol.WriteFailure(&pipe, photo.Fail(photo.CorruptImage, "cut short")))
+	f.Add(pipe.Bytes())
+	f.Add([]byte("T\xff\xff\xff\xff\x02"))
+	f.Fuzz(func(t *testing.T, said []byte) {
+		pictures, failure, err := protocol.ReadAnswer(bytes.NewReader(said), options)
+		if err != nil {
+			require.False(t, errors.Is(err, io.EOF), "an end is always too early")
+			require.Nil(t, failure)
+			require.Empty(t, pictures)
+			return
+		}
+		if failure != nil {
+			require.Empty(t, pictures)
+			require.Contains(t, []photo.Code{photo.UnsupportedImage, photo.CorruptImage, photo.ImageTooLarge, photo.Internal}, failure.Code)
+			require.Regexp(t, `^[ -~]{0,300}$`, failure.Message)
+			return
+		}
+		require.NotEmpty(t, pictures)
+		require.LessOrEqual(t, len(pictures), len(options.Boxes))
+		for _, p := range pictures {
+			require.Positive(t, min(p.Size.Width, p.Size.Height))
+			require.True(t, p.Size.Width <= 320 && p.Size.Height <= 200 || p.Size.Width <= 64 && p.Size.Height <= 400, "%s", p.Size)
+			require.True(t, bytes.HasPrefix(p.Bytes, []byte("\xff\xd8\xff")))
+		}
+	})
+}
