@@ -323,10 +323,12 @@ func (p *program) disturb(t *testing.T, worker int) error {
 			others := slices.DeleteFunc(children(worker), func(pid int) bool { return pid == crashed })
 			if len(others) > 0 {
 				crashed = others[0]
-				if err := syscall.Kill(crashed, signal); err != nil {
+				err := syscall.Kill(crashed, signal)
+				if err == nil {
+					break
+				} else if err != syscall.ESRCH { // replaced a moment ago
 					return err
 				}
-				break
 			}
 		}
 	}
