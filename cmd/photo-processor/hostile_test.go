@@ -3,7 +3,6 @@ package main_test
 import (
 	"bytes"
 	"compress/gzip"
-	"context"
 	"encoding/binary"
 	"flag"
 	"fmt"
@@ -19,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -264,10 +264,8 @@ func TestHostileBatch(t *testing.T) {
 	}
 	// Meanwhile one renderer crashes and another hangs: that costs the pictures
 	// in their hands another attempt, and nothing else.
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
 	disturbed := make(chan error, 1)
-	go func() { disturbed <- disturb(ctx, before) }()
+	go func() { disturbed <- p.disturb(t, before) }()
 
 	start := time.Now()
 	out, _ := p.run(t, append([]string{"process", "--watch"}, ids...)...)
@@ -297,8 +295,7 @@ func TestHostileBatch(t *testing.T) {
 			fmt.Println(ended[k.name])
 		}
 	}
-	cancel()
-	require.NoError(t, <-disturbed, "a renderer was caught at work")
+	require.NoError(t, <-disturbed)
 	require.Equal(t, before, p.pid(t, "worker"), "the worker has not died")
 	peak := peakMemory(t, before)
 	t.Logf("the worker's peak memory: %d MiB", peak>>20)
@@ -309,29 +306,37 @@ func TestHostileBatch(t *testing.T) {
 	require.Zero(t, p.files(t, "originals"))
 }
 
-// disturb has one of the worker's children crash and one of them hang, as soon
-// as they are rendering.
-func disturb(ctx context.Context, worker int) error {
-	signals := []syscall.Signal{syscall.SIGSEGV, syscall.SIGSTOP}
-	for len(signals) > 0 {
-		if err := ctx.Err(); err != nil {
+// disturb has one of the worker's children crash and another hang, in the midst
+// of the batch.
+func (p *program) disturb(t *testing.T, worker int) error {
+	for p.count(t, photo.Completed) < 5 {
+		if err := t.Context().Err(); err != nil {
 			return err
 		}
-		for _, child := range busyChildren(worker) {
-			if len(signals) == 0 {
-				break
-			}
-			if err := syscall.Kill(child, signals[0]); err != nil {
+	}
+	crashed := 0
+	for _, signal := range []syscall.Signal{syscall.SIGSEGV, syscall.SIGSTOP} {
+		for {
+			if err := t.Context().Err(); err != nil {
 				return err
 			}
-			signals = signals[1:]
+			others := slices.DeleteFunc(children(worker), func(pid int) bool { return pid == crashed })
+			if len(others) > 0 {
+				crashed = others[0]
+				err := syscall.Kill(crashed, signal)
+				if err == nil {
+					break
+				} else if err != syscall.ESRCH { // replaced a moment ago
+					return err
+				}
+			}
 		}
 	}
 	return nil
 }
 
-// busyChildren are the process's children that run just now.
-func busyChildren(parent int) (pids []int) {
+// children are the process's.
+func children(parent int) (pids []int) {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, path := range stats {
 		stat, err := os.ReadFile(path)
@@ -341,7 +346,7 @@ func busyChildren(parent int) (pids []int) {
 		// See proc_pid_stat(5): pid (name) state ppid …
 		_, after, _ := strings.Cut(string(stat), ") ")
 		fields := strings.Fields(after)
-		if len(fields) > 1 && fields[0] == "R" && fields[1] == strconv.Itoa(parent) {
+		if len(fields) > 1 && fields[0] != "Z" && fields[1] == strconv.Itoa(parent) {
 			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 			pids = append(pids, pid)
 		}
