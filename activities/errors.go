@@ -9,6 +9,7 @@ import (
 
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/postgres"
+	"github.com/photo-processor/photo-processor/internal/renderer"
 )
 
 // Types of application errors that are no failure of the photo, beside the
@@ -44,6 +45,7 @@ func applicationError(ctx context.Context, err error) error {
 	failure, isFailure := errors.AsType[*photo.Failure](err)
 	made, isMade := errors.AsType[*temporal.ApplicationError](err)
 	_, isStorage := errors.AsType[*storageError](err)
+	_, isUnreadable := errors.AsType[*renderer.SourceError](err) // of a bucket, too
 	switch {
 	case isFailure:
 	case isMade: // by the activity itself
@@ -54,7 +56,7 @@ func applicationError(ctx context.Context, err error) error {
 		return temporal.NewNonRetryableApplicationError(photo.ErrSuperseded.Error(), Superseded, nil)
 	case errors.Is(err, postgres.ErrUnavailable):
 		return temporal.NewApplicationErrorWithCause("PostgreSQL cannot be reached; trying until it can", DatabaseUnavailable, err)
-	case isStorage:
+	case isStorage, isUnreadable:
 		return temporal.NewApplicationErrorWithCause("the bucket cannot be used; trying until it can", string(photo.StorageUnavailable), err)
 	default:
 		failure = photo.Fail(photo.Internal, "internal error; the worker's log has the details")

@@ -83,18 +83,7 @@ func (a *Activities) openOriginal(ctx context.Context, source photo.Source) (io.
 	if missing {
 		return nil, temporal.NewNonRetryableApplicationError("the staged original is gone; it must be fetched again", OriginalMissing, nil)
 	}
-	return storedReader{original}, nil
-}
-
-// storedReader marks the errors of reading from a bucket.
-type storedReader struct{ io.ReadCloser }
-
-func (r storedReader) Read(p []byte) (int, error) {
-	n, err := r.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
-		err = &storageError{err}
-	}
-	return n, err
+	return original, nil
 }
 
 // writePictures stores each picture under a key that its content decides.

@@ -25,6 +25,10 @@ func scanPhoto(row pgx.CollectableRow) (p photo.Photo, err error) {
 
 // Photo gives one photo with its thumbnails, or photo.ErrNotFound.
 func (db *DB) Photo(ctx context.Context, id uuid.UUID) (photo.Photo, error) {
+	return reread(db, func() (photo.Photo, error) { return db.photo(ctx, id) })
+}
+
+func (db *DB) photo(ctx context.Context, id uuid.UUID) (photo.Photo, error) {
 	rows, err := db.pool.Query(ctx, `SELECT `+photoColumns+` FROM photos WHERE uuid = $1`, id)
 	if err != nil {
 		return photo.Photo{}, fmt.Errorf("read photo: %w", translate(err))
@@ -52,6 +56,10 @@ type Cursor struct {
 // Photos gives up to limit photos that have the status, oldest first, from the
 // cursor on, without their thumbnails.
 func (db *DB) Photos(ctx context.Context, status photo.Status, after Cursor, limit int) ([]photo.Photo, error) {
+	return reread(db, func() ([]photo.Photo, error) { return db.photos(ctx, status, after, limit) })
+}
+
+func (db *DB) photos(ctx context.Context, status photo.Status, after Cursor, limit int) ([]photo.Photo, error) {
 	rows, err := db.pool.Query(ctx, `SELECT `+photoColumns+` FROM photos
 		WHERE status = $1 AND (created_at, uuid) > ($2, $3) ORDER BY created_at, uuid LIMIT $4`,
 		status, after.CreatedAt, after.UUID, limit)

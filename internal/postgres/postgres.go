@@ -42,7 +42,8 @@ const (
 
 // DB is a pool of connections to one database.
 type DB struct {
-	pool *pgxpool.Pool
+	pool     *pgxpool.Pool
+	maxConns int32
 }
 
 // Open prepares a pool of at most maxConns connections for the database at
@@ -62,7 +63,7 @@ func Open(url string, maxConns int32) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &DB{pool: pool}, nil
+	return &DB{pool: pool, maxConns: maxConns}, nil
 }
 
 // Close waits for the connections in use to be returned, and closes all.
@@ -116,6 +117,20 @@ func (db *DB) withConn(ctx context.Context, do func(context.Context, *pgx.Conn) 
 	}
 	defer conn.Release()
 	return translate(do(ctx, conn.Conn()))
+}
+
+// reread repeats a read whose connection had been ended by a restart of the
+// server, which a pool may notice only when it uses it: once for each connection
+// that it can have. Where there is no server to connect to, it gives up at once.
+func reread[T any](db *DB, read func() (T, error)) (value T, err error) {
+	for range db.maxConns + 1 {
+		value, err = read()
+		_, noServer := errors.AsType[*pgconn.ConnectError](err)
+		if !errors.Is(err, ErrUnavailable) || noServer || errors.Is(err, context.DeadlineExceeded) {
+			break
+		}
+	}
+	return value, err
 }
 
 // translate is the one place that reads PostgreSQL's errors. It goes by

@@ -302,6 +302,24 @@ func TestUnavailable(t *testing.T) {
 		require.ErrorIs(t, lockErr, postgres.ErrUnavailable)
 		require.NoError(t, b.db.MarkProcessing(t.Context(), b.older), "the pool recovers")
 	})
+	t.Run("a read outlives that", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t)
+		var group errgroup.Group
+		for range 8 { // as many connections as the pool has
+			group.Go(func() error {
+				_, err := b.db.Photo(t.Context(), b.photo)
+				return err
+			})
+		}
+		require.NoError(t, group.Wait())
+		_, err := killOthers(t, b.db)
+		require.NoError(t, err)
+		_, err = b.db.Photo(t.Context(), b.photo)
+		require.NoError(t, err)
+		_, err = b.db.Photos(t.Context(), photo.Pending, postgres.Cursor{}, 10)
+		require.NoError(t, err)
+	})
 	t.Run("time is up", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t)

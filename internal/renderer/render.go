@@ -27,14 +27,17 @@ var errTimeout = errors.New("RENDER_TIMEOUT")
 // did not die of that.
 var errUnread = errors.New("the process did not read the source")
 
-// sourceError is what reading a source gave.
-type sourceError struct{ err error }
+// SourceError says that a source could not be read: it is no fault of the
+// picture's. It wraps the error of the source.
+type SourceError struct{ Err error }
 
-func (e *sourceError) Error() string { return "read the source: " + e.err.Error() }
-func (e *sourceError) Unwrap() error { return e.err }
+func (e *SourceError) Error() string { return "read the source: " + e.Err.Error() }
+
+// Unwrap gives the source's error.
+func (e *SourceError) Unwrap() error { return e.Err }
 
 func isSourceError(err error) bool {
-	_, ok := errors.AsType[*sourceError](err)
+	_, ok := errors.AsType[*SourceError](err)
 	return ok
 }
 
@@ -45,7 +48,7 @@ type sourceReader struct{ io.Reader }
 func (r sourceReader) Read(p []byte) (int, error) {
 	n, err := r.Reader.Read(p)
 	if err != nil && err != io.EOF {
-		err = &sourceError{err}
+		err = &SourceError{err}
 	}
 	return n, err
 }
@@ -62,7 +65,7 @@ func (r *Renderer) render(p *process, j job) ([]photo.Picture, condition, error)
 	source, err := j.source.Open(ctx)
 	if err != nil {
 		stop()
-		return nil, well, &sourceError{err}
+		return nil, well, &SourceError{err}
 	}
 	defer source.Close()
 
@@ -73,10 +76,12 @@ func (r *Renderer) render(p *process, j job) ([]photo.Picture, condition, error)
 		after = abandoned
 	}
 	switch {
+	case isSourceError(err) && j.ctx.Err() == nil && r.closing.Err() == nil:
+		// The process waits for the rest. Where the time is over it is the
+		// source that took it.
+		return nil, abandoned, err
 	case err != nil && after == abandoned:
 		return nil, abandoned, r.whyKilled(ctx, j)
-	case isSourceError(err): // the process waits for the rest
-		return nil, abandoned, err
 	case err != nil:
 		return nil, spoiled, r.post(p, err)
 	case p.stdout.Buffered() > 0:
@@ -127,7 +132,7 @@ func megabytes(n int64) string { return fmt.Sprintf("%d MB", n/1_000_000) }
 func (p *process) exchange(source io.Reader, size int64, o Options) ([]photo.Picture, *photo.Failure, error) {
 	switch err := protocol.WriteSource(p.stdin, sourceReader{source}, size); {
 	case err == io.ErrUnexpectedEOF:
-		return nil, nil, &sourceError{err}
+		return nil, nil, &SourceError{err}
 	case isSourceError(err):
 		return nil, nil, err
 	case err != nil:

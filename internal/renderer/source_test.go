@@ -7,12 +7,38 @@ import (
 	"io"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/renderer"
 )
+
+func TestASourceThatStallsIsNoTimeoutOfThePicture(t *testing.T) {
+	t.Parallel()
+	b := setup(t, renderer.Config{Timeout: time.Second}, "")
+	whole := small(t)
+	_, err := b.Renderer.Render(t.Context(), renderer.Source{
+		Size: int64(len(whole)),
+		Open: func(ctx context.Context) (io.ReadCloser, error) {
+			stalled := readerFunc(func([]byte) (int, error) {
+				<-ctx.Done() // as a bucket's reader does
+				return 0, ctx.Err()
+			})
+			return io.NopCloser(io.MultiReader(bytes.NewReader(whole[:500]), stalled)), nil
+		},
+	})
+	_, ok := errors.AsType[*renderer.SourceError](err)
+	require.True(t, ok, "%v", err)
+	require.Empty(t, photo.CodeOf(err))
+	_, err = b.Render(t.Context(), whole)
+	require.NoError(t, err)
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func TestASourceThatCannotBeRead(t *testing.T) {
 	t.Parallel()
