@@ -143,7 +143,7 @@ func startStack(ctx context.Context, out io.Writer, cfg config.Config, dir devst
 		if err := start(ctx, supervisor, temporal); err != nil {
 			return state, err
 		}
-		state.TemporalUIURL = fmt.Sprintf("http://127.0.0.1:%d", cfg.DevTemporalUIPort)
+		state.TemporalUIURL = temporal.UIURL()
 	}
 	fmt.Fprintln(out, "Starting the API and a worker …")
 	self, err := os.Executable()
@@ -174,7 +174,7 @@ func startStack(ctx context.Context, out io.Writer, cfg config.Config, dir devst
 // ownTemporalAddress is that of the stack's own Temporal; temporalAddress that
 // of the one to use.
 func ownTemporalAddress(cfg config.Config) string {
-	return fmt.Sprintf("127.0.0.1:%d", cfg.DevTemporalPort)
+	return devstack.Temporal{Port: cfg.DevTemporalPort}.Address()
 }
 
 func temporalAddress(cfg config.Config) string {

@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"runtime"
-	"strconv"
 	"syscall"
 )
 
@@ -61,17 +59,4 @@ func FreePort() (int, error) {
 		return 0, err
 	}
 	return port, server.Close()
-}
-
-// envPort reads a TCP port from an environment variable.
-func envPort(name string, defaultPort int) (int, error) {
-	value := os.Getenv(name)
-	if value == "" {
-		return defaultPort, nil
-	}
-	port, err := strconv.ParseUint(value, 10, 16)
-	if err != nil || port == 0 {
-		return 0, fmt.Errorf("%s: %q is no TCP port", name, value)
-	}
-	return int(port), nil
 }

@@ -61,13 +61,6 @@ type Temporal struct {
 	Disposable bool
 }
 
-// TemporalPorts returns the ports of a developer's server and its Web UI: DEV_TEMPORAL_PORT (7233) and DEV_TEMPORAL_UI_PORT (8233).
-func TemporalPorts() (port, uiPort int, err error) {
-	port, portErr := envPort("DEV_TEMPORAL_PORT", 7233)
-	uiPort, uiErr := envPort("DEV_TEMPORAL_UI_PORT", 8233)
-	return port, uiPort, errors.Join(portErr, uiErr)
-}
-
 // Address is the host and port for clients and workers.
 func (t Temporal) Address() string { return net.JoinHostPort(loopback, strconv.Itoa(t.Port)) }
 

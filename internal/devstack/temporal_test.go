@@ -133,26 +133,6 @@ func TestTemporalPortTaken(t *testing.T) {
 	require.EqualError(t, err, "temporal: port "+port+" (Temporal's Web UI) is taken by another process; set DEV_TEMPORAL_UI_PORT to use another one")
 }
 
-func TestTemporalPorts(t *testing.T) {
-	t.Setenv("DEV_TEMPORAL_PORT", "")
-	t.Setenv("DEV_TEMPORAL_UI_PORT", "")
-	port, uiPort, err := TemporalPorts()
-	require.NoError(t, err)
-	require.Equal(t, []int{7233, 8233}, []int{port, uiPort})
-
-	t.Setenv("DEV_TEMPORAL_PORT", "17233")
-	t.Setenv("DEV_TEMPORAL_UI_PORT", "18233")
-	port, uiPort, err = TemporalPorts()
-	require.NoError(t, err)
-	require.Equal(t, []int{17233, 18233}, []int{port, uiPort})
-
-	t.Setenv("DEV_TEMPORAL_PORT", "zero")
-	t.Setenv("DEV_TEMPORAL_UI_PORT", "65536")
-	_, _, err = TemporalPorts()
-	require.ErrorContains(t, err, `DEV_TEMPORAL_PORT: "zero" is no TCP port`)
-	require.ErrorContains(t, err, `DEV_TEMPORAL_UI_PORT: "65536" is no TCP port`)
-}
-
 func TestCheckPort(t *testing.T) {
 	t.Parallel()
 	err := CheckPort("no address", "the API", "HTTP_ADDR")
