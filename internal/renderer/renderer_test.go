@@ -309,6 +309,18 @@ func TestAProcessIsReplacedAfterItsShare(t *testing.T) {
 	require.GreaterOrEqual(t, len(seen), 3)
 }
 
+// TestAProcessThatSwellsIsReplaced has each picture leave behind more than may be
+// kept: the process that has it never answers a second time.
+func TestAProcessThatSwellsIsReplaced(t *testing.T) {
+	t.Parallel()
+	onLinux(t)
+	b := setup(t, renderer.Config{}, "swells")
+	for range 2 {
+		_, err := b.Render(t.Context(), small(t))
+		require.NoError(t, err)
+	}
+}
+
 func TestManyPicturesAtATime(t *testing.T) {
 	t.Parallel()
 	b := setup(t, renderer.Config{Concurrency: 2, MaxPictures: 10}, "")
