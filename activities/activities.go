@@ -2,9 +2,8 @@
 // world: one file per step, in the order in which the workflow takes them.
 //
 //	MarkProcessing  the run takes the photo                       (PostgreSQL)
-//	FetchSource     URL ──▶ originals bucket                      (HTTP, bucket)
-//	MakeThumbnails  original ──▶ thumbnails bucket and rows       (bucket, libvips, PostgreSQL)
-//	Finish          final status; the staged original goes        (PostgreSQL, buckets)
+//	MakeThumbnails  URL ──▶ libvips ──▶ thumbnails bucket, rows   (HTTP, bucket, PostgreSQL)
+//	Finish          final status; files that are left over go     (PostgreSQL, bucket)
 //
 // ReconcilePage is the reconciler's: it looks for photos that were left
 // processing by a run that has ended without Finish.
@@ -34,7 +33,7 @@ import (
 // through a nil pointer of this type.
 type Activities struct {
 	DB         *postgres.DB
-	Originals  *blob.Bucket // staged sources, each from its fetch to the end of its run
+	SpoolDir   string // where sources are that are being processed
 	Thumbnails *blob.Bucket
 	Fetcher    *source.Fetcher
 	Renderer   Renderer

@@ -48,11 +48,6 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		return err
 	}
 	defer db.Close()
-	originals, err := config.OpenBucket(ctx, cfg.OriginalsBucket)
-	if err != nil {
-		return fmt.Errorf("ORIGINALS_BUCKET: %w", err)
-	}
-	defer originals.Close()
 	thumbnails, err := config.OpenBucket(ctx, cfg.ThumbnailsBucket)
 	if err != nil {
 		return fmt.Errorf("THUMBNAILS_BUCKET: %w", err)
@@ -89,7 +84,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		DefaultHeartbeatThrottleInterval:   heartbeatThrottle,
 	})
 	Register(w, &activities.Activities{
-		DB: db, Originals: originals, Thumbnails: thumbnails,
+		DB: db, SpoolDir: cfg.SpoolDir, Thumbnails: thumbnails,
 		Fetcher: fetcher, Renderer: render, Format: cfg.ThumbnailFormat,
 		Temporal: temporal,
 		StartProcessing: func(ctx context.Context, id uuid.UUID) error {

@@ -145,7 +145,7 @@ func (b *testBundle) requireCompleted(t *testing.T) {
 	require.Len(t, p.Thumbnails, 1)
 }
 
-// fetches gives the events of FetchSource's ends: how it ended, and on which
+// fetches gives the events of MakeThumbnails' ends: how it ended, and on which
 // attempt.
 func (b *testBundle) fetches(t *testing.T) (attempts []int32) {
 	t.Helper()
@@ -158,7 +158,7 @@ func (b *testBundle) fetches(t *testing.T) (attempts []int32) {
 			scheduled[event.GetEventId()] = a
 		}
 		if a := event.GetActivityTaskStartedEventAttributes(); a != nil &&
-			scheduled[a.GetScheduledEventId()].GetActivityType().GetName() == "FetchSource" {
+			scheduled[a.GetScheduledEventId()].GetActivityType().GetName() == "MakeThumbnails" {
 			attempts = append(attempts, a.GetAttempt())
 		}
 	}

@@ -82,8 +82,7 @@ func newStack(t *testing.T) *stack {
 		return err
 	}
 	dir := t.TempDir()
-	s.act.Originals, err = config.OpenBucket(t.Context(), "file://"+filepath.Join(dir, "originals"))
-	require.NoError(t, err)
+	s.act.SpoolDir = filepath.Join(dir, "spool")
 	s.act.Thumbnails, err = config.OpenBucket(t.Context(), "file://"+filepath.Join(dir, "thumbnails"))
 	require.NoError(t, err)
 	return s
@@ -199,7 +198,7 @@ func TestRecordHistories(t *testing.T) {
 	})
 	t.Run("canceled while fetching", func(t *testing.T) {
 		run := s.start(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
-		s.pending(t, run, "FetchSource")
+		s.pending(t, run, "MakeThumbnails")
 		require.NoError(t, s.temporal.CancelWorkflow(t.Context(), run.GetID(), run.GetRunID()))
 		save(t, "canceled_while_fetching", run, enumspb.WORKFLOW_EXECUTION_STATUS_CANCELED)
 		id := uuid.MustParse(run.GetID()[len("process-photo-"):])
@@ -229,7 +228,7 @@ func TestRecordHistories(t *testing.T) {
 			w.Header().Set("Retry-After", "3600")
 			w.WriteHeader(http.StatusTooManyRequests)
 		})
-		require.Eventually(t, func() bool { return strings.HasPrefix(details(t, s.temporal, run), "fetching: waiting") }, 30*time.Second, 20*time.Millisecond)
+		require.Eventually(t, func() bool { return strings.HasPrefix(details(t, s.temporal, run), "making thumbnails: waiting") }, 30*time.Second, 20*time.Millisecond)
 		require.NoError(t, s.temporal.CancelWorkflow(t.Context(), run.GetID(), run.GetRunID()))
 		save(t, "canceled_between_attempts", run, enumspb.WORKFLOW_EXECUTION_STATUS_CANCELED)
 	})

@@ -30,18 +30,18 @@ func TestReplay(t *testing.T) {
 // that were changed as a hasty developer might.
 func TestReplayNoticesAnIncompatibleChange(t *testing.T) {
 	for name, changed := range map[string]any{
-		"a step is left out": func(ctx workflow.Context, in workflows.ProcessPhotoInput) (*workflows.ProcessPhotoResult, error) {
+		"a step is left out": func(ctx workflow.Context, in workflows.ProcessPhotoInput) (*activities.MakeThumbnailsResult, error) {
 			return nil, nil
 		},
-		"a timer comes first": func(ctx workflow.Context, in workflows.ProcessPhotoInput) (*workflows.ProcessPhotoResult, error) {
+		"a timer comes first": func(ctx workflow.Context, in workflows.ProcessPhotoInput) (*activities.MakeThumbnailsResult, error) {
 			if err := workflow.Sleep(ctx, time.Second); err != nil {
 				return nil, err
 			}
 			return workflows.ProcessPhoto(ctx, in)
 		},
-		"an activity comes first": func(ctx workflow.Context, in workflows.ProcessPhotoInput) (*workflows.ProcessPhotoResult, error) {
+		"an activity comes first": func(ctx workflow.Context, in workflows.ProcessPhotoInput) (*activities.MakeThumbnailsResult, error) {
 			ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute})
-			if err := workflow.ExecuteActivity(ctx, act.FetchSource, activities.FetchSourceInput{}).Get(ctx, nil); err != nil {
+			if err := workflow.ExecuteActivity(ctx, act.MakeThumbnails, activities.MakeThumbnailsInput{}).Get(ctx, nil); err != nil {
 				return nil, err
 			}
 			return workflows.ProcessPhoto(ctx, in)

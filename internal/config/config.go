@@ -71,9 +71,10 @@ type Config struct {
 	// processing, and so how long one may be.
 	ReconcileInterval time.Duration `env:"RECONCILE_INTERVAL" envDefault:"5m"`
 
-	// OriginalsBucket stages sources; ThumbnailsBucket keeps the results. URLs
-	// of gocloud.dev/blob.
-	OriginalsBucket  string `env:"ORIGINALS_BUCKET"`
+	// SpoolDir is a directory on this machine for the sources that are being
+	// processed: up to WorkerActivities of them, of SourceMaxBytes each.
+	SpoolDir string `env:"SPOOL_DIR"`
+	// ThumbnailsBucket keeps the results: a URL of gocloud.dev/blob.
 	ThumbnailsBucket string `env:"THUMBNAILS_BUCKET"`
 
 	// ThumbnailSizes are the boxes that thumbnails are fitted into.
@@ -175,8 +176,8 @@ func (c *Config) fillIn() error {
 	if c.DatabaseURL == "" {
 		c.DatabaseURL = devstack.Postgres{Dir: dir}.DSN()
 	}
-	if c.OriginalsBucket == "" {
-		c.OriginalsBucket = fileBucket(dir.Originals())
+	if c.SpoolDir == "" {
+		c.SpoolDir = dir.Spool()
 	}
 	if c.ThumbnailsBucket == "" {
 		c.ThumbnailsBucket = fileBucket(dir.Thumbnails())
@@ -237,10 +238,8 @@ func (c *Config) check(unread []error) (mistakes []error) {
 	}
 	within("WORKER_ACTIVITIES", int64(c.WorkerActivities), 1, 10_000)
 	lasting("RECONCILE_INTERVAL", c.ReconcileInterval, 10*time.Second, 24*time.Hour)
-	for name, bucket := range map[string]string{"ORIGINALS_BUCKET": c.OriginalsBucket, "THUMBNAILS_BUCKET": c.ThumbnailsBucket} {
-		if u, err := url.Parse(bucket); err != nil || u.Scheme == "" {
-			wrong(name, "must be a bucket's URL, such as file:///var/lib/thumbnails")
-		}
+	if u, err := url.Parse(c.ThumbnailsBucket); err != nil || u.Scheme == "" {
+		wrong("THUMBNAILS_BUCKET", "must be a bucket's URL, such as file:///var/lib/thumbnails")
 	}
 	within("THUMBNAIL_SIZES", int64(len(c.ThumbnailSizes)), 1, maxBoxes)
 	within("THUMBNAIL_QUALITY", int64(c.ThumbnailQuality), 1, 100)
