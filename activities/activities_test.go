@@ -15,6 +15,9 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -407,6 +410,47 @@ func (s sleeper) Render(ctx context.Context, source renderer.Source) ([]photo.Pi
 	pictures, err := s.Renderer.Render(ctx, source)
 	s.sleep()
 	return pictures, err
+}
+
+// TestStartPage has an attempt fail half-way; the next starts the rest, and those
+// before it under the same name, by which Temporal knows them.
+func TestStartPage(t *testing.T) {
+	b := setup(t)
+	ids := make(photo.IDs, 50)
+	for i := range ids {
+		ids[i] = uuid.New()
+	}
+	var mu sync.Mutex
+	var now, most int
+	batches := map[uuid.UUID][]uuid.UUID{}
+	failing := true
+	b.StartConcurrency = 3
+	b.StartInBatch = func(_ context.Context, id, batch uuid.UUID) error {
+		mu.Lock()
+		now++
+		most = max(most, now)
+		mu.Unlock()
+		runtime.Gosched()
+		mu.Lock()
+		defer mu.Unlock()
+		now--
+		if failing && len(batches) == 20 {
+			return errors.New("unavailable")
+		}
+		batches[id] = append(batches[id], batch)
+		return nil
+	}
+	_, err := b.env.ExecuteActivity(b.StartPage, activities.StartPageInput{Photos: ids})
+	require.ErrorContains(t, err, "unavailable")
+	require.Len(t, batches, 20)
+	failing = false
+	_, err = b.env.ExecuteActivity(b.StartPage, activities.StartPageInput{Photos: ids})
+	require.NoError(t, err)
+	require.Len(t, batches, 50)
+	require.LessOrEqual(t, most, 3)
+	for _, names := range batches {
+		require.Len(t, slices.Compact(names), 1)
+	}
 }
 
 func TestOutages(t *testing.T) {

@@ -83,6 +83,11 @@ func newStack(t *testing.T) *stack {
 	}
 	dir := t.TempDir()
 	s.act.SpoolDir = filepath.Join(dir, "spool")
+	s.act.StartConcurrency = 2
+	s.act.StartInBatch = func(ctx context.Context, id, batch uuid.UUID) error {
+		_, err := workflows.StartInBatch(ctx, temporal, "photo-processor", id, batch)
+		return err
+	}
 	s.act.Thumbnails, err = config.OpenBucket(t.Context(), "file://"+filepath.Join(dir, "thumbnails"))
 	require.NoError(t, err)
 	return s
@@ -221,6 +226,26 @@ func TestRecordHistories(t *testing.T) {
 		save(t, "reconciled", run, enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED)
 		for _, p := range photos { // they are processed again
 			require.NoError(t, s.temporal.GetWorkflow(t.Context(), photo.WorkflowID(p.UUID), "").Get(t.Context(), nil))
+		}
+	})
+	t.Run("started many", func(t *testing.T) {
+		answer := http.HandlerFunc(ok)
+		s.answer.Store(&answer)
+		urls := make([]string, 3)
+		for i := range urls {
+			urls[i] = s.source.URL
+		}
+		photos, err := s.db.AddPhotos(t.Context(), urls)
+		require.NoError(t, err)
+		ids := make([]uuid.UUID, len(photos))
+		for i, p := range photos {
+			ids[i] = p.UUID
+		}
+		run, err := workflows.StartMany(t.Context(), s.temporal, "photo-processor", ids)
+		require.NoError(t, err)
+		save(t, "started_many", run, enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED)
+		for _, id := range ids {
+			require.NoError(t, s.temporal.GetWorkflow(t.Context(), photo.WorkflowID(id), "").Get(t.Context(), nil))
 		}
 	})
 	t.Run("canceled between attempts", func(t *testing.T) {

@@ -5,7 +5,9 @@
 package photo
 
 import (
+	"encoding/base64"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -71,6 +73,35 @@ type Run struct {
 // WorkflowID is the id of the workflow that processes the photo. It is derived
 // from the canonical UUID, so that a photo has at most one open workflow.
 func WorkflowID(id uuid.UUID) string { return "process-photo-" + id.String() }
+
+// IDs are photos' UUIDs, which as text are 16 bytes each in base64: lists of
+// thousands pass through Temporal, which takes messages of some megabytes.
+type IDs []uuid.UUID
+
+// MarshalText gives the UUIDs' bytes in base64.
+func (ids IDs) MarshalText() ([]byte, error) {
+	packed := make([]byte, 0, 16*len(ids))
+	for _, id := range ids {
+		packed = append(packed, id[:]...)
+	}
+	return base64.StdEncoding.AppendEncode(nil, packed), nil
+}
+
+// UnmarshalText reads what MarshalText gives.
+func (ids *IDs) UnmarshalText(text []byte) error {
+	packed, err := base64.StdEncoding.AppendDecode(nil, text)
+	if err != nil {
+		return fmt.Errorf("UUIDs: %w", err)
+	}
+	if len(packed)%16 != 0 {
+		return fmt.Errorf("UUIDs: %d bytes are no multiple of 16", len(packed))
+	}
+	*ids = make(IDs, 0, len(packed)/16)
+	for id := range slices.Chunk(packed, 16) {
+		*ids = append(*ids, uuid.UUID(id))
+	}
+	return nil
+}
 
 // MaxDimension bounds both sides of a thumbnail, in pixels: the columns width
 // and height are smallint.
