@@ -71,6 +71,7 @@ func replay(file string, processPhoto any) error {
 	replayer := worker.NewWorkflowReplayer()
 	replayer.RegisterWorkflowWithOptions(processPhoto, workflow.RegisterOptions{Name: "ProcessPhoto"})
 	replayer.RegisterWorkflow(workflows.ReconcilePhotos)
+	replayer.RegisterWorkflow(workflows.StartPhotos)
 	return replayer.ReplayWorkflowHistoryFromJSONFile(quiet{}, file)
 }
 
