@@ -49,8 +49,8 @@ func TestReplayNoticesAnIncompatibleChange(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, file := range histories(t) {
-				if filepath.Base(file) == "reconciled.json" {
-					continue // of another workflow
+				if name := filepath.Base(file); name == "reconciled.json" || name == "started_many.json" {
+					continue // of other workflows
 				}
 				require.Error(t, replay(file, changed), file)
 			}
