@@ -1,0 +1,91 @@
+package chaos_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// client posts photos until it is told that they are accepted, and keeps count.
+type client struct {
+	api string
+
+	mu       sync.Mutex
+	accepted map[uuid.UUID]bool
+	posts    map[uuid.UUID]int // that may have reached the API
+}
+
+// post posts until there is an answer. sent is called with each attempt.
+func (c *client) post(ctx context.Context, ids []uuid.UUID, sent func()) error {
+	body, err := json.Marshal(ids)
+	if err != nil {
+		return err
+	}
+	for {
+		c.count(ids, 1)
+		sent()
+		answer, err := c.postOnce(ctx, body)
+		switch {
+		case err == nil && len(answer.Accepted) == len(ids):
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			for _, id := range answer.Accepted {
+				c.accepted[id] = true
+			}
+			return nil
+		case err == nil:
+			return fmt.Errorf("the API has accepted %d of %d", len(answer.Accepted), len(ids))
+		case ctx.Err() != nil:
+			return err
+		case errors.Is(err, syscall.ECONNREFUSED): // nobody has seen it
+			c.count(ids, -1)
+		}
+		if err := waitUntil(ctx, time.Now().Add(200*time.Millisecond)); err != nil {
+			return err
+		}
+	}
+}
+
+func (c *client) count(ids []uuid.UUID, n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range ids {
+		c.posts[id] += n
+	}
+}
+
+type answer struct{ Accepted, Rejected []uuid.UUID }
+
+// errStatus is an answer that is no success, such as 503 while Temporal is away.
+var errStatus = errors.New("unexpected answer")
+
+func (c *client) postOnce(ctx context.Context, body []byte) (a answer, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.api+"/photos/process", bytes.NewReader(body))
+	if err != nil {
+		return a, err
+	}
+	// A connection of its own, so that no post is repeated by net/http.
+	transport := &http.Transport{DisableKeepAlives: true}
+	resp, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		return a, err
+	}
+	defer resp.Body.Close()
+	content, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return a, err
+	}
+	if resp.StatusCode != http.StatusCreated {
+		return a, fmt.Errorf("%w: %s: %s", errStatus, resp.Status, content)
+	}
+	return a, json.Unmarshal(content, &a)
+}

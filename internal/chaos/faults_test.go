@@ -1,0 +1,213 @@
+package chaos_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ownMounts is set in a process that has a mount namespace of its own.
+const ownMounts = "CHAOS_OWN_MOUNTS"
+
+// TestMain runs the tests in a mount namespace of their own, where that is
+// permitted: a file system that they mount is gone with them, however they end.
+func TestMain(m *testing.M) {
+	code, err := inOwnMounts()
+	if err != nil {
+		code = m.Run()
+		removePrograms()
+	}
+	os.Exit(code)
+}
+
+// inOwnMounts runs the test binary again, with the same arguments.
+func inOwnMounts() (code int, err error) {
+	if os.Geteuid() != 0 || os.Getenv(ownMounts) != "" {
+		return 0, errors.ErrUnsupported
+	}
+	// To the kernel, who dies is the thread that has started the process.
+	runtime.LockOSThread()
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Env = append(os.Environ(), ownMounts+"=yes")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code >= 0 {
+		return code, nil
+	}
+	return 1, nil // a signal has ended it
+}
+
+// diskBytes hold the thumbnails of a batch and the sources in the workers' hands
+// several times.
+const diskBytes = 32 << 20
+
+func mountSmallDisk(t *testing.T, dir string) error {
+	if os.Getenv(ownMounts) == "" {
+		return errors.New("that takes root, and a kernel that lets root do it")
+	}
+	if err := unix.Mount("chaos", dir, "tmpfs", 0, fmt.Sprintf("size=%d,mode=0700", diskBytes)); err != nil {
+		return err
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	return nil
+}
+
+// havoc inflicts a plan's faults on a stack.
+type havoc struct {
+	*stack
+	renderers atomic.Int64 // killed
+}
+
+// inflict lets the fault happen, and returns when it is over.
+func (h *havoc) inflict(ctx context.Context, f fault) error {
+	switch f.kind {
+	case killed:
+		h.kill(f.target, f.lasts)
+		return nil
+	case rendererKilled:
+		h.killRenderer(ctx, f.target)
+		return nil
+	case diskFull:
+		return h.fillDisk(ctx, f.lasts)
+	default:
+		return h.disturb(ctx, f)
+	}
+}
+
+// kill ends the process, which is started again when the time is over. One that
+// is not there is not killed.
+func (h *havoc) kill(name string, lasts time.Duration) {
+	if pid := h.pid(name); pid != 0 {
+		h.pauses[name].extend(lasts)
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
+// pid gives the process of the name; 0 if it does not run.
+func (h *havoc) pid(name string) int {
+	content, err := os.ReadFile(h.dir.PIDFile(name))
+	if err != nil {
+		return 0
+	}
+	first, _, _ := strings.Cut(string(content), "\n")
+	pid, err := strconv.Atoi(first)
+	if err != nil || !slices.Contains(children(os.Getpid()), pid) {
+		return 0
+	}
+	return pid
+}
+
+// children are the process's. A worker's are what it renders with.
+func children(parent int) (pids []int) {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, path := range stats {
+		stat, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		// See proc_pid_stat(5): pid (name) state ppid …
+		_, after, _ := strings.Cut(string(stat), ") ")
+		fields := strings.Fields(after)
+		if len(fields) > 1 && fields[0] != "Z" && fields[1] == strconv.Itoa(parent) {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// rendererSoon is how long a worker may take to have a process that renders.
+const rendererSoon = 3 * time.Second
+
+func (h *havoc) killRenderer(ctx context.Context, worker string) {
+	for deadline := time.Now().Add(rendererSoon); time.Now().Before(deadline); {
+		if pid := h.pid(worker); pid != 0 {
+			if renderers := children(pid); len(renderers) > 0 {
+				h.renderers.Add(1) // before: who sees its end sees the number
+				_ = syscall.Kill(renderers[0], syscall.SIGKILL)
+				return
+			}
+		}
+		if waitUntil(ctx, time.Now().Add(20*time.Millisecond)) != nil {
+			return
+		}
+	}
+}
+
+// fillDisk takes all room that there is, and that others give back, until the
+// time is over.
+func (h *havoc) fillDisk(ctx context.Context, lasts time.Duration) error {
+	if h.disk == "" {
+		return nil
+	}
+	path := filepath.Join(h.disk, "filler")
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	defer os.Remove(path)
+	block := make([]byte, 4<<10)
+	full := false
+	for end := time.Now().Add(lasts); time.Now().Before(end); {
+		_, err := file.Write(block)
+		switch {
+		case err == nil:
+		case errors.Is(err, syscall.ENOSPC):
+			full = true
+			if err := waitUntil(ctx, time.Now().Add(2*time.Millisecond)); err != nil {
+				return err
+			}
+		default:
+			return err
+		}
+	}
+	if !full {
+		return errors.New("the disk did not get full")
+	}
+	return nil
+}
+
+// disturb makes a link what the fault says, until its time is over.
+func (h *havoc) disturb(ctx context.Context, f fault) error {
+	proxy := h.proxies[f.target]
+	if f.kind == cut {
+		proxy.Stop()
+		err := waitUntil(ctx, time.Now().Add(f.lasts))
+		// Its port may have become that of a connection.
+		for proxy.Start() != nil && err == nil {
+			err = waitUntil(ctx, time.Now().Add(50*time.Millisecond))
+		}
+		return err
+	}
+	toxic := map[string]string{
+		slow:   `{"type": "latency", "stream": "%s", "attributes": {"latency": 300, "jitter": 250}}`,
+		reset:  `{"type": "reset_peer", "stream": "%s", "attributes": {"timeout": 0}}`,
+		silent: `{"type": "timeout", "stream": "%s", "attributes": {"timeout": 0}}`,
+	}[f.kind]
+	for _, stream := range []string{"upstream", "downstream"} {
+		if _, err := proxy.Toxics.AddToxicJson(strings.NewReader(fmt.Sprintf(toxic, stream))); err != nil {
+			return fmt.Errorf("%s: %s: %w", f.target, f.kind, err)
+		}
+	}
+	err := waitUntil(ctx, time.Now().Add(f.lasts))
+	proxy.Toxics.ResetToxics(context.WithoutCancel(ctx))
+	return err
+}

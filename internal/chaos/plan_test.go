@@ -1,0 +1,159 @@
+package chaos_test
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+)
+
+// What can go wrong.
+const (
+	killed         = "killed"          // kill -9; it is started again when the fault is over
+	rendererKilled = "renderer killed" // one of the worker's
+	diskFull       = "disk full"
+	slow           = "slow"   // a connection delays what is said
+	reset          = "reset"  // connections are reset as soon as something is said
+	cut            = "cut"    // connections are closed, and new ones refused
+	silent         = "silent" // a connection swallows what is said
+)
+
+// fault is one thing that goes wrong for a while.
+type fault struct {
+	at, lasts time.Duration
+	kind      string
+	target    string // a process, a link between two, or the disk
+}
+
+// post is one request to process photos, by their numbers.
+type post struct {
+	at     time.Duration
+	photos []int
+	kill   time.Duration // how long after it was sent the API is killed; 0: it is not
+}
+
+// plan is all that a seed decides.
+type plan struct {
+	seed    uint64
+	photos  int // rows; the last of them are never posted
+	missing int // posted UUIDs that no row has; they are numbered after the photos
+	posts   []post
+	faults  []fault
+}
+
+const (
+	// startDirectly is START_DIRECTLY of the API under test: larger posts are
+	// started by a workflow.
+	startDirectly = 20
+	neverPosted   = 3
+)
+
+// scale is how much is drawn.
+type scale struct {
+	photos int
+	window time.Duration // in which all posts and faults begin
+
+	// Killing a worker costs the photos in its hands a heartbeat time-out of 30
+	// seconds. The short form, which is part of every test run, leaves that out:
+	// TestEndToEnd does it, too.
+	killWorkers bool
+}
+
+var (
+	whole = scale{photos: 100, window: 12 * time.Second, killWorkers: true}
+	short = scale{photos: 40, window: 5 * time.Second}
+)
+
+// calm draws no fault.
+func calm(seed uint64, photos int) plan {
+	p := draw(seed, scale{photos: photos, window: time.Second})
+	p.faults = nil
+	for i := range p.posts {
+		p.posts[i].at, p.posts[i].kill = 0, 0
+	}
+	return p
+}
+
+func draw(seed uint64, s scale) plan {
+	r := rand.New(rand.NewPCG(seed, 0))
+	between := func(low, high time.Duration) time.Duration {
+		return low + time.Duration(r.Int64N(int64(high-low)))
+	}
+	p := plan{seed: seed, photos: s.photos, missing: 2}
+
+	// One large post, many small ones, and some photos again: while they are
+	// processed, or later.
+	numbers := r.Perm(s.photos + p.missing)
+	numbers = slices.DeleteFunc(numbers, func(n int) bool { return n >= s.photos-neverPosted && n < s.photos })
+	large := len(numbers) * 2 / 5
+	p.posts = append(p.posts, post{photos: numbers[:large]})
+	for few := range slices.Chunk(numbers[large:], 8) {
+		p.posts = append(p.posts, post{photos: few})
+	}
+	r.Shuffle(len(numbers), func(i, j int) { numbers[i], numbers[j] = numbers[j], numbers[i] })
+	p.posts = append(p.posts, post{photos: numbers[:startDirectly+1]}, post{photos: numbers[startDirectly+1:][:8]})
+	for i := range p.posts {
+		p.posts[i].at = between(0, s.window*3/4)
+	}
+	for range 2 { // a request takes some ten milliseconds
+		p.posts[r.IntN(len(p.posts))].kill = between(time.Millisecond, 40*time.Millisecond)
+	}
+	slices.SortStableFunc(p.posts, func(a, b post) int { return cmp.Compare(a.at, b.at) })
+
+	// Faults of one target follow each other.
+	add := func(target string, number int, longest time.Duration, kinds ...string) {
+		slot := s.window / time.Duration(max(number, 1))
+		for i := range number {
+			lasts := between(longest/8, longest)
+			p.faults = append(p.faults, fault{
+				at:    time.Duration(i)*slot + between(0, max(slot-lasts, time.Millisecond)),
+				lasts: lasts, kind: kinds[r.IntN(len(kinds))], target: target,
+			})
+		}
+	}
+	longest := s.window / 4
+	if s.killWorkers {
+		add("worker-1", 1+r.IntN(2), longest, killed)
+		add("worker-2", r.IntN(2), longest, killed)
+	}
+	add("api", 1, longest, killed)
+	add("temporal", 1+r.IntN(2), longest, killed)
+	add("postgres", 1+r.IntN(2), longest, killed)
+	add("disk", 1, longest, diskFull)
+	for _, worker := range workers {
+		add(worker, 1+r.IntN(2), longest, rendererKilled)
+	}
+	for _, link := range links {
+		add(link, r.IntN(3), longest, slow, reset, cut, silent)
+	}
+	slices.SortStableFunc(p.faults, func(a, b fault) int { return cmp.Compare(a.at, b.at) })
+	return p
+}
+
+// count is how many faults of the kind there are.
+func (p plan) count(kind string) (n int) {
+	for _, f := range p.faults {
+		if f.kind == kind {
+			n++
+		}
+	}
+	return n
+}
+
+func (p plan) String() string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "seed %d: %d photos, %d posts, %d faults\n", p.seed, p.photos, len(p.posts), len(p.faults))
+	for _, post := range p.posts {
+		fmt.Fprintf(&text, "  %6.3f s  post %d photos", post.at.Seconds(), len(post.photos))
+		if post.kill > 0 {
+			fmt.Fprintf(&text, ", and kill the API %s later", post.kill.Round(time.Millisecond))
+		}
+		text.WriteByte('\n')
+	}
+	for _, f := range p.faults {
+		fmt.Fprintf(&text, "  %6.3f s  %s: %s for %.3f s\n", f.at.Seconds(), f.target, f.kind, f.lasts.Seconds())
+	}
+	return text.String()
+}

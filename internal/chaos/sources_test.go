@@ -1,0 +1,151 @@
+package chaos_test
+
+import (
+	"bytes"
+	"fmt"
+	"image"
+	"image/color"
+	"image/jpeg"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+)
+
+const (
+	// badAnswers of all that a source gives are bad, while it has any left.
+	badAnswers = 0.30
+	// maxBadAnswers bounds those of one source: after the third the photo has
+	// waited 2 + 6 + 18 seconds, about as long as the loss of a worker costs. A
+	// fourth would wait 54 more, and a fifth end the photo.
+	maxBadAnswers = 3
+	// slowestAnswer keeps photos in the workers' hands while things break.
+	slowestAnswer = 800 * time.Millisecond
+)
+
+// source is one photo's, and what it has answered.
+type source struct {
+	width, height int
+	colour        color.YCbCr // of every pixel; no two photos have the same
+	content       []byte
+	wellStatus    int    // of an answer that is not bad
+	code          string // with which its photo must fail; "" if it must be completed
+
+	mu      sync.Mutex
+	answers *rand.Rand
+	bad     int // answers that were
+}
+
+// sources serves the photos of a batch.
+type sources struct {
+	server *httptest.Server
+	all    []*source
+}
+
+// Beyond good photos there are some of each kind that must fail for good: two in
+// a hundred.
+var failing = []string{"source_not_found", "source_forbidden", "corrupt_image", "unsupported_image"}
+
+func serveSources(t *testing.T, seed uint64, photos int) *sources {
+	t.Helper()
+	s := &sources{}
+	for i := range photos {
+		s.all = append(s.all, newSource(seed, i))
+	}
+	s.server = httptest.NewServer(http.HandlerFunc(s.serve))
+	t.Cleanup(s.server.Close)
+	return s
+}
+
+func newSource(seed uint64, number int) *source {
+	r := rand.New(rand.NewPCG(seed, uint64(number)+1))
+	s := &source{
+		width: 330 + r.IntN(600), height: 330 + r.IntN(400),
+		// Away from black and white, where colours cannot all be shown; 12 apart.
+		colour:     color.YCbCr{Y: 128, Cb: uint8(70 + 12*(number%10)), Cr: uint8(70 + 12*(number/10%10))},
+		wellStatus: http.StatusOK,
+		answers:    r,
+	}
+	img := image.NewYCbCr(image.Rect(0, 0, s.width, s.height), image.YCbCrSubsampleRatio420)
+	fill := func(plane []byte, value byte) {
+		for i := range plane {
+			plane[i] = value
+		}
+	}
+	fill(img.Y, s.colour.Y)
+	fill(img.Cb, s.colour.Cb)
+	fill(img.Cr, s.colour.Cr)
+	var content bytes.Buffer
+	_ = jpeg.Encode(&content, img, nil) // a buffer takes all
+	s.content = content.Bytes()
+	if kind := number % 50; kind < len(failing) {
+		s.code = failing[kind]
+	}
+	switch s.code {
+	case "source_not_found":
+		s.wellStatus = http.StatusNotFound
+	case "source_forbidden":
+		s.wellStatus = http.StatusForbidden
+	case "corrupt_image":
+		s.content = s.content[:len(s.content)/2]
+	case "unsupported_image":
+		s.content = []byte("<!doctype html><title>no photo</title>")
+	}
+	return s
+}
+
+func (s *sources) url(number int) string { return fmt.Sprintf("%s/%d", s.server.URL, number) }
+
+func (s *sources) serve(w http.ResponseWriter, r *http.Request) {
+	number, err := strconv.Atoi(r.URL.Path[1:])
+	if err != nil || number >= len(s.all) {
+		http.NotFound(w, r)
+		return
+	}
+	s.all[number].serve(w, r)
+}
+
+func (s *source) serve(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	bad := s.answers.Float64() < badAnswers && s.bad < maxBadAnswers
+	if bad {
+		s.bad++
+	}
+	kind := s.answers.IntN(5)
+	delay := time.Duration(s.answers.Int64N(int64(slowestAnswer)))
+	s.mu.Unlock()
+
+	select {
+	case <-time.After(delay):
+	case <-r.Context().Done(): // who asked has been killed
+		return
+	}
+	switch {
+	case !bad:
+		w.WriteHeader(s.wellStatus)
+		_, _ = w.Write(s.content)
+	case kind == 0:
+		w.WriteHeader(http.StatusInternalServerError)
+	case kind == 1:
+		w.WriteHeader(http.StatusServiceUnavailable)
+	case kind == 2:
+		w.Header().Set("Retry-After", "1")
+		w.WriteHeader(http.StatusTooManyRequests)
+	case kind == 3: // breaks off in the midst of the photo
+		w.Header().Set("Content-Length", strconv.Itoa(len(s.content)))
+		_, _ = w.Write(s.content[:len(s.content)/2])
+		panic(http.ErrAbortHandler)
+	default: // says nothing at all
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// badSoFar is how many bad answers the source has given.
+func (s *source) badSoFar() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.bad
+}
