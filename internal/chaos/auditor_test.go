@@ -114,6 +114,11 @@ func (a *auditor) audit(ctx context.Context) ([]string, error) {
 			a.violation("photo %s: nobody has added it", id)
 		}
 	}
+	for id := range runs {
+		if _, ok := a.photos[id]; !ok {
+			a.violation("photo %s: nobody has posted it, but it has a run", id)
+		}
+	}
 	if err := a.auditFiles(named); err != nil {
 		return nil, fmt.Errorf("audit files: %w", err)
 	}

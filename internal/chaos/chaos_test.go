@@ -63,7 +63,7 @@ type batch struct {
 func process(t *testing.T, p plan) *batch {
 	t.Helper()
 	t.Log(p)
-	sources := serveSources(t, p.seed, p.photos)
+	sources := serveSources(t, p)
 	b := &batch{stack: start(t)}
 	db, err := pgx.Connect(t.Context(), b.postgres.DSN())
 	require.NoError(t, err)

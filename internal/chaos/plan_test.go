@@ -41,6 +41,7 @@ type plan struct {
 	missing int // posted UUIDs that no row has; they are numbered after the photos
 	posts   []post
 	faults  []fault
+	bad     float64 // the part of the sources' answers that is bad
 }
 
 const (
@@ -66,10 +67,10 @@ var (
 	short = scale{photos: 40, window: 5 * time.Second}
 )
 
-// calm draws no fault.
+// calm draws nothing that goes wrong.
 func calm(seed uint64, photos int) plan {
 	p := draw(seed, scale{photos: photos, window: time.Second})
-	p.faults = nil
+	p.faults, p.bad = nil, 0
 	for i := range p.posts {
 		p.posts[i].at, p.posts[i].kill = 0, 0
 	}
@@ -81,7 +82,7 @@ func draw(seed uint64, s scale) plan {
 	between := func(low, high time.Duration) time.Duration {
 		return low + time.Duration(r.Int64N(int64(high-low)))
 	}
-	p := plan{seed: seed, photos: s.photos, missing: 2}
+	p := plan{seed: seed, photos: s.photos, missing: 2, bad: badAnswers}
 
 	// One large post, many small ones, and some photos again: while they are
 	// processed, or later.

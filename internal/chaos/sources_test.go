@@ -34,6 +34,8 @@ type source struct {
 	wellStatus    int    // of an answer that is not bad
 	code          string // with which its photo must fail; "" if it must be completed
 
+	badAnswers float64 // the part of the answers that are to be bad
+
 	mu      sync.Mutex
 	answers *rand.Rand
 	bad     int // answers that were
@@ -49,18 +51,18 @@ type sources struct {
 // a hundred.
 var failing = []string{"source_not_found", "source_forbidden", "corrupt_image", "unsupported_image"}
 
-func serveSources(t *testing.T, seed uint64, photos int) *sources {
+func serveSources(t *testing.T, p plan) *sources {
 	t.Helper()
 	s := &sources{}
-	for i := range photos {
-		s.all = append(s.all, newSource(seed, i))
+	for i := range p.photos {
+		s.all = append(s.all, newSource(p.seed, i, p.bad))
 	}
 	s.server = httptest.NewServer(http.HandlerFunc(s.serve))
 	t.Cleanup(s.server.Close)
 	return s
 }
 
-func newSource(seed uint64, number int) *source {
+func newSource(seed uint64, number int, badAnswers float64) *source {
 	r := rand.New(rand.NewPCG(seed, uint64(number)+1))
 	s := &source{
 		width: 330 + r.IntN(600), height: 330 + r.IntN(400),
@@ -68,6 +70,7 @@ func newSource(seed uint64, number int) *source {
 		colour:     color.YCbCr{Y: 128, Cb: uint8(70 + 12*(number%10)), Cr: uint8(70 + 12*(number/10%10))},
 		wellStatus: http.StatusOK,
 		answers:    r,
+		badAnswers: badAnswers,
 	}
 	img := image.NewYCbCr(image.Rect(0, 0, s.width, s.height), image.YCbCrSubsampleRatio420)
 	fill := func(plane []byte, value byte) {
@@ -110,7 +113,7 @@ func (s *sources) serve(w http.ResponseWriter, r *http.Request) {
 
 func (s *source) serve(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
-	bad := s.answers.Float64() < badAnswers && s.bad < maxBadAnswers
+	bad := s.answers.Float64() < s.badAnswers && s.bad < maxBadAnswers
 	if bad {
 		s.bad++
 	}

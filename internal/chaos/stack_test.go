@@ -185,9 +185,15 @@ func start(t *testing.T) *stack {
 		// Few, so that a batch is under way for as long as things break.
 		"WORKER_ACTIVITIES=8", "RENDER_CONCURRENCY=2",
 	)
+	// Each does it at its start, too, but not before it says that it is ready.
+	migrate := exec.CommandContext(t.Context(), filepath.Join(bin, "photo-processor"), "migrate")
+	migrate.Env = append(environment[:len(environment):len(environment)], "DATABASE_URL="+s.postgres.DSN())
+	output, err := migrate.CombinedOutput()
+	require.NoError(t, err, string(output))
 	s.run(t, devstack.Process{
 		Name: "api", Path: filepath.Join(bin, "photo-processor"), Args: []string{"api"},
-		Env: append(environment, "DATABASE_URL="+s.postgres.DSN(), "TEMPORAL_ADDRESS="+s.proxies["api to temporal"].Listen),
+		Env: append(environment[:len(environment):len(environment)],
+			"DATABASE_URL="+s.postgres.DSN(), "TEMPORAL_ADDRESS="+s.proxies["api to temporal"].Listen),
 	})
 	require.Eventually(t, func() bool {
 		resp, err := http.Get(s.api + "/readyz")

@@ -1,0 +1,205 @@
+package chaos_test
+
+import (
+	"bytes"
+	"image"
+	"image/jpeg"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	temporalclient "go.temporal.io/sdk/client"
+)
+
+// TestAuditorSees plants one violation after the other in what a calm batch has
+// left, and has the auditor name each.
+func TestAuditorSees(t *testing.T) {
+	t.Parallel()
+	b := process(t, calm(1, 32))
+	a := b.auditor
+	audit := func(t *testing.T) string {
+		t.Helper()
+		violations, err := a.audit(t.Context())
+		require.NoError(t, err)
+		return strings.Join(violations, "\n")
+	}
+	require.Empty(t, audit(t), "nothing is wrong yet")
+	// From now on nobody mends anything: the reconciler would.
+	for _, worker := range workers {
+		(&havoc{stack: b.stack}).kill(worker, time.Hour)
+	}
+
+	// One photo of each kind, by how it ended.
+	rows, err := a.rows(t.Context())
+	require.NoError(t, err)
+	var completed, failed, pending uuid.UUID
+	stranger := uuid.New()
+	for id, want := range a.photos {
+		switch {
+		case !want.row: // nobody's
+		case !want.accepted:
+			pending = id
+		case want.fails != "":
+			failed = id
+		default:
+			completed = id
+		}
+	}
+	thumb := rows[completed].thumbs[0]
+	file := filepath.Join(b.bucket, thumb.key)
+	content, err := os.ReadFile(file)
+	require.NoError(t, err)
+
+	execute := func(t *testing.T, sql string, args ...any) {
+		t.Helper()
+		tag, err := a.db.Exec(t.Context(), sql, args...)
+		require.NoError(t, err)
+		require.EqualValues(t, 1, tag.RowsAffected(), sql)
+	}
+	// Each plant gives what undoes it.
+	write := func(path string, content []byte) func(t *testing.T) (undo func()) {
+		return func(t *testing.T) func() {
+			before, err := os.ReadFile(path)
+			require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
+			require.NoError(t, os.WriteFile(path, content, 0o600))
+			return func() {
+				if err != nil { // there was none
+					require.NoError(t, os.Remove(path))
+					return
+				}
+				require.NoError(t, os.WriteFile(path, before, 0o600))
+			}
+		}
+	}
+	change := func(do, undo string, id uuid.UUID) func(t *testing.T) func() {
+		return func(t *testing.T) func() {
+			execute(t, do, id)
+			return func() { execute(t, undo, id) }
+		}
+	}
+	expect := func(id uuid.UUID, differently func(*expected)) func(t *testing.T) func() {
+		return func(*testing.T) func() {
+			before := a.photos[id]
+			want := before
+			differently(&want)
+			a.photos[id] = want
+			return func() { a.photos[id] = before }
+		}
+	}
+	// open starts a workflow that nobody works on.
+	open := func(id string) func(t *testing.T) func() {
+		return func(t *testing.T) func() {
+			options := temporalclient.StartWorkflowOptions{ID: id, TaskQueue: "nobody"}
+			_, err := a.temporal.ExecuteWorkflow(t.Context(), options, "ProcessPhoto")
+			require.NoError(t, err)
+			return func() {
+				_, err := a.temporal.WorkflowService().DeleteWorkflowExecution(t.Context(), &workflowservice.DeleteWorkflowExecutionRequest{
+					Namespace: "default", WorkflowExecution: &commonpb.WorkflowExecution{WorkflowId: id},
+				})
+				require.NoError(t, err)
+				require.Eventually(t, func() bool {
+					runs, open, err := a.workflows(t.Context())
+					return err == nil && len(open) == 0 && len(runs[stranger]) == 0
+				}, time.Minute, 50*time.Millisecond, "the workflow is still there")
+			}
+		}
+	}
+	// again ends a second run of a photo, as an operator might. It stays.
+	again := func(id string) func(t *testing.T) func() {
+		return func(t *testing.T) func() {
+			options := temporalclient.StartWorkflowOptions{ID: id, TaskQueue: "nobody"}
+			_, err := a.temporal.ExecuteWorkflow(t.Context(), options, "ProcessPhoto")
+			require.NoError(t, err)
+			require.NoError(t, a.temporal.TerminateWorkflow(t.Context(), id, "", ""))
+			return nil
+		}
+	}
+
+	for _, c := range []struct {
+		name  string
+		plant func(t *testing.T) (undo func())
+		want  string
+	}{
+		{"a file is gone", func(t *testing.T) func() {
+			require.NoError(t, os.Remove(file))
+			return func() { require.NoError(t, os.WriteFile(file, content, 0o600)) }
+		}, thumb.key + ": has a row, but no file"},
+		{"a file is cut off", write(file, content[:len(content)/2]), thumb.key + ": cannot be decoded"},
+		{"a file has another size", write(file, picture(t, 10, 10)), thumb.key + ": is 10x10, but its row says"},
+		{"a file is another picture", write(file, picture(t, thumb.width, thumb.height)), thumb.key + ": shows another photo"},
+		{"a file is not what its key says", write(file, append(bytes.Clone(content), 0)), thumb.key + ": is not the content that its key names"},
+		{"a file too many", write(filepath.Join(b.bucket, completed.String(), "1x1-0.jpg"), content), "file " + completed.String() + "/1x1-0.jpg: no row names it"},
+		{"a file of nobody", write(filepath.Join(b.bucket, "half.tmp"), nil), "file half.tmp: no row names it"},
+		{"a source is left", write(filepath.Join(b.spool, "source-1"), nil), "source source-1: was left over"},
+		{"a row too many", change(
+			`INSERT INTO photo_thumbnails (photo_uuid, width, height, url) VALUES ($1, 1, 1, 'x')`,
+			`DELETE FROM photo_thumbnails WHERE photo_uuid = $1 AND width = 1`, completed),
+			completed.String() + ": is completed and has 3 rows of thumbnails, not 2"},
+		{"a row of a photo that has failed", change(
+			`INSERT INTO photo_thumbnails (photo_uuid, width, height, url) VALUES ($1, 1, 1, 'x')`,
+			`DELETE FROM photo_thumbnails WHERE photo_uuid = $1`, failed),
+			failed.String() + ": is failed and has 1 rows of thumbnails, not 0"},
+		{"a row of a photo that was not accepted", change(
+			`INSERT INTO photo_thumbnails (photo_uuid, width, height, url) VALUES ($1, 1, 1, 'x')`,
+			`DELETE FROM photo_thumbnails WHERE photo_uuid = $1`, pending),
+			pending.String() + ": has a row for the thumbnail x, but was never accepted"},
+		{"a row is missing", change(
+			`UPDATE photo_thumbnails SET photo_uuid = '`+failed.String()+`' WHERE photo_uuid = $1 AND width <= 64`,
+			`UPDATE photo_thumbnails SET photo_uuid = $1 WHERE photo_uuid = '`+failed.String()+`'`, completed),
+			completed.String() + ": is completed and has 1 rows of thumbnails, not 2"},
+		{"a row with another size", change(
+			`UPDATE photo_thumbnails SET width = width - 5 WHERE photo_uuid = $1 AND width > 64`,
+			`UPDATE photo_thumbnails SET width = width + 5 WHERE photo_uuid = $1 AND width > 64`, completed),
+			"but its row says"},
+		{"a photo is left processing", change(
+			`UPDATE photos SET status = 'processing' WHERE uuid = $1`,
+			`UPDATE photos SET status = 'completed' WHERE uuid = $1`, completed),
+			completed.String() + ": has no final status: it is processing"},
+		{"a photo that is good has failed", change(
+			`UPDATE photos SET status = 'failed', failure_code = 'source_unavailable', failure_message = '' WHERE uuid = $1`,
+			`UPDATE photos SET status = 'completed', failure_code = NULL, failure_message = NULL WHERE uuid = $1`, completed),
+			completed.String() + ": has failed with source_unavailable, for which there is no reason"},
+		{"a photo of nobody's", change(
+			`INSERT INTO photos (uuid, url) VALUES ($1, 'x')`,
+			`DELETE FROM photos WHERE uuid = $1`, uuid.New()), "nobody has added it"},
+		{"a photo is completed that must fail", expect(completed, func(want *expected) { want.fails = "corrupt_image" }),
+			completed.String() + ": is completed, but must fail with corrupt_image"},
+		{"a run of its own accord", expect(completed, func(want *expected) { want.posts = 0 }), "runs for 0 posts"},
+		{"a photo that was accepted has no run", expect(pending, func(want *expected) { want.posts, want.accepted = 1, true }),
+			pending.String() + ": was accepted, but has no run"},
+		{"a workflow is open", open("process-photo-" + stranger.String()), "workflow process-photo-" + stranger.String()},
+		{"a workflow that starts others is open", open("start-photos-1"), "workflow start-photos-1"},
+		{"a worker has panicked", write(filepath.Join(a.logs, "worker-9.log"), []byte("panic: runtime error\n")), "log worker-9.log: panic: runtime error"},
+		{"an attempt has failed for a defect", write(filepath.Join(a.logs, "worker-9.log"), []byte("level=WARN msg=\"the attempt failed\" code=internal\n")), "log worker-9.log"},
+		{"two processes of ours race", write(filepath.Join(a.logs, "api.log.1"), []byte("WARNING: DATA RACE\n")), "log api.log.1"},
+		{"a run that knows better than the row", again("process-photo-" + completed.String()),
+			completed.String() + ": is completed , but its last run is Terminated"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			before := a.closeTime
+			undo := c.plant(t)
+			if strings.Contains(c.name, "open") || strings.Contains(c.name, "no run") {
+				a.closeTime = 0 // it will not close
+			}
+			require.Contains(t, audit(t), c.want)
+			a.closeTime = before
+			if undo != nil {
+				undo()
+				require.Empty(t, audit(t), "what was planted is gone")
+			}
+		})
+	}
+}
+
+func picture(t *testing.T, width, height int) []byte {
+	t.Helper()
+	var content bytes.Buffer
+	require.NoError(t, jpeg.Encode(&content, image.NewGray(image.Rect(0, 0, width, height)), nil))
+	return content.Bytes()
+}
