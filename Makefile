@@ -8,7 +8,7 @@ STATICCHECK   := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 WORKFLOWCHECK := go run go.temporal.io/sdk/contrib/tools/workflowcheck@v0.6.0
 
 .DEFAULT_GOAL := help
-.PHONY: help start stop status logs db-schema psql build deps test check unit fuzz histories clean
+.PHONY: help start stop status logs db-schema psql build deps test check unit chaos fuzz histories clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,11 @@ check:
 
 unit:
 	go test -race ./...
+
+SEEDS ?= 1
+SEED  ?= 0
+chaos: deps ## Break all that a batch stands on, and audit what is left: SEEDS=20 tries as many, SEED=7 repeats one
+	go test ./internal/chaos -run TestChaos -v -count 1 -timeout 3h -seeds $(SEEDS) -seed $(SEED)
 
 FUZZTIME ?= 1m
 fuzz: deps ## Fuzz what parses bytes from outside, for FUZZTIME each (1m)
