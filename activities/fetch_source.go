@@ -44,10 +44,15 @@ func (a *Activities) fetchSource(ctx context.Context, run photo.Run, received fu
 	return &spooled{photo.Source{Bytes: fetched.Bytes, SHA256: fetched.SHA256, MediaType: fetched.MediaType}, file}, nil
 }
 
-// newSpoolFile makes a file and removes its name at once.
+// newSpoolFile makes a file without a name: on Linux it never has one, where the
+// file system knows how. Elsewhere a worker that is killed within microseconds
+// leaves an empty one behind.
 func newSpoolFile(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
+	}
+	if file, err := newNamelessFile(dir); err == nil {
+		return file, nil
 	}
 	file, err := os.CreateTemp(dir, "source-*")
 	if err != nil {

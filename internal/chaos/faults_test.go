@@ -151,7 +151,7 @@ func (h *havoc) killRenderer(ctx context.Context, worker string) {
 	}
 }
 
-// fillDisk takes all room that there is, and that others give back, until the
+// fillDisk takes all room that there is, and what others give back until the
 // time is over.
 func (h *havoc) fillDisk(ctx context.Context, lasts time.Duration) error {
 	if h.disk == "" {
@@ -162,25 +162,25 @@ func (h *havoc) fillDisk(ctx context.Context, lasts time.Duration) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close()
 	defer os.Remove(path)
-	block := make([]byte, 4<<10)
-	full := false
-	for end := time.Now().Add(lasts); time.Now().Before(end); {
-		_, err := file.Write(block)
-		switch {
-		case err == nil:
-		case errors.Is(err, syscall.ENOSPC):
-			full = true
-			if err := waitUntil(ctx, time.Now().Add(2*time.Millisecond)); err != nil {
+	defer file.Close()
+	fill := func(block []byte) error {
+		for {
+			if _, err := file.Write(block); err != nil {
 				return err
 			}
-		default:
-			return err
 		}
 	}
-	if !full {
-		return errors.New("the disk did not get full")
+	if err := fill(make([]byte, 1<<20)); !errors.Is(err, syscall.ENOSPC) {
+		return fmt.Errorf("fill the disk: %w", err)
+	}
+	for end := time.Now().Add(lasts); time.Now().Before(end); {
+		if err := fill(make([]byte, 4<<10)); !errors.Is(err, syscall.ENOSPC) {
+			return fmt.Errorf("fill the disk: %w", err)
+		}
+		if err := waitUntil(ctx, time.Now().Add(2*time.Millisecond)); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -144,7 +145,7 @@ func start(t *testing.T) *stack {
 	require.NoError(t, dir.Create())
 	t.Cleanup(func() {
 		if err := s.supervisor.Stop(); err != nil {
-			t.Log(err) // such as a worker that had to be killed: the next cleanup needs it gone
+			t.Log(err)
 		}
 	})
 
@@ -226,6 +227,8 @@ func (s *stack) run(t *testing.T, process devstack.Process) {
 	t.Helper()
 	pause := &pause{}
 	s.pauses[process.Name] = pause
+	// All is seen when it is stopped.
+	process.StopSignals = []syscall.Signal{syscall.SIGKILL}
 	process.LogFile, process.PIDFile = s.dir.Log(process.Name), s.dir.PIDFile(process.Name)
 	prepare := process.Prepare
 	process.Prepare = func(ctx context.Context) error {

@@ -1,0 +1,11 @@
+package activities
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+func newNamelessFile(dir string) (*os.File, error) {
+	return os.OpenFile(dir, os.O_RDWR|unix.O_TMPFILE, 0o600)
+}
