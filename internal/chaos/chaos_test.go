@@ -91,7 +91,10 @@ func process(t *testing.T, p plan) *batch {
 	t.Cleanup(func() { _ = db.Close(context.WithoutCancel(t.Context())) })
 	b.auditor = &auditor{
 		db: db, temporal: temporal, api: b.api, bucket: b.bucket, spool: b.spool, logs: b.dir.Logs(),
-		boxes: boxes, closeTime: endTime, photos: map[uuid.UUID]expected{},
+		boxes: boxes, closeTime: endTime, photos: map[uuid.UUID]expected{}, batches: client.batches,
+	}
+	for id := range client.accepted {
+		b.auditor.photos[id] = expected{accepted: true}
 	}
 	_, err = b.auditor.auditWorkflows(t.Context())
 	require.NoError(t, err)
@@ -101,7 +104,7 @@ func process(t *testing.T, p plan) *batch {
 		want := expected{row: number < p.photos, posts: client.posts[id], accepted: client.accepted[id]}
 		if want.row {
 			source := sources.all[number]
-			want.width, want.height, want.colour, want.fails = source.width, source.height, source.colour, source.code
+			want.versions, want.fails = source.versions[:], source.code
 			if source.badSoFar() >= 5 {
 				want.excuses = append(want.excuses, "source_unavailable")
 			}
@@ -154,17 +157,12 @@ func (b *batch) letLoose(t *testing.T, p plan, client *client, havoc *havoc) {
 	require.NoError(t, group.Wait())
 	// What was killed last may still be away.
 	require.Eventually(t, func() bool {
-		for _, name := range append([]string{"postgres", "temporal", "api"}, workers...) {
-			if havoc.pid(name) == 0 {
+		for _, worker := range workers {
+			if havoc.pid(worker) == 0 {
 				return false
 			}
 		}
-		conn, err := pgx.Connect(t.Context(), b.postgres.DSN())
-		if err != nil {
-			return false
-		}
-		_ = conn.Close(t.Context())
-		return true
+		return b.ready()
 	}, endTime, 50*time.Millisecond, "not all is running again")
 }
 

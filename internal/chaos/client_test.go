@@ -22,6 +22,7 @@ type client struct {
 	mu       sync.Mutex
 	accepted map[uuid.UUID]bool
 	posts    map[uuid.UUID]int // that may have reached the API
+	batches  int               // accepted posts that were so large that a workflow starts the photos
 }
 
 // post posts until there is an answer. sent is called with each attempt.
@@ -38,6 +39,9 @@ func (c *client) post(ctx context.Context, ids []uuid.UUID, sent func()) error {
 		case err == nil && len(answer.Accepted) == len(ids):
 			c.mu.Lock()
 			defer c.mu.Unlock()
+			if len(ids) > startDirectly {
+				c.batches++
+			}
 			for _, id := range answer.Accepted {
 				c.accepted[id] = true
 			}

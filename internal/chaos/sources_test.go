@@ -26,13 +26,21 @@ const (
 	slowestAnswer = 800 * time.Millisecond
 )
 
+// version is one of the pictures that a source shows.
+type version struct {
+	width, height int
+	colour        color.YCbCr // of every pixel; no two versions of any photos have the same
+	content       []byte
+}
+
 // source is one photo's, and what it has answered.
 type source struct {
-	width, height int
-	colour        color.YCbCr // of every pixel; no two photos have the same
-	content       []byte
-	wellStatus    int    // of an answer that is not bad
-	code          string // with which its photo must fail; "" if it must be completed
+	// Which of the two an answer has is drawn: a run that is repeated, and one
+	// that was interrupted and goes on elsewhere, may find the other. What was
+	// made of the first must not be left.
+	versions   [2]version
+	wellStatus int    // of an answer that is not bad
+	code       string // with which its photo must fail; "" if it must be completed
 
 	badAnswers float64 // the part of the answers that are to be bad
 
@@ -64,26 +72,13 @@ func serveSources(t *testing.T, p plan) *sources {
 
 func newSource(seed uint64, number int, badAnswers float64) *source {
 	r := rand.New(rand.NewPCG(seed, uint64(number)+1))
-	s := &source{
-		width: 330 + r.IntN(600), height: 330 + r.IntN(400),
-		// Away from black and white, where colours cannot all be shown; 12 apart.
-		colour:     color.YCbCr{Y: 128, Cb: uint8(70 + 12*(number%10)), Cr: uint8(70 + 12*(number/10%10))},
-		wellStatus: http.StatusOK,
-		answers:    r,
-		badAnswers: badAnswers,
+	s := &source{wellStatus: http.StatusOK, answers: r, badAnswers: badAnswers}
+	for i := range s.versions {
+		s.versions[i] = newVersion(r, color.YCbCr{
+			// Away from black and white, where colours cannot all be shown; 12 apart.
+			Y: uint8(116 + 24*i), Cb: uint8(70 + 12*(number%10)), Cr: uint8(70 + 12*(number/10%10)),
+		})
 	}
-	img := image.NewYCbCr(image.Rect(0, 0, s.width, s.height), image.YCbCrSubsampleRatio420)
-	fill := func(plane []byte, value byte) {
-		for i := range plane {
-			plane[i] = value
-		}
-	}
-	fill(img.Y, s.colour.Y)
-	fill(img.Cb, s.colour.Cb)
-	fill(img.Cr, s.colour.Cr)
-	var content bytes.Buffer
-	_ = jpeg.Encode(&content, img, nil) // a buffer takes all
-	s.content = content.Bytes()
 	if kind := number % 50; kind < len(failing) {
 		s.code = failing[kind]
 	}
@@ -93,11 +88,32 @@ func newSource(seed uint64, number int, badAnswers float64) *source {
 	case "source_forbidden":
 		s.wellStatus = http.StatusForbidden
 	case "corrupt_image":
-		s.content = s.content[:len(s.content)/2]
+		for i, v := range s.versions {
+			s.versions[i].content = v.content[:len(v.content)/2]
+		}
 	case "unsupported_image":
-		s.content = []byte("<!doctype html><title>no photo</title>")
+		for i := range s.versions {
+			s.versions[i].content = []byte("<!doctype html><title>no photo</title>")
+		}
 	}
 	return s
+}
+
+func newVersion(r *rand.Rand, colour color.YCbCr) version {
+	v := version{width: 330 + r.IntN(600), height: 330 + r.IntN(400), colour: colour}
+	img := image.NewYCbCr(image.Rect(0, 0, v.width, v.height), image.YCbCrSubsampleRatio420)
+	fill := func(plane []byte, value byte) {
+		for i := range plane {
+			plane[i] = value
+		}
+	}
+	fill(img.Y, colour.Y)
+	fill(img.Cb, colour.Cb)
+	fill(img.Cr, colour.Cr)
+	var content bytes.Buffer
+	_ = jpeg.Encode(&content, img, nil) // a buffer takes all
+	v.content = content.Bytes()
+	return v
 }
 
 func (s *sources) url(number int) string { return fmt.Sprintf("%s/%d", s.server.URL, number) }
@@ -118,6 +134,7 @@ func (s *source) serve(w http.ResponseWriter, r *http.Request) {
 		s.bad++
 	}
 	kind := s.answers.IntN(5)
+	content := s.versions[s.answers.IntN(2)].content
 	delay := time.Duration(s.answers.Int64N(int64(slowestAnswer)))
 	s.mu.Unlock()
 
@@ -129,7 +146,7 @@ func (s *source) serve(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !bad:
 		w.WriteHeader(s.wellStatus)
-		_, _ = w.Write(s.content)
+		_, _ = w.Write(content)
 	case kind == 0:
 		w.WriteHeader(http.StatusInternalServerError)
 	case kind == 1:
@@ -138,8 +155,8 @@ func (s *source) serve(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", "1")
 		w.WriteHeader(http.StatusTooManyRequests)
 	case kind == 3: // breaks off in the midst of the photo
-		w.Header().Set("Content-Length", strconv.Itoa(len(s.content)))
-		_, _ = w.Write(s.content[:len(s.content)/2])
+		w.Header().Set("Content-Length", strconv.Itoa(len(content)))
+		_, _ = w.Write(content[:len(content)/2])
 		panic(http.ErrAbortHandler)
 	default: // says nothing at all
 		panic(http.ErrAbortHandler)

@@ -196,14 +196,7 @@ func start(t *testing.T) *stack {
 		Env: append(environment[:len(environment):len(environment)],
 			"DATABASE_URL="+s.postgres.DSN(), "TEMPORAL_ADDRESS="+s.proxies["api to temporal"].Listen),
 	})
-	require.Eventually(t, func() bool {
-		resp, err := http.Get(s.api + "/readyz")
-		if err != nil {
-			return false
-		}
-		_ = resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
-	}, 2*time.Minute, 50*time.Millisecond, "the API is not ready")
+	require.Eventually(t, s.ready, 2*time.Minute, 50*time.Millisecond, "the API is not ready")
 	for _, worker := range workers {
 		s.run(t, devstack.Process{
 			Name: worker, Path: filepath.Join(bin, "photo-processor"), Args: []string{"worker"},
@@ -213,6 +206,16 @@ func start(t *testing.T) *stack {
 		})
 	}
 	return s
+}
+
+// ready tells whether the API can be reached, and PostgreSQL and Temporal by it.
+func (s *stack) ready() bool {
+	resp, err := http.Get(s.api + "/readyz")
+	if err != nil {
+		return false
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
 }
 
 func freePort(t *testing.T) int {
