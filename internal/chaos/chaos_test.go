@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	seeds = flag.Int("seeds", 0, "how many seeds TestChaos tries at full length; 0: one in the short form")
+	seeds = flag.Int("seeds", 0, "how many seeds TestChaos tries at full length; 0: one, in the short form")
 	seed  = flag.Uint64("seed", 0, "the first seed; 0: a random one")
 )
 
@@ -31,7 +31,7 @@ const endTime = 4 * time.Minute
 func TestChaos(t *testing.T) {
 	t.Parallel()
 	first, number, scale := *seed, max(*seeds, 1), whole
-	if *seeds == 0 && *seed == 0 {
+	if *seeds == 0 {
 		scale = short
 	}
 	if first == 0 {

@@ -128,16 +128,6 @@ func draw(seed uint64, s scale) plan {
 	return p
 }
 
-// count is how many faults of the kind there are.
-func (p plan) count(kind string) (n int) {
-	for _, f := range p.faults {
-		if f.kind == kind {
-			n++
-		}
-	}
-	return n
-}
-
 func (p plan) String() string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "seed %d: %d photos, %d posts, %d faults\n", p.seed, p.photos, len(p.posts), len(p.faults))
