@@ -44,7 +44,7 @@ type auditor struct {
 	boxes     []int
 	photos    map[uuid.UUID]expected
 	batches   int           // that were accepted to be started by a workflow
-	closeTime time.Duration // that workflows may take to close
+	closeTime time.Duration // that workflows may take to close, and files to go
 
 	violations []string
 }
@@ -119,7 +119,7 @@ func (a *auditor) audit(ctx context.Context) ([]string, error) {
 			a.violation("photo %s: nobody has posted it, but it has a run", id)
 		}
 	}
-	if err := a.auditFiles(named); err != nil {
+	if err := a.auditFiles(ctx, named); err != nil {
 		return nil, fmt.Errorf("audit files: %w", err)
 	}
 	if err := a.auditLogs(); err != nil {
@@ -334,27 +334,42 @@ func (a *auditor) rows(ctx context.Context) (map[uuid.UUID]photoRow, error) {
 }
 
 // auditFiles looks for files that no row names, and for sources that were left.
-func (a *auditor) auditFiles(named map[string]bool) error {
-	files := func(dir string, leftOver func(key string)) error {
+// A worker that was thought lost may still be about to remove what it has made in
+// vain.
+func (a *auditor) auditFiles(ctx context.Context, named map[string]bool) error {
+	for deadline := time.Now().Add(a.closeTime); ; {
+		left, err := a.leftFiles(named)
+		if err != nil || len(left) == 0 || time.Now().After(deadline) {
+			a.violations = append(a.violations, left...)
+			return err
+		}
+		if err := waitUntil(ctx, time.Now().Add(100*time.Millisecond)); err != nil {
+			return err
+		}
+	}
+}
+
+func (a *auditor) leftFiles(named map[string]bool) (left []string, err error) {
+	files := func(dir string, each func(key string)) error {
 		return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-			if errors.Is(err, fs.ErrNotExist) { // not made yet
+			if errors.Is(err, fs.ErrNotExist) { // not made yet, or just removed
 				return nil
 			}
 			if err != nil || entry.IsDir() {
 				return err
 			}
 			key, err := filepath.Rel(dir, path)
-			leftOver(filepath.ToSlash(key))
+			each(filepath.ToSlash(key))
 			return err
 		})
 	}
-	return errors.Join(
+	return left, errors.Join(
 		files(a.bucket, func(key string) {
 			if !named[key] {
-				a.violation("file %s: no row names it", key)
+				left = append(left, fmt.Sprintf("file %s: no row names it", key))
 			}
 		}),
-		files(a.spool, func(key string) { a.violation("source %s: was left over", key) }),
+		files(a.spool, func(key string) { left = append(left, fmt.Sprintf("source %s: was left over", key)) }),
 	)
 }
 

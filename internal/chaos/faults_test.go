@@ -81,6 +81,8 @@ func (h *havoc) inflict(ctx context.Context, f fault) error {
 	case killed:
 		h.kill(f.target, f.lasts)
 		return nil
+	case frozen:
+		return h.freeze(ctx, f.target, f.lasts)
 	case rendererKilled:
 		h.killRenderer(ctx, f.target)
 		return nil
@@ -98,6 +100,20 @@ func (h *havoc) kill(name string, lasts time.Duration) {
 		h.pauses[name].extend(lasts)
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
+}
+
+// freeze stops the process, which does not notice, until the time is over.
+func (h *havoc) freeze(ctx context.Context, name string, lasts time.Duration) error {
+	pid := h.pid(name)
+	if pid == 0 {
+		return nil
+	}
+	_ = syscall.Kill(pid, syscall.SIGSTOP)
+	err := waitUntil(ctx, time.Now().Add(lasts))
+	if h.pid(name) == pid { // it has not been killed meanwhile
+		_ = syscall.Kill(pid, syscall.SIGCONT)
+	}
+	return err
 }
 
 // pid gives the process of the name; 0 if it does not run.

@@ -12,6 +12,7 @@ import (
 // What can go wrong.
 const (
 	killed         = "killed"          // kill -9; it is started again when the fault is over
+	frozen         = "frozen"          // it does nothing, and then goes on as if nothing had happened
 	rendererKilled = "renderer killed" // one of the worker's
 	diskFull       = "disk full"
 	slow           = "slow"   // a connection delays what is said
@@ -123,6 +124,13 @@ func draw(seed uint64, s scale) plan {
 	}
 	for _, link := range links {
 		add(link, r.IntN(3), longest, slow, reset, cut, silent)
+	}
+	if s.killWorkers && r.IntN(3) == 0 {
+		// Longer than the heartbeat time-out: it wakes up to photos that others
+		// have taken over, and perhaps finished.
+		p.faults = append(p.faults, fault{
+			at: between(0, s.window/2), lasts: between(31*time.Second, 37*time.Second), kind: frozen, target: "worker-2",
+		})
 	}
 	slices.SortStableFunc(p.faults, func(a, b fault) int { return cmp.Compare(a.at, b.at) })
 	return p
