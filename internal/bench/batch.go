@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"sort"
 	"time"
@@ -38,8 +39,9 @@ type figures struct {
 	CPU    map[role]time.Duration
 	Memory map[role]memory
 
-	Bench            time.Duration // CPU time of this program, which serves the photos
-	Others, Withheld time.Duration // CPU time of what else runs here; what the hypervisor kept
+	// Of the CPU time that the machine had: this program's, which serves the
+	// photos; that of whatever else runs here; what the hypervisor kept.
+	Bench, Others, Withheld float64
 
 	Post        time.Duration   // of the POST of the batch
 	Completed   []time.Duration // from that POST to each photo's completion
@@ -49,10 +51,13 @@ type figures struct {
 	Slices []slice // of a large batch
 }
 
-// setOthers finds out what the rest of the machine did.
-func (f *figures) setOthers(before, after machineTime, accounted time.Duration) {
-	f.Others = max(0, after.busy-before.busy-accounted)
-	f.Withheld = after.withheld - before.withheld
+// setShares finds out where the machine's CPU time went, besides what is
+// accounted for.
+func (f *figures) setShares(before, after machineTime, accounted, bench time.Duration) {
+	all := float64(after.at.Sub(before.at)) * float64(runtime.NumCPU())
+	f.Bench = float64(bench) / all
+	f.Others = max(0, float64(after.busy-before.busy-accounted-bench)/all)
+	f.Withheld = float64(after.withheld-before.withheld) / all
 }
 
 // slice is a part of a batch.
@@ -161,12 +166,12 @@ func (s *stack) batch(ctx context.Context, server *photoServer, n, boxes int) (f
 	samples = append(samples, last)
 	keepPeaks(f.Memory, memoryByRole(found))
 	f.CPU = since(first.cpu, last.cpu)
-	f.Bench = ownCPU() - own
+	bench := ownCPU() - own
 	after, err := machineCPU()
 	if err != nil {
 		return f, err
 	}
-	f.setOthers(machine, after, sum(f.CPU)+f.Bench)
+	f.setShares(machine, after, sum(f.CPU), bench)
 	if now, err := s.supervised(); err != nil || !maps.Equal(now, supervised) {
 		return f, errors.Join(errors.New("a process of the stack was restarted meanwhile; see its log"), err)
 	}

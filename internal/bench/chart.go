@@ -12,7 +12,7 @@ import (
 // time that a photo costs, cut into the processes. It is readable on white and
 // on black.
 func chart(r *report) []byte {
-	const left, right, barHeight, gap, top = 170.0, 150.0, 30.0, 12.0, 92.0
+	const left, right, barHeight, gap, top = 170.0, 220.0, 30.0, 12.0, 92.0
 	const width = 900.0
 	longest := 0.0
 	for _, c := range r.columns {
@@ -32,7 +32,7 @@ func chart(r *report) []byte {
 		b := bar{Name: c.label(r.batchesDiffer()), Y: y, TextY: y + barHeight/2 + 5, Height: barHeight, NameX: left - 12}
 		b.Figures = fmt.Sprintf("%.1f photos/s", c.rate())
 		if !c.isLimit() {
-			b.Figures += fmt.Sprintf(", %.0f %%", 100*c.rate()/r.limitOf(c).rate())
+			b.Figures += fmt.Sprintf(" (%.0f %%)", 100*c.rate()/r.limitOf(c).rate())
 		}
 		x := left
 		for _, p := range parts(c) {
@@ -44,7 +44,8 @@ func chart(r *report) []byte {
 			b.Segments = append(b.Segments, s)
 			x += w
 		}
-		b.Total, b.TotalX = fmt.Sprintf("%.0f ms", c.totalCost()), x+8
+		b.Total, b.TotalX = fmt.Sprintf("%.0f ms", c.totalCost()), width-right+16
+		b.FiguresX = b.TotalX + 62
 		d.Bars = append(d.Bars, b)
 		y += barHeight + gap
 	}
@@ -58,7 +59,7 @@ func chart(r *report) []byte {
 		d.Legend = append(d.Legend, legendEntry{Class: p.class, X: x, TextX: x + 18, Name: p.name})
 		x += 34 + 7.2*float64(len(p.name))
 	}
-	d.Note = fmt.Sprintf("%s; %d photos in a POST", r.machine.short(), r.columns[len(r.columns)-1].photos)
+	d.Note = fmt.Sprintf("%s; percentages are of the limit with the same boxes", r.machine.short())
 	d.NoteY = d.LabelY + 26
 	d.Height = d.NoteY + 14
 	var svg bytes.Buffer
@@ -139,9 +140,9 @@ type drawing struct {
 }
 
 type bar struct {
-	Name, Figures, Total            string
-	NameX, Y, TextY, Height, TotalX float64
-	Segments                        []segment
+	Name, Figures, Total                      string
+	NameX, Y, TextY, Height, TotalX, FiguresX float64
+	Segments                                  []segment
 }
 
 type segment struct {
@@ -182,7 +183,7 @@ var svgTemplate = template.Must(template.New("svg").Parse(`<svg xmlns="http://ww
 {{end}}{{range .Lines}}<line class="grid" x1="{{.X}}" x2="{{.X}}" y1="{{$.AxisTop}}" y2="{{$.AxisBottom}}"/><text class="small middle" x="{{.X}}" y="{{$.LabelY}}">{{.Label}}</text>
 {{end}}{{range .Bars}}{{$bar := .}}<text class="end" x="{{.NameX}}" y="{{.TextY}}">{{.Name}}</text>
 {{range .Segments}}<rect class="{{.Class}}" x="{{.X}}" y="{{$bar.Y}}" width="{{.Width}}" height="{{$bar.Height}}" rx="2"><title>{{.Title}}</title></rect>{{if .Label}}<text class="on middle" x="{{.LabelX}}" y="{{$bar.TextY}}">{{.Label}}</text>{{end}}
-{{end}}<text x="{{.TotalX}}" y="{{.TextY}}"><tspan class="strong">{{.Total}}</tspan><tspan class="small" dx="8">{{.Figures}}</tspan></text>
+{{end}}<text x="{{.TotalX}}" y="{{.TextY}}"><tspan class="strong">{{.Total}}</tspan></text><text x="{{.FiguresX}}" y="{{.TextY}}" class="small">{{.Figures}}</text>
 {{end}}<text class="small" x="16" y="{{.NoteY}}">{{.Note}}</text>
 </svg>
 `))

@@ -70,10 +70,7 @@ func (c *column) totalCost() float64 {
 	return c.mid(func(f figures) float64 { return f.cost(sum(f.CPU)) })
 }
 
-// ofCPUs is CPU time as percent of what all CPUs could have given.
-func (c *column) ofCPUs(of func(figures) time.Duration) float64 {
-	return c.mid(func(f figures) float64 { return 100 * of(f).Seconds() / f.Wall.Seconds() / float64(runtime.NumCPU()) })
-}
+func (c *column) percent(of func(figures) float64) float64 { return 100 * c.mid(of) }
 
 // pooled has the values of all runs.
 func (c *column) pooled(of func(figures) []time.Duration) (values []time.Duration) {
@@ -160,11 +157,11 @@ func (r *report) rows() []row {
 	}
 	return append(rows,
 		row{"of all CPUs: the benchmark, which serves the photos", ofStack(func(c *column) string {
-			return fmt.Sprintf("%.1f %%", c.ofCPUs(func(f figures) time.Duration { return f.Bench }))
+			return fmt.Sprintf("%.1f %%", c.percent(func(f figures) float64 { return f.Bench }))
 		})},
 		row{"of all CPUs: other processes / the hypervisor", func(c *column) string {
-			return fmt.Sprintf("%.1f %% / %.1f %%", c.ofCPUs(func(f figures) time.Duration { return f.Others }),
-				c.ofCPUs(func(f figures) time.Duration { return f.Withheld }))
+			return fmt.Sprintf("%.1f %% / %.1f %%", c.percent(func(f figures) float64 { return f.Others }),
+				c.percent(func(f figures) float64 { return f.Withheld }))
 		}},
 	)
 }
@@ -174,8 +171,8 @@ var processesOf = map[role]string{
 	renderRole: "render processes", workerRole: "worker", apiRole: "API", temporalRole: "Temporal", postgresRole: "PostgreSQL", devRole: "`photo-processor dev`",
 }
 
-// memory is the peak of one process where there are several that share little,
-// and the sum of PostgreSQL's, which share most.
+// memory is the peak of the largest process where there are several of a kind,
+// and the peak of the sum where they differ.
 func (c *column) memory(r role) string {
 	peak := map[role]memory{}
 	for _, run := range c.runs {
@@ -183,7 +180,7 @@ func (c *column) memory(r role) string {
 	}
 	m := peak[r]
 	switch {
-	case r == postgresRole:
+	case r == postgresRole, r == temporalRole && m.Processes > 1:
 		return fmt.Sprintf("%d in %d processes", m.Sum>>20, m.Processes)
 	case m.Processes > 1:
 		return fmt.Sprintf("%d × %d", m.Processes, m.Largest>>20)
@@ -281,20 +278,23 @@ func (r *report) facts() []string {
 		fmt.Sprintf("Boxes: 1 is %s, 3 are %s", sizesText(boxSets[1]), sizesText(boxSets[3])),
 		fmt.Sprintf("The limit: one process, %d goroutines, %s from memory with %s, no network and no database", runtime.NumCPU(), byMake,
 			strings.Join(renderer.Environment(), " ")),
-		fmt.Sprintf("Each was run %d times, on the same stack after %d photos to warm up: rates and costs are medians, latencies are over all runs, memory is the peak of all", runs, warmup),
+		fmt.Sprintf("Runs of each: %d, on the same stack after %d photos to warm up; rates and costs are medians, latencies are over all runs, memory is the peak of all", runs, warmup),
 		fmt.Sprintf("While a batch was under way, single photos were posted every %s, at most one for %d of the batch; they count as photos", singleInterval, singleShare),
-		"Memory: of the largest process of its kind since its start; of PostgreSQL what its processes have of their own and the shared memory once, each second",
+		"Memory: the largest that a process of its kind ever was; where it says “in … processes”, the largest sum, looked at each second, with what they share counted once",
+	}
+	if r.versions["cluster"] != "" {
+		facts = append(facts, "In the cluster, Temporal keeps its data in the same PostgreSQL, whose figures include that")
 	}
 	for _, g := range r.govips {
 		limit := r.limitOf(&column{boxes: g.boxes})
-		facts = append(facts, fmt.Sprintf("Cross-check, %s: NewThumbnailFromBuffer and ExportJpeg for each box, allocator as it comes: %.1f photos/s, %.1f CPU ms per photo, %d MiB (the limit: %.1f photos/s, %.1f ms)",
-			strings.TrimPrefix((&column{boxes: g.boxes}).name(), ", "), g.rate(), g.cost(g.CPU[limitRole]), g.Memory[limitRole].Largest>>20, limit.rate(), limit.totalCost()))
+		facts = append(facts, fmt.Sprintf("Cross-check%s: NewThumbnailFromBuffer and ExportJpeg for each box, the allocator as it comes: %.1f photos/s, %.1f CPU ms per photo, %d MiB (the limit: %.1f photos/s, %.1f ms)",
+			(&column{boxes: g.boxes}).name(), g.rate(), g.cost(g.CPU[limitRole]), g.Memory[limitRole].Largest>>20, limit.rate(), limit.totalCost()))
 	}
-	settings := "none: all as by default"
+	settings := "all as by default"
 	if len(r.settings) > 0 {
 		settings = strings.Join(r.settings, " ")
 	}
-	facts = append(facts, "Settings from the environment: "+settings)
+	facts = append(facts, "Settings: "+settings)
 	if r.machine.load > busyLoad*float64(runtime.NumCPU()) {
 		facts = append(facts, fmt.Sprintf("**The machine was busy before (load %.1f): do not use these figures**", r.machine.load))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,8 +17,6 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	temporalclient "go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
-
-	"log/slog"
 
 	"github.com/photo-processor/photo-processor/internal/client"
 	"github.com/photo-processor/photo-processor/internal/devstack"
@@ -126,7 +125,7 @@ func startStack(ctx context.Context, program, name string, boxes []photo.Size) (
 // ports are the variables that say where the stack listens; what a stack does
 // not know, it does not read.
 var ports = []string{
-	"HTTP_ADDR", "DEV_TEMPORAL_PORT", "DEV_TEMPORAL_UI_PORT", "DEV_TEMPORAL_METRICS_PORT", "DEV_POSTGRES_PORT", "DEV_SAMPLES_PORT", "METRICS_ADDR",
+	"HTTP_ADDR", "DEV_TEMPORAL_PORT", "DEV_TEMPORAL_UI_PORT", "DEV_TEMPORAL_METRICS_PORT", "DEV_POSTGRES_PORT", "DEV_SAMPLES_PORT",
 }
 
 // stop stops the stack and deletes its data.
