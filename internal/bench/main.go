@@ -143,6 +143,10 @@ func list(text, byDefault string) []string {
 	return words(byDefault)
 }
 
+// limitPasses is how often the limit makes thumbnails of each file: enough to
+// last some seconds. It has no backlog, so more would show nothing else.
+const limitPasses = 5
+
 // measure does everything but show it.
 func measure(ctx context.Context, o options, progress io.Writer) (*report, error) {
 	report := &report{machine: machineFacts(), settings: settings()}
@@ -159,7 +163,7 @@ func measure(ctx context.Context, o options, progress io.Writer) (*report, error
 	defer server.Close()
 
 	for _, boxes := range o.boxes {
-		limit := &column{stack: limitColumn, boxes: boxes, photos: min(slices.Max(o.batches), 2*smallBatch)}
+		limit := &column{stack: limitColumn, boxes: boxes, photos: limitPasses * len(o.recipe)}
 		report.columns = append(report.columns, limit)
 		measureLimit := func(times int) error {
 			for range times {

@@ -129,7 +129,7 @@ func (r *report) rows() []row {
 		})
 	}
 	rows := []row{
-		{"photos in the POST", func(c *column) string { return fmt.Sprint(c.photos) }},
+		{"photos", func(c *column) string { return fmt.Sprint(c.photos) }},
 		{"**photos/s**", func(c *column) string { return fmt.Sprintf("**%.1f**", c.rate()) }},
 		{"of the limit", func(c *column) string { return fmt.Sprintf("%.0f %%", 100*c.rate()/r.limitOf(c).rate()) }},
 		{"**CPU ms per photo**", func(c *column) string { return fmt.Sprintf("**%.1f**", c.totalCost()) }},
@@ -276,7 +276,7 @@ func (r *report) facts() []string {
 		fmt.Sprintf("Versions: %s, libvips %s, %s", runtime.Version(), vips.Version, r.stackVersions()),
 		"Photos: " + r.photos,
 		fmt.Sprintf("Boxes: 1 is %s, 3 are %s", sizesText(boxSets[1]), sizesText(boxSets[3])),
-		fmt.Sprintf("The limit: one process, %d goroutines, %s from memory with %s, no network and no database", runtime.NumCPU(), byMake,
+		fmt.Sprintf("The limit: one process, %d goroutines, %s from memory with %s, no network and no database; each file equally often", runtime.NumCPU(), byMake,
 			strings.Join(renderer.Environment(), " ")),
 		fmt.Sprintf("Runs of each: %d, on the same stack after %d photos to warm up; rates and costs are medians, latencies are over all runs, memory is the peak of all", runs, warmup),
 		fmt.Sprintf("While a batch was under way, single photos were posted every %s, at most one for %d of the batch; they count as photos", singleInterval, singleShare),
