@@ -123,6 +123,8 @@ func TestTheCage(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "500\n", string(score))
 
+	require.Equal(t, "10", stat(pid)[16], "nice: the API's answers come first")
+
 	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 	require.NoError(t, err)
 	for _, variable := range strings.Split(strings.Trim(string(environ), "\x00"), "\x00") {
