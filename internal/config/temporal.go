@@ -17,5 +17,8 @@ func Temporal(logger *slog.Logger) (client.Options, error) {
 		return client.Options{}, fmt.Errorf("configuration of Temporal (TEMPORAL_… variables and its file): %w", err)
 	}
 	options.Logger = log.NewStructuredLogger(logger)
+	// Our messages have some hundred bytes. To compress them, as the SDK does
+	// unless told otherwise, costs both sides much and saves nobody anything.
+	options.ConnectionOptions.GrpcCompression = &client.GrpcCompressionNone{}
 	return options, nil
 }
