@@ -14,8 +14,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-func TestInstallTemporalCLI(t *testing.T) {
+func TestInstall(t *testing.T) {
 	t.Parallel()
+	program := tool{what: "a program", name: "temporal", version: "1", time: "3 to 5 minutes"}
 
 	t.Run("builds once, however many ask", func(t *testing.T) {
 		t.Parallel()
@@ -25,7 +26,7 @@ func TestInstallTemporalCLI(t *testing.T) {
 		var group errgroup.Group
 		for range 4 {
 			group.Go(func() error {
-				cli, err := installTemporalCLI(testContext(t), dir, io.Discard, func(_ context.Context, bin string) error {
+				cli, err := program.install(testContext(t), dir, io.Discard, func(_ context.Context, bin string) error {
 					builds.Add(1)
 					return os.WriteFile(filepath.Join(bin, "temporal"), []byte("built"), 0o755)
 				})
@@ -48,7 +49,7 @@ func TestInstallTemporalCLI(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "cli")
 		var progress bytes.Buffer
 		failure := errors.New("no network")
-		_, err := installTemporalCLI(testContext(t), dir, &progress, func(_ context.Context, bin string) error {
+		_, err := program.install(testContext(t), dir, &progress, func(_ context.Context, bin string) error {
 			return errors.Join(os.WriteFile(filepath.Join(bin, "temporal"), []byte("half"), 0o755), failure)
 		})
 		require.ErrorIs(t, err, failure)
