@@ -43,11 +43,14 @@ type TemporalServer struct {
 	internalPorts []string
 }
 
-// temporalInternalPorts are the variables of server.yaml for the ports that only the server itself uses.
+// temporalInternalPorts are the variables of server.yaml for the ports that only the server itself uses. The server keeps some of
+// them in its database, in columns of type smallint.
 var temporalInternalPorts = []string{
 	"FRONTEND_HTTP_PORT", "FRONTEND_MEMBERSHIP_PORT", "HISTORY_GRPC_PORT", "HISTORY_MEMBERSHIP_PORT",
 	"MATCHING_GRPC_PORT", "MATCHING_MEMBERSHIP_PORT", "WORKER_GRPC_PORT", "WORKER_MEMBERSHIP_PORT",
 }
+
+const maxSmallint = 1<<15 - 1
 
 // Init chooses passwords and free ports. It must be called before the other methods.
 func (t *TemporalServer) Init() error {
@@ -57,7 +60,7 @@ func (t *TemporalServer) Init() error {
 	}
 	t.internalPorts = nil
 	for _, variable := range temporalInternalPorts {
-		port, err := FreePort()
+		port, err := freePortUpTo(maxSmallint)
 		if err != nil {
 			return err
 		}
