@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
@@ -232,13 +233,16 @@ func answers(ctx context.Context, c client.Client) error {
 	return err
 }
 
-// servesWorkflows asks the frontend and the history service, through a workflow that does not exist.
+// servesWorkflows asks the history service, through a workflow that does not exist, and the matching service.
 func servesWorkflows(ctx context.Context, c client.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, questionTimeout)
 	defer cancel()
 	_, err := c.DescribeWorkflowExecution(ctx, "is-the-server-ready", "")
 	if notFound := (*serviceerror.NotFound)(nil); !errors.As(err, &notFound) {
 		return fmt.Errorf("describing a workflow: %w", err)
+	}
+	if _, err := c.DescribeTaskQueue(ctx, "is-the-server-ready", enumspb.TASK_QUEUE_TYPE_WORKFLOW); err != nil {
+		return fmt.Errorf("describing a task queue: %w", err)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package devstack
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -53,20 +54,49 @@ var temporalInternalPorts = []string{
 const maxSmallint = 1<<15 - 1
 
 // Init chooses passwords and free ports. It must be called before the other methods.
-func (t *TemporalServer) Init() error {
+func (t *TemporalServer) Init() (err error) {
 	t.passwords = map[string]string{}
 	for _, variable := range []string{"PHOTOS_PASSWORD", "TEMPORAL_PASSWORD", "TEMPORAL_VISIBILITY_PASSWORD"} {
 		t.passwords[variable] = rand.Text()
 	}
-	t.internalPorts = nil
+	t.internalPorts, err = t.choosePorts()
+	return err
+}
+
+// choosePorts takes those of the last start again, if it can: the server finds them in its database, and looks for itself there until
+// it gives up after half a minute.
+func (t *TemporalServer) choosePorts() ([]string, error) {
+	if err := t.Dir.Create(); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(t.Dir.Root, "temporal-ports")
+	text, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	if ports := strings.Fields(string(text)); len(ports) == len(temporalInternalPorts) && areFree(ports) {
+		return ports, nil
+	}
+	var ports []string
 	for _, variable := range temporalInternalPorts {
 		port, err := freePortUpTo(maxSmallint)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		t.internalPorts = append(t.internalPorts, fmt.Sprintf("%s=%d", variable, port))
+		ports = append(ports, fmt.Sprintf("%s=%d", variable, port))
 	}
-	return nil
+	return ports, writeFile(path, []byte(strings.Join(ports, "\n")+"\n"))
+}
+
+// areFree tells whether nobody listens on the ports, each of which follows the name of its variable.
+func areFree(ports []string) bool {
+	for _, assignment := range ports {
+		variable, port, _ := strings.Cut(assignment, "=")
+		if CheckPort(net.JoinHostPort(loopback, port), "Temporal", variable) != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // Address is the host and port for clients and workers.
