@@ -8,15 +8,18 @@ STATICCHECK   := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 WORKFLOWCHECK := go run go.temporal.io/sdk/contrib/tools/workflowcheck@v0.6.0
 
 .DEFAULT_GOAL := help
-.PHONY: help start stop status logs db-schema psql build deps test check unit fuzz histories clean
+.PHONY: help start cluster stop status logs db-schema psql build deps test check unit test-cluster fuzz histories clean
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 start: build ## Start everything on this machine, in the background; installs what is missing
 	@$(BIN) dev start
 
-stop: build ## Stop it; all data is kept
+cluster: build ## The same with Temporal's production server on PostgreSQL and three workers
+	@$(BIN) dev start --cluster
+
+stop: build ## Stop it, either of them; all data is kept
 	@$(BIN) dev stop
 
 status: build ## Tell what runs, and where
@@ -49,6 +52,10 @@ check:
 
 unit:
 	go test -race ./...
+
+PHOTOS ?= 500
+test-cluster: deps ## Kill a worker, Temporal and PostgreSQL under `make cluster` while PHOTOS (500) are processed
+	go test -race ./cmd/photo-processor -run '^TestCluster$$' -cluster -photos $(PHOTOS) -timeout 30m -v
 
 FUZZTIME ?= 1m
 fuzz: deps ## Fuzz what parses bytes from outside, for FUZZTIME each (1m)

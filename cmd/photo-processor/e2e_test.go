@@ -64,7 +64,8 @@ func build(t *testing.T) *program {
 	api := "127.0.0.1:" + port()
 	p.api = "http://" + api
 	p.env = append(os.Environ(), "DATA_DIR="+p.dir, "HTTP_ADDR="+api, "THUMBNAIL_SIZES=320x320,64x64",
-		"DEV_TEMPORAL_PORT="+port(), "DEV_TEMPORAL_UI_PORT="+port(), "DEV_SAMPLES_PORT="+port(),
+		"DEV_TEMPORAL_PORT="+port(), "DEV_TEMPORAL_UI_PORT="+port(), "DEV_TEMPORAL_METRICS_PORT="+port(),
+		"DEV_POSTGRES_PORT="+port(), "DEV_SAMPLES_PORT="+port(),
 		"DATABASE_URL=", "TEMPORAL_ADDRESS=")
 	return p
 }
