@@ -8,7 +8,7 @@ STATICCHECK   := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 WORKFLOWCHECK := go run go.temporal.io/sdk/contrib/tools/workflowcheck@v0.6.0
 
 .DEFAULT_GOAL := help
-.PHONY: help start cluster stop status logs db-schema psql build deps test check unit test-cluster fuzz histories clean
+.PHONY: help start cluster secrets stop status logs db-schema psql build deps test check unit test-cluster fuzz histories clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,13 @@ start: build ## Start everything on this machine, in the background; installs wh
 
 cluster: build ## The same with Temporal's production server on PostgreSQL and three workers
 	@$(BIN) dev start --cluster
+
+SECRETS := POSTGRES_PASSWORD PHOTOS_PASSWORD TEMPORAL_PASSWORD TEMPORAL_VISIBILITY_PASSWORD \
+	GRAFANA_PASSWORD AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
+secrets: ## Write .secrets, random passwords for docker compose, unless it is there
+	@[ -e .secrets ] || (umask 077; for name in $(SECRETS); do \
+		echo "export $$name=$$(head -c 16 /dev/urandom | od -An -v -tx1 | tr -d ' \n')"; done >.secrets)
+	@echo "Set them with: . ./.secrets"
 
 stop: build ## Stop it, either of them; all data is kept
 	@$(BIN) dev stop

@@ -175,9 +175,15 @@ func startStack(ctx context.Context, out io.Writer, cfg config.Config, dir devst
 			return state, err
 		}
 	}
-	if err := serveSamples(ctx, cfg, dir); err != nil {
+	samplesAddress := net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.DevSamplesPort))
+	if err := devstack.CheckPort(samplesAddress, "the sample photos", "DEV_SAMPLES_PORT"); err != nil {
 		return state, err
 	}
+	listener, err := net.Listen("tcp", samplesAddress)
+	if err != nil {
+		return state, err
+	}
+	go func() { _ = serveSamples(ctx, listener, dir) }()
 	// Variables that name the stack's own servers, as "dev env" prints them, are
 	// as good as none.
 	own := devstack.Postgres{Dir: dir, Port: cfg.DevPostgresPort, TCP: dir.IsCluster()}
@@ -191,7 +197,6 @@ func startStack(ctx context.Context, out io.Writer, cfg config.Config, dir devst
 			return state, err
 		}
 	}
-	var err error
 	switch {
 	case !ownTemporal:
 		fmt.Fprintln(out, "Using the Temporal that TEMPORAL_ADDRESS names …")
@@ -324,22 +329,6 @@ func start(ctx context.Context, supervisor *devstack.Supervisor, server interfac
 	return supervisor.Start(ctx, process)
 }
 
-// serveSamples serves the sample photos from this process.
-func serveSamples(ctx context.Context, cfg config.Config, dir devstack.Dir) error {
-	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.DevSamplesPort))
-	if err := devstack.CheckPort(address, "the sample photos", "DEV_SAMPLES_PORT"); err != nil {
-		return err
-	}
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		return err
-	}
-	server := &http.Server{Handler: samples.Handler(dir.Samples()), ReadHeaderTimeout: 10 * time.Second}
-	context.AfterFunc(ctx, func() { _ = server.Close() })
-	go func() { _ = server.Serve(listener) }()
-	return nil
-}
-
 // visit has the server answer each URL, whatever it answers.
 func visit(ctx context.Context, urls []string) error {
 	group, ctx := errgroup.WithContext(ctx)
@@ -379,7 +368,7 @@ func isReady(ctx context.Context, apiURL string) error {
 // workerPolls tells that a worker is ready by what Temporal knows: that one
 // has asked for tasks which had not done so before.
 func workerPolls(address, taskQueue string) (prepare, ready func(context.Context) error) {
-	var before []string
+	var before []poller
 	prepare = func(ctx context.Context) (err error) {
 		before, err = pollers(ctx, address, taskQueue)
 		return err
@@ -389,7 +378,10 @@ func workerPolls(address, taskQueue string) (prepare, ready func(context.Context
 		if err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(now, func(poller string) bool { return !slices.Contains(before, poller) }) {
+		isNew := func(one poller) bool {
+			return !slices.ContainsFunc(before, func(other poller) bool { return other.identity == one.identity })
+		}
+		if !slices.ContainsFunc(now, isNew) {
 			return errors.New("no new worker has asked for tasks yet")
 		}
 		return nil
@@ -397,22 +389,27 @@ func workerPolls(address, taskQueue string) (prepare, ready func(context.Context
 	return prepare, ready
 }
 
-// pollers gives the identities of the workers that have lately asked for
-// tasks. Each process has one of its own.
-func pollers(ctx context.Context, address, taskQueue string) (identities []string, err error) {
+// poller is a worker that has lately asked for tasks. Each process has an
+// identity of its own.
+type poller struct {
+	identity string
+	lastSeen time.Time
+}
+
+func pollers(ctx context.Context, address, taskQueue string) (known []poller, err error) {
 	temporal, err := client.DialContext(ctx, client.Options{HostPort: address, Logger: quiet{}})
 	if err != nil {
 		return nil, err
 	}
 	defer temporal.Close()
-	queue, err := temporal.DescribeTaskQueue(ctx, taskQueue, enumspb.TASK_QUEUE_TYPE_ACTIVITY)
+	queue, err := temporal.DescribeTaskQueue(ctx, taskQueue, enumspb.TASK_QUEUE_TYPE_WORKFLOW)
 	if err != nil {
 		return nil, err
 	}
-	for _, poller := range queue.GetPollers() {
-		identities = append(identities, poller.GetIdentity())
+	for _, one := range queue.GetPollers() {
+		known = append(known, poller{identity: one.GetIdentity(), lastSeen: one.GetLastAccessTime().AsTime()})
 	}
-	return identities, nil
+	return known, nil
 }
 
 // quiet is for a client whose errors are looked at, not logged.
