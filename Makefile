@@ -62,7 +62,7 @@ unit:
 
 PHOTOS ?= 500
 test-cluster: deps ## Kill a worker, Temporal and PostgreSQL under `make cluster` while PHOTOS (500) are processed
-	go test -race ./cmd/photo-processor -run '^TestCluster$$' -cluster -photos $(PHOTOS) -timeout 30m -v
+	go test -race ./cmd/photo-processor -run '^(TestCluster|TestComposeNatively)$$' -cluster -photos $(PHOTOS) -timeout 30m -v
 
 FUZZTIME ?= 1m
 fuzz: deps ## Fuzz what parses bytes from outside, for FUZZTIME each (1m)

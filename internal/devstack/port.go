@@ -63,8 +63,8 @@ func FreePort() (int, error) {
 	return port, server.Close()
 }
 
-// freePortUpTo returns a TCP port of 127.0.0.1 that nobody listens on, below those that Linux gives out by itself.
-func freePortUpTo(highest int) (int, error) {
+// FreePortUpTo returns a TCP port of 127.0.0.1 that nobody listens on, below those that Linux gives out by itself.
+func FreePortUpTo(highest int) (int, error) {
 	const lowest, attempts = 10_000, 100
 	var errs []error
 	for range attempts {

@@ -79,7 +79,7 @@ func (t *TemporalServer) choosePorts() ([]string, error) {
 	}
 	var ports []string
 	for _, variable := range temporalInternalPorts {
-		port, err := freePortUpTo(maxSmallint)
+		port, err := FreePortUpTo(maxSmallint)
 		if err != nil {
 			return nil, err
 		}
