@@ -94,9 +94,12 @@ func withDir(run func(*cobra.Command, config.Config, devstack.Dir) error) func(*
 		usual, cluster := dir, dir.Cluster()
 		flag := cmd.Flags().Lookup(clusterFlag) // of those commands that start a stack
 		toStart := flag != nil && flag.Changed
-		if toStart {
-			err = errors.Join(refuseWhileRunning(usual), cluster.MakeCluster())
-		} else if flag != nil {
+		switch {
+		case toStart:
+			if err = refuseWhileRunning(usual); err == nil {
+				err = cluster.MakeCluster()
+			}
+		case flag != nil:
 			err = refuseWhileRunning(cluster)
 		}
 		if err != nil {

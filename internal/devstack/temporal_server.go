@@ -209,11 +209,14 @@ func (t *TemporalServer) prepare(ctx context.Context) error {
 	if err := t.writeConfig(); err != nil {
 		return err
 	}
-	databases := exec.Command("psql", "--no-psqlrc", "--quiet", "--file", t.config("databases.sql"), t.Postgres.DSN())
-	if err := t.run(ctx, databases); err != nil {
+	if err := t.makeDatabases(ctx); err != nil {
 		return err
 	}
 	return t.run(ctx, exec.Command("/bin/sh", t.config("schema.sh")))
+}
+
+func (t *TemporalServer) makeDatabases(ctx context.Context) error {
+	return t.run(ctx, exec.Command("psql", "--no-psqlrc", "--quiet", "--file", t.config("databases.sql"), t.Postgres.DSN()))
 }
 
 // run runs one of the steps that docker-compose.yml has containers of their own for.
