@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -105,6 +106,9 @@ func TestComposeNatively(t *testing.T) {
 	})
 }
 
+// imageUser is the Dockerfile's.
+const imageUser = 10001
+
 // containers stands in for Docker.
 type containers struct {
 	project  *types.Project
@@ -128,7 +132,18 @@ func newContainers(t *testing.T, p *program) *containers {
 	c.dir, err = devstack.NewDir(p.dir)
 	require.NoError(t, err)
 	require.NoError(t, c.dir.Create())
+	require.NoError(t, os.Chmod(c.dir.Root, 0o711))
 	return c
+}
+
+// volume is a directory in the place of a volume, which Docker makes so that
+// the image's user may write there.
+func (c *containers) volume(name string) string {
+	dir := filepath.Join(c.dir.Root, "volume-"+name)
+	if err := os.Mkdir(dir, 0o777); err == nil {
+		_ = os.Chmod(dir, 0o777)
+	}
+	return dir
 }
 
 // address is where the port of a container is here.
@@ -151,10 +166,13 @@ var (
 
 // translate puts what is here in the place of what is in the container.
 func (c *containers) translate(service types.ServiceConfig, text string) string {
+	if slices.Contains(service.Tmpfs, text) {
+		return c.volume("tmpfs-" + service.Name)
+	}
 	for _, volume := range service.Volumes {
 		source := volume.Source
 		if volume.Type == types.VolumeTypeVolume {
-			source = filepath.Join(c.dir.Root, volume.Source)
+			source = c.volume(volume.Source)
 		}
 		text = regexp.MustCompile(`(^|[ /:])`+regexp.QuoteMeta(volume.Target)+`($|[ /])`).ReplaceAllString(text, "${1}"+source+"${2}")
 	}
@@ -288,6 +306,9 @@ func (c *containers) start(t *testing.T, service types.ServiceConfig) {
 	} else {
 		command := c.command(t, service)
 		process.Path, process.Args = lookPath(t, env, command[0]), command[1:]
+		if service.Build != nil && os.Geteuid() == 0 {
+			process.Credential = &syscall.Credential{Uid: imageUser, Gid: imageUser} // the Dockerfile's USER
+		}
 		if hasHealthcheck(service) {
 			process.Ready = func(ctx context.Context) error { return c.check(ctx, t, service, env) }
 		}
