@@ -34,6 +34,7 @@ const heartbeatThrottle = 5 * time.Second
 func Register(r worker.Registry, a *activities.Activities) {
 	r.RegisterWorkflow(workflows.ProcessPhoto)
 	r.RegisterWorkflow(workflows.ReconcilePhotos)
+	r.RegisterWorkflow(workflows.StartPhotos)
 	r.RegisterActivity(a)
 }
 
@@ -48,11 +49,6 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		return err
 	}
 	defer db.Close()
-	originals, err := config.OpenBucket(ctx, cfg.OriginalsBucket)
-	if err != nil {
-		return fmt.Errorf("ORIGINALS_BUCKET: %w", err)
-	}
-	defer originals.Close()
 	thumbnails, err := config.OpenBucket(ctx, cfg.ThumbnailsBucket)
 	if err != nil {
 		return fmt.Errorf("THUMBNAILS_BUCKET: %w", err)
@@ -89,13 +85,18 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		DefaultHeartbeatThrottleInterval:   heartbeatThrottle,
 	})
 	Register(w, &activities.Activities{
-		DB: db, Originals: originals, Thumbnails: thumbnails,
+		DB: db, SpoolDir: cfg.SpoolDir, Thumbnails: thumbnails,
 		Fetcher: fetcher, Renderer: render, Format: cfg.ThumbnailFormat,
 		Temporal: temporal,
 		StartProcessing: func(ctx context.Context, id uuid.UUID) error {
 			_, err := workflows.Start(ctx, temporal, cfg.TaskQueue, id)
 			return err
 		},
+		StartInBatch: func(ctx context.Context, id, batch uuid.UUID) error {
+			_, err := workflows.StartInBatch(ctx, temporal, cfg.TaskQueue, id, batch)
+			return err
+		},
+		StartConcurrency: cfg.StartConcurrency,
 	})
 	if err := scheduleReconciler(ctx, temporal, cfg); err != nil {
 		return fmt.Errorf("schedule the reconciler: %w", err)
@@ -118,6 +119,7 @@ func dialWhenUp(ctx context.Context, log *slog.Logger) (client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	options.ConnectionOptions.DialOptions = append(options.ConnectionOptions.DialOptions, workflows.RequestIDs())
 	temporal, err := backoff.Retry(ctx, func() (client.Client, error) {
 		return client.DialContext(ctx, options)
 	}, backoff.WithBackOff(&backoff.ExponentialBackOff{

@@ -49,7 +49,7 @@ func (b testBundle) get(t *testing.T) photo.Photo {
 }
 
 var (
-	aSource  = photo.Source{Key: "k", Bytes: 7, SHA256: strings.Repeat("0a", 32), MediaType: "image/jpeg"}
+	aSource  = photo.Source{Bytes: 7, SHA256: strings.Repeat("0a", 32), MediaType: "image/jpeg"}
 	aFailure = photo.Fail(photo.SourceForbidden, "the source answered 403 Forbidden")
 )
 
