@@ -217,6 +217,9 @@ func (c *containers) environment(service types.ServiceConfig) []string {
 		}
 		env = append(env, variable+"="+value)
 	}
+	if service.Build != nil && service.Environment["DATA_DIR"] == nil {
+		env = append(env, "DATA_DIR="+c.volume("data")) // the Dockerfile's ENV
+	}
 	// What is a container's own, and here shared by all.
 	switch service.Name {
 	case "temporal":

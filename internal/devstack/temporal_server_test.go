@@ -16,7 +16,7 @@ import (
 )
 
 // historyShards is the number that databases have been made with.
-const historyShards = 16
+const historyShards = 128
 
 // newTemporalServer describes a server that is never started; `make test-cluster` starts one.
 func newTemporalServer(t *testing.T) *TemporalServer {
