@@ -53,6 +53,11 @@ func TestComposeNatively(t *testing.T) {
 		}
 	}
 
+	t.Run("the server knows every key of the dynamic configuration", func(t *testing.T) {
+		output, err := exec.Command(c.programs.Server, "validate-dynamic-config", repository+"/temporal-config/dynamicconfig.yaml").CombinedOutput()
+		require.NoError(t, err, string(output))
+		require.NotContains(t, string(output), "warning")
+	})
 	t.Run("the README's session", func(t *testing.T) {
 		p.api = "http://" + c.address("api", 3000)
 		var added []client.Photo
