@@ -79,6 +79,8 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	defer giveUp()
 	w := worker.New(temporal, cfg.TaskQueue, worker.Options{
 		MaxConcurrentActivityExecutionSize: cfg.WorkerActivities,
+		WorkflowTaskPollerBehavior:         worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
+		ActivityTaskPollerBehavior:         worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
 		BackgroundActivityContext:          working,
 		WorkerStopTimeout:                  cfg.ShutdownTimeout + reportTime,
 		MaxHeartbeatThrottleInterval:       heartbeatThrottle,
