@@ -64,7 +64,8 @@ func build(t *testing.T) *program {
 	api := "127.0.0.1:" + port()
 	p.api = "http://" + api
 	p.env = append(os.Environ(), "DATA_DIR="+p.dir, "HTTP_ADDR="+api, "THUMBNAIL_SIZES=320x320,64x64",
-		"DEV_TEMPORAL_PORT="+port(), "DEV_TEMPORAL_UI_PORT="+port(), "DEV_SAMPLES_PORT="+port(),
+		"DEV_TEMPORAL_PORT="+port(), "DEV_TEMPORAL_UI_PORT="+port(), "DEV_TEMPORAL_METRICS_PORT="+port(),
+		"DEV_POSTGRES_PORT="+port(), "DEV_SAMPLES_PORT="+port(),
 		"DATABASE_URL=", "TEMPORAL_ADDRESS=")
 	return p
 }
@@ -139,6 +140,10 @@ func TestEndToEnd(t *testing.T) {
 	t.Cleanup(func() { p.stop() })
 	require.Contains(t, p.must(t, "dev", "start"), "photo-processor is ready")
 	require.Contains(t, p.must(t, "dev", "start"), "runs already")
+	out, code = p.run(t, "dev", "start", "--cluster")
+	require.Equal(t, 1, code)
+	require.Contains(t, out, "the usual stack runs")
+	p.must(t, "health", "api")
 
 	p.must(t, "dev", "db-schema")
 	var pending []client.Photo
@@ -176,6 +181,18 @@ func TestEndToEnd(t *testing.T) {
 			require.NoError(t, err)
 			require.Contains(t, string(maps), "libvips")
 		}
+	})
+	t.Run("health", func(t *testing.T) {
+		other := *p
+		other.env = append(p.env, "TEMPORAL_ADDRESS="+p.variable(t, "TEMPORAL_ADDRESS"))
+		other.must(t, "health", "worker")
+		other.env = append(other.env, "TASK_QUEUE=nobodys")
+		out, code := other.run(t, "health", "worker")
+		require.Equal(t, 1, code)
+		require.Contains(t, out, "no worker of")
+		other.env = append(p.env, "HTTP_ADDR=127.0.0.1:1")
+		_, code = other.run(t, "health", "api")
+		require.Equal(t, 1, code)
 	})
 	t.Run("a worker by hand", func(t *testing.T) {
 		require.Equal(t, "127.0.0.1/32", p.variable(t, "SOURCE_ALLOW_CIDRS"), "it may fetch the sample photos too")

@@ -69,6 +69,8 @@ func newRoot() *cobra.Command {
 		service("worker", "Work on the task queue: fetch sources, make thumbnails", worker.Run),
 		service("migrate", "Bring the database to the current schema, and exit", migrate),
 		newDev(),
+		newHealth(),
+		newSamples(),
 		newProcess(),
 		newRender(),
 		newVersion(),

@@ -121,9 +121,11 @@ type Config struct {
 	LogFormat string     `env:"LOG_FORMAT" envDefault:"text"`
 
 	// For the stack on one machine alone. See internal/devstack.
-	DevTemporalPort   int `env:"DEV_TEMPORAL_PORT" envDefault:"7233"`
-	DevTemporalUIPort int `env:"DEV_TEMPORAL_UI_PORT" envDefault:"8233"`
-	DevSamplesPort    int `env:"DEV_SAMPLES_PORT" envDefault:"3100"`
+	DevTemporalPort        int `env:"DEV_TEMPORAL_PORT" envDefault:"7233"`
+	DevTemporalUIPort      int `env:"DEV_TEMPORAL_UI_PORT" envDefault:"8233"`
+	DevTemporalMetricsPort int `env:"DEV_TEMPORAL_METRICS_PORT" envDefault:"8000"`
+	DevPostgresPort        int `env:"DEV_POSTGRES_PORT" envDefault:"54320"`
+	DevSamplesPort         int `env:"DEV_SAMPLES_PORT" envDefault:"3100"`
 }
 
 // Limits of settings whose upper bound lies elsewhere.
@@ -181,7 +183,7 @@ func (c *Config) fillIn() error {
 	}
 	c.DataDir = dir.Root
 	if c.DatabaseURL == "" {
-		c.DatabaseURL = devstack.Postgres{Dir: dir}.DSN()
+		c.DatabaseURL = devstack.Postgres{Dir: dir, Port: c.DevPostgresPort}.DSN()
 	}
 	if c.SpoolDir == "" {
 		c.SpoolDir = dir.Spool()
@@ -279,7 +281,8 @@ func (c *Config) check(unread []error) (mistakes []error) {
 		wrong("LOG_FORMAT", "must be text or json, not %q", c.LogFormat)
 	}
 	for name, port := range map[string]int{
-		"DEV_TEMPORAL_PORT": c.DevTemporalPort, "DEV_TEMPORAL_UI_PORT": c.DevTemporalUIPort, "DEV_SAMPLES_PORT": c.DevSamplesPort,
+		"DEV_TEMPORAL_PORT": c.DevTemporalPort, "DEV_TEMPORAL_UI_PORT": c.DevTemporalUIPort,
+		"DEV_TEMPORAL_METRICS_PORT": c.DevTemporalMetricsPort, "DEV_POSTGRES_PORT": c.DevPostgresPort, "DEV_SAMPLES_PORT": c.DevSamplesPort,
 	} {
 		within(name, int64(port), 1, 65535)
 	}
