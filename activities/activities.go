@@ -40,6 +40,11 @@ type Activities struct {
 	Renderer   Renderer
 	Format     photo.Format // of what the renderer makes
 
+	// BucketTimeout bounds one request to a bucket: without it, one that says
+	// nothing would be noticed only when the activity's time is over, which is
+	// how a worker is lost.
+	BucketTimeout time.Duration
+
 	// For the reconciler alone.
 	Temporal        client.Client
 	StartProcessing func(ctx context.Context, id uuid.UUID) error // starts the photo's workflow, unless it runs

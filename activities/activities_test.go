@@ -70,6 +70,8 @@ func setup(t *testing.T) *testBundle {
 		Thumbnails: b.bucket(t, "thumbnails"),
 		Fetcher:    fetcher,
 		Format:     photo.JPEG,
+
+		BucketTimeout: time.Minute,
 	}
 	b.fit(box)
 	added, err := b.DB.AddPhotos(t.Context(), []string{server.URL + "/photo.jpg?secret=1"})

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync/atomic"
+	"time"
 
 	"go.temporal.io/sdk/activity"
+	"gocloud.dev/blob"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/source"
@@ -30,6 +33,36 @@ func (a *Activities) FetchSource(ctx context.Context, in FetchSourceInput) (*pho
 	return fetched, nil
 }
 
+// boundedWriter drops what is written when one call takes too long: the bucket
+// does not answer any more. An object store is sent parts, so that any call may
+// have to wait for it.
+type boundedWriter struct {
+	io.WriteCloser
+	timeout time.Duration
+	drop    func()
+}
+
+func (w *boundedWriter) Write(p []byte) (int, error) {
+	defer time.AfterFunc(w.timeout, w.drop).Stop()
+	return w.WriteCloser.Write(p)
+}
+
+func (w *boundedWriter) Close() error {
+	defer time.AfterFunc(w.timeout, w.drop).Stop()
+	return w.WriteCloser.Close()
+}
+
+// stagingOptions bound what an object store's writer keeps in memory of a
+// source. With S3 and its own defaults, one of over 16 MiB would take another 48;
+// a worker stages 32 at a time. The type is nobody's business: the bytes are a
+// stranger's.
+var stagingOptions = blob.WriterOptions{
+	BufferSize:                  5 << 20, // the smallest part that S3 takes
+	MaxConcurrency:              1,
+	ContentType:                 "application/octet-stream",
+	DisableContentTypeDetection: true,
+}
+
 func (a *Activities) fetchSource(ctx context.Context, run photo.Run) (*photo.Source, error) {
 	var received atomic.Int64
 	defer keepAlive(ctx, func() any { return map[string]int64{"bytes_received": received.Load()} })()
@@ -44,10 +77,11 @@ func (a *Activities) fetchSource(ctx context.Context, run photo.Run) (*photo.Sou
 	// written so far.
 	writing, drop := context.WithCancel(ctx)
 	defer drop()
-	writer, err := a.Originals.NewWriter(writing, key, nil)
+	blobWriter, err := a.Originals.NewWriter(writing, key, &stagingOptions)
 	if err != nil {
 		return nil, &storageError{err}
 	}
+	writer := &boundedWriter{blobWriter, a.BucketTimeout, drop}
 	fetched, err := a.Fetcher.Fetch(ctx, url, writer, received.Store)
 	if err != nil {
 		drop()

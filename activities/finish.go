@@ -31,7 +31,7 @@ func (a *Activities) finish(ctx context.Context, in FinishInput) error {
 	if err == nil && in.Failure == nil {
 		// Most often the photo has just the files it should have: one look at
 		// the bucket is then all it costs.
-		files, err := list(ctx, a.Thumbnails, thumbnailPrefix(in.Run.Photo))
+		files, err := a.list(ctx, a.Thumbnails, thumbnailPrefix(in.Run.Photo))
 		if err != nil {
 			return err
 		}

@@ -69,10 +69,15 @@ func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run, source p
 }
 
 // openOriginal gives the staged bytes. A key that is gone, or that does not
-// hold what was fetched, must be fetched again: the workflow does.
+// hold what was fetched, must be fetched again: the workflow does. Where the
+// bucket itself is gone, that would help nobody.
 func (a *Activities) openOriginal(ctx context.Context, source photo.Source) (io.ReadCloser, error) {
 	original, err := a.Originals.NewReader(ctx, source.Key, nil)
 	missing := gcerrors.Code(err) == gcerrors.NotFound
+	if missing {
+		there, asked := a.Originals.IsAccessible(ctx)
+		missing = there && asked == nil
+	}
 	if err != nil && !missing {
 		return nil, &storageError{err}
 	}
@@ -92,12 +97,14 @@ func (a *Activities) writePictures(ctx context.Context, run photo.Run, pictures 
 	for _, p := range pictures {
 		digest := sha256.Sum256(p.Bytes)
 		key := fmt.Sprintf("%s%s-%s%s", thumbnailPrefix(run.Photo), p.Size, hex.EncodeToString(digest[:8]), a.Format.Extension())
-		err := a.Thumbnails.WriteAll(ctx, key, p.Bytes, &blob.WriterOptions{
-			ContentType:                 a.Format.MediaType(),
-			DisableContentTypeDetection: true,
+		err := a.askBucket(ctx, func(ctx context.Context) error {
+			return a.Thumbnails.WriteAll(ctx, key, p.Bytes, &blob.WriterOptions{
+				ContentType:                 a.Format.MediaType(),
+				DisableContentTypeDetection: true,
+			})
 		})
 		if err != nil {
-			return nil, &storageError{err}
+			return nil, err
 		}
 		thumbnails = append(thumbnails, photo.Thumbnail{Size: p.Size, Key: key})
 	}

@@ -31,13 +31,13 @@ func (a *Activities) sweep(ctx context.Context, run photo.Run) error {
 		if underWay && held.RunID != run.ID {
 			return nil // the newer run sweeps when it is done
 		}
-		if err := remove(ctx, a.Thumbnails, thumbnailPrefix(run.Photo), held.Keys...); err != nil || underWay {
+		if err := a.remove(ctx, a.Thumbnails, thumbnailPrefix(run.Photo), held.Keys...); err != nil || underWay {
 			return err
 		}
 		return a.dropOriginals(ctx, run.Photo)
 	})
 	if errors.Is(err, photo.ErrNotFound) { // the row was deleted: no file is needed
-		return errors.Join(remove(ctx, a.Thumbnails, thumbnailPrefix(run.Photo)), a.dropOriginals(ctx, run.Photo))
+		return errors.Join(a.remove(ctx, a.Thumbnails, thumbnailPrefix(run.Photo)), a.dropOriginals(ctx, run.Photo))
 	}
 	return err
 }
@@ -46,12 +46,12 @@ func (a *Activities) sweep(ctx context.Context, run photo.Run) error {
 // files of a worker that was killed. It needs no lock: should a newer run have
 // staged its source already, that run fetches again.
 func (a *Activities) dropOriginals(ctx context.Context, id uuid.UUID) error {
-	return remove(ctx, a.Originals, originalPrefix(id))
+	return a.remove(ctx, a.Originals, originalPrefix(id))
 }
 
 // remove deletes what has the prefix in the bucket, but for the keys to keep.
-func remove(ctx context.Context, bucket *blob.Bucket, prefix string, keep ...string) error {
-	keys, err := list(ctx, bucket, prefix)
+func (a *Activities) remove(ctx context.Context, bucket *blob.Bucket, prefix string, keep ...string) error {
+	keys, err := a.list(ctx, bucket, prefix)
 	if err != nil {
 		return err
 	}
@@ -59,24 +59,37 @@ func remove(ctx context.Context, bucket *blob.Bucket, prefix string, keep ...str
 		if slices.Contains(keep, key) {
 			continue
 		}
-		if err := bucket.Delete(ctx, key); err != nil && gcerrors.Code(err) != gcerrors.NotFound {
-			return &storageError{err}
+		err := a.askBucket(ctx, func(ctx context.Context) error { return bucket.Delete(ctx, key) })
+		if err != nil && gcerrors.Code(err) != gcerrors.NotFound {
+			return err
 		}
 	}
 	return nil
 }
 
 // list gives the keys in the bucket that have the prefix.
-func list(ctx context.Context, bucket *blob.Bucket, prefix string) ([]string, error) {
-	var keys []string
-	for iter := bucket.List(&blob.ListOptions{Prefix: prefix}); ; {
-		object, err := iter.Next(ctx)
-		if err == io.EOF {
-			return keys, nil
+func (a *Activities) list(ctx context.Context, bucket *blob.Bucket, prefix string) (keys []string, err error) {
+	err = a.askBucket(ctx, func(ctx context.Context) error {
+		for iter := bucket.List(&blob.ListOptions{Prefix: prefix}); ; {
+			object, err := iter.Next(ctx)
+			if err == io.EOF {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			keys = append(keys, object.Key)
 		}
-		if err != nil {
-			return nil, &storageError{err}
-		}
-		keys = append(keys, object.Key)
+	})
+	return keys, err
+}
+
+// askBucket makes a request to a bucket, and marks its error as the bucket's.
+func (a *Activities) askBucket(ctx context.Context, request func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, a.BucketTimeout)
+	defer cancel()
+	if err := request(ctx); err != nil {
+		return &storageError{err}
 	}
+	return nil
 }

@@ -8,10 +8,10 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/google/uuid"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
 
 	"github.com/photo-processor/photo-processor/activities"
 	"github.com/photo-processor/photo-processor/internal/config"
@@ -72,16 +72,30 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	if err := db.MigrateWhenUp(ctx, log); err != nil {
 		return err
 	}
-	temporal, err := dialWhenUp(ctx, log)
-	if err != nil || ctx.Err() != nil {
+	if err := config.BucketWhenUp(ctx, log, "ORIGINALS_BUCKET", originals, cfg.BucketTimeout); err != nil {
 		return err
 	}
+	if err := config.BucketWhenUp(ctx, log, "THUMBNAILS_BUCKET", thumbnails, cfg.BucketTimeout); err != nil {
+		return err
+	}
+	options, err := config.Temporal(log)
+	if err != nil {
+		return err
+	}
+	temporal, err := client.NewLazyClient(options)
+	if err != nil {
+		return fmt.Errorf("connect to Temporal: %w", err)
+	}
 	defer temporal.Close()
+	if err := config.TemporalWhenUp(ctx, log, temporal, options); err != nil || ctx.Err() != nil {
+		return err
+	}
 
 	// The activities' own context: it ends some time after ours.
 	working, giveUp := context.WithCancel(context.WithoutCancel(ctx))
 	defer giveUp()
 	w := worker.New(temporal, cfg.TaskQueue, worker.Options{
+		DeploymentOptions:                  deployment(cfg),
 		MaxConcurrentActivityExecutionSize: cfg.WorkerActivities,
 		BackgroundActivityContext:          working,
 		WorkerStopTimeout:                  cfg.ShutdownTimeout + reportTime,
@@ -91,7 +105,8 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	Register(w, &activities.Activities{
 		DB: db, Originals: originals, Thumbnails: thumbnails,
 		Fetcher: fetcher, Renderer: render, Format: cfg.ThumbnailFormat,
-		Temporal: temporal,
+		BucketTimeout: cfg.BucketTimeout,
+		Temporal:      temporal,
 		StartProcessing: func(ctx context.Context, id uuid.UUID) error {
 			_, err := workflows.Start(ctx, temporal, cfg.TaskQueue, id)
 			return err
@@ -103,7 +118,8 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	if err := w.Start(); err != nil {
 		return fmt.Errorf("start the worker: %w", err)
 	}
-	log.Info("worker is ready", "task_queue", cfg.TaskQueue, "activities", cfg.WorkerActivities, "renders", cfg.RenderConcurrency)
+	log.Info("worker is ready", "task_queue", cfg.TaskQueue, "activities", cfg.WorkerActivities, "renders", cfg.RenderConcurrency,
+		"deployment", cfg.WorkerDeployment, "build_id", cfg.WorkerBuildID)
 	<-ctx.Done()
 	log.Info("worker stops", "at_most", cfg.ShutdownTimeout)
 	defer time.AfterFunc(cfg.ShutdownTimeout, giveUp).Stop()
@@ -111,24 +127,19 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	return nil
 }
 
-// dialWhenUp connects to Temporal as soon as it can be reached; nil if the
-// context is done before.
-func dialWhenUp(ctx context.Context, log *slog.Logger) (client.Client, error) {
-	options, err := config.Temporal(log)
-	if err != nil {
-		return nil, err
+// deployment opts the worker in to versioning. Workflows move on to the current
+// version at their next task: one that outlasts an outage must not wait for
+// workers of a version that nobody runs any more. The replay tests see to it
+// that newer code can go on with it.
+func deployment(cfg config.Config) worker.DeploymentOptions {
+	if cfg.WorkerDeployment == "" {
+		return worker.DeploymentOptions{}
 	}
-	temporal, err := backoff.Retry(ctx, func() (client.Client, error) {
-		return client.DialContext(ctx, options)
-	}, backoff.WithBackOff(&backoff.ExponentialBackOff{
-		InitialInterval: 200 * time.Millisecond, Multiplier: 2, RandomizationFactor: 0.2, MaxInterval: 5 * time.Second,
-	}), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, wait time.Duration) {
-		log.WarnContext(ctx, "waiting for Temporal", "error", err, "next_try_in", wait)
-	}))
-	if ctx.Err() != nil {
-		return nil, nil
+	return worker.DeploymentOptions{
+		UseVersioning:             true,
+		Version:                   worker.WorkerDeploymentVersion{DeploymentName: cfg.WorkerDeployment, BuildID: cfg.WorkerBuildID},
+		DefaultVersioningBehavior: workflow.VersioningBehaviorAutoUpgrade,
 	}
-	return temporal, err
 }
 
 func sourceConfig(cfg config.Config) source.Config {

@@ -73,7 +73,7 @@ func newStack(t *testing.T) *stack {
 	require.NoError(t, err)
 	t.Cleanup(fetcher.Close)
 	s.act = &activities.Activities{
-		DB: s.db, Fetcher: fetcher, Format: photo.JPEG,
+		DB: s.db, Fetcher: fetcher, Format: photo.JPEG, BucketTimeout: time.Minute,
 		Renderer: renderertest.New(t, renderer.Config{Options: renderer.Options{Boxes: []photo.Size{{Width: 320, Height: 320}}}}),
 	}
 	s.act.Temporal = temporal

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -106,10 +107,14 @@ func runDev(cmd *cobra.Command, cfg config.Config, dir devstack.Dir) (err error)
 // startStack starts one thing after the other, each when those it needs are
 // ready.
 func startStack(ctx context.Context, out io.Writer, cfg config.Config, dir devstack.Dir, supervisor *devstack.Supervisor) (devstack.State, error) {
+	temporal, err := temporalOptions(cfg)
+	if err != nil {
+		return devstack.State{}, err
+	}
 	state := devstack.State{
 		APIURL:          "http://" + cfg.HTTPAddr,
 		DatabaseURL:     cfg.DatabaseURL,
-		TemporalAddress: temporalAddress(cfg),
+		TemporalAddress: temporal.HostPort,
 		SamplesURL:      fmt.Sprintf("http://127.0.0.1:%d", cfg.DevSamplesPort),
 	}
 	freePort := func(context.Context) error { return devstack.CheckPort(cfg.HTTPAddr, "the API", "HTTP_ADDR") }
@@ -132,18 +137,18 @@ func startStack(ctx context.Context, out io.Writer, cfg config.Config, dir devst
 		}
 	}
 	if state.TemporalAddress != ownTemporalAddress(cfg) {
-		fmt.Fprintln(out, "Using the Temporal that TEMPORAL_ADDRESS names …")
+		fmt.Fprintf(out, "Using the Temporal at %s …\n", state.TemporalAddress)
 	} else {
 		cli, err := devstack.TemporalCLI(ctx, out)
 		if err != nil {
 			return state, err
 		}
-		temporal := devstack.Temporal{Dir: dir, CLI: cli, Port: cfg.DevTemporalPort, UIPort: cfg.DevTemporalUIPort}
+		own := devstack.Temporal{Dir: dir, CLI: cli, Port: cfg.DevTemporalPort, UIPort: cfg.DevTemporalUIPort}
 		fmt.Fprintln(out, "Starting Temporal …")
-		if err := start(ctx, supervisor, temporal); err != nil {
+		if err := start(ctx, supervisor, own); err != nil {
 			return state, err
 		}
-		state.TemporalUIURL = temporal.UIURL()
+		state.TemporalUIURL = own.UIURL()
 	}
 	fmt.Fprintln(out, "Starting the API and a worker …")
 	self, err := os.Executable()
@@ -151,7 +156,7 @@ func startStack(ctx context.Context, out io.Writer, cfg config.Config, dir devst
 		return state, err
 	}
 	env := os.Environ()
-	for _, variable := range environment(cfg, dir) {
+	for _, variable := range environment(cfg, dir, temporal) {
 		env = append(env, variable.name+"="+variable.value)
 	}
 	service := devstack.Process{Path: self, Env: env, StopTimeout: cfg.ShutdownTimeout + 10*time.Second}
@@ -167,28 +172,30 @@ func startStack(ctx context.Context, out io.Writer, cfg config.Config, dir devst
 	worker := service
 	worker.Name, worker.Args = "worker", []string{"worker"}
 	worker.LogFile, worker.PIDFile = dir.Log("worker"), dir.PIDFile("worker")
-	worker.Prepare, worker.Ready = workerPolls(state.TemporalAddress, cfg.TaskQueue)
+	worker.Prepare, worker.Ready = workerPolls(temporal, cfg.TaskQueue)
 	return state, supervisor.Start(ctx, worker)
 }
 
-// ownTemporalAddress is that of the stack's own Temporal; temporalAddress that
-// of the one to use.
+// ownTemporalAddress is that of the stack's own Temporal.
 func ownTemporalAddress(cfg config.Config) string {
 	return devstack.Temporal{Port: cfg.DevTemporalPort}.Address()
 }
 
-func temporalAddress(cfg config.Config) string {
-	if address := os.Getenv("TEMPORAL_ADDRESS"); address != "" {
-		return address
+// temporalOptions are those of the Temporal to use: the stack's own unless
+// another is configured.
+func temporalOptions(cfg config.Config) (client.Options, error) {
+	options, err := config.Temporal(slog.New(slog.DiscardHandler))
+	if options.HostPort == "" {
+		options.HostPort = ownTemporalAddress(cfg)
 	}
-	return ownTemporalAddress(cfg)
+	return options, err
 }
 
 // variable is one of the environment.
 type variable struct{ name, value string }
 
 // environment is what makes a process one of the stack's.
-func environment(cfg config.Config, dir devstack.Dir) []variable {
+func environment(cfg config.Config, dir devstack.Dir, temporal client.Options) []variable {
 	allowed := "127.0.0.1/32" // the sample photos are there
 	if len(cfg.SourceAllowCIDRs) > 0 {
 		allowed = os.Getenv("SOURCE_ALLOW_CIDRS")
@@ -196,7 +203,7 @@ func environment(cfg config.Config, dir devstack.Dir) []variable {
 	return []variable{
 		{"DATA_DIR", dir.Root},
 		{"DATABASE_URL", cfg.DatabaseURL},
-		{"TEMPORAL_ADDRESS", temporalAddress(cfg)},
+		{"TEMPORAL_ADDRESS", temporal.HostPort},
 		{"HTTP_ADDR", cfg.HTTPAddr},
 		{"SOURCE_ALLOW_CIDRS", allowed},
 	}
@@ -267,14 +274,14 @@ func isReady(ctx context.Context, apiURL string) error {
 
 // workerPolls tells that a worker is ready by what Temporal knows: that one
 // has asked for tasks since it was started.
-func workerPolls(address, taskQueue string) (prepare, ready func(context.Context) error) {
+func workerPolls(options client.Options, taskQueue string) (prepare, ready func(context.Context) error) {
 	var started time.Time
 	prepare = func(context.Context) error {
 		started = time.Now()
 		return nil
 	}
 	ready = func(ctx context.Context) error {
-		temporal, err := client.DialContext(ctx, client.Options{HostPort: address, Logger: quiet{}})
+		temporal, err := client.DialContext(ctx, options)
 		if err != nil {
 			return err
 		}
@@ -293,18 +300,10 @@ func workerPolls(address, taskQueue string) (prepare, ready func(context.Context
 	return prepare, ready
 }
 
-// quiet is for a client whose errors are looked at, not logged.
-type quiet struct{}
-
-func (quiet) Debug(string, ...any) {}
-func (quiet) Info(string, ...any)  {}
-func (quiet) Warn(string, ...any)  {}
-func (quiet) Error(string, ...any) {}
-
 func describe(w io.Writer, state devstack.State, dir devstack.Dir) {
 	ui := state.TemporalUIURL
 	if ui == "" {
-		ui = "(that of the Temporal which TEMPORAL_ADDRESS names)"
+		ui = "(that of the Temporal which is configured)"
 	}
 	fmt.Fprintf(w, `photo-processor is ready.
   API              %s
@@ -378,7 +377,11 @@ func devStatus(cmd *cobra.Command, _ config.Config, dir devstack.Dir) error {
 }
 
 func devEnv(cmd *cobra.Command, cfg config.Config, dir devstack.Dir) error {
-	for _, variable := range environment(cfg, dir) {
+	temporal, err := temporalOptions(cfg)
+	if err != nil {
+		return err
+	}
+	for _, variable := range environment(cfg, dir, temporal) {
 		fmt.Fprintf(cmd.OutOrStdout(), "export %s='%s'\n", variable.name, variable.value)
 	}
 	return nil

@@ -85,6 +85,9 @@ func service(name, short string, run func(context.Context, config.Config, *slog.
 			if err != nil {
 				return err
 			}
+			if cfg.WorkerBuildID == "" {
+				cfg.WorkerBuildID = programVersion()
+			}
 			return run(cmd.Context(), cfg, newLogger(cfg, cmd.ErrOrStderr()))
 		},
 	}
@@ -113,11 +116,14 @@ func newVersion() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		Run: func(cmd *cobra.Command, _ []string) {
-			shown := version
-			if info, ok := debug.ReadBuildInfo(); ok && shown == "" {
-				shown = info.Main.Version
-			}
-			fmt.Fprintln(cmd.OutOrStdout(), "photo-processor", shown)
+			fmt.Fprintln(cmd.OutOrStdout(), "photo-processor", programVersion())
 		},
 	}
+}
+
+func programVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok && version == "" {
+		return info.Main.Version
+	}
+	return version
 }

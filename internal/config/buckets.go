@@ -2,19 +2,33 @@ package config
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"net/http"
 	"net/url"
+	"strings"
+	"time"
 
 	"gocloud.dev/blob"
+
+	// What kinds of buckets there are. Two more are an import away; their SDKs
+	// are not for free to who has no use for them:
+	//
+	//	_ "gocloud.dev/blob/azureblob" // azblob://
+	//	_ "gocloud.dev/blob/gcsblob"   // gs://
 	_ "gocloud.dev/blob/fileblob" // file://
+	_ "gocloud.dev/blob/s3blob"   // s3://, of whatever speaks S3
+
+	"github.com/photo-processor/photo-processor/internal/startup"
 )
 
 func fileBucket(dir string) string { return (&url.URL{Scheme: "file", Path: dir}).String() }
 
-// OpenBucket opens a bucket by its URL. A bucket of files is made when it is
-// missing; its temporary files lie in it, so that a file can be renamed to its
-// final name on any file system; and it keeps no files of attributes: all that
-// we need to know of a file is in its key.
+// OpenBucket opens a bucket by its URL; it does not connect. A bucket of files
+// is made when it is missing; its temporary files lie in it, so that a file can
+// be renamed to its final name on any file system; and it keeps no files of
+// attributes: all that we need to know of a file is in its key.
 func OpenBucket(ctx context.Context, bucketURL string) (*blob.Bucket, error) {
 	u, err := url.Parse(bucketURL)
 	if err != nil {
@@ -34,4 +48,61 @@ func OpenBucket(ctx context.Context, bucketURL string) (*blob.Bucket, error) {
 		return nil, fmt.Errorf("open bucket %s: %w", u.Redacted(), err)
 	}
 	return bucket, nil
+}
+
+// BucketWhenUp returns as soon as the bucket answers. The error says that it
+// will not: there is no such bucket, or we are refused. The variable is the one
+// that has its URL.
+func BucketWhenUp(ctx context.Context, log *slog.Logger, variable string, bucket *blob.Bucket, timeout time.Duration) error {
+	err := startup.WhenUp(ctx, log, variable, bucketErrorPasses, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		there, err := bucket.IsAccessible(ctx)
+		if err == nil && !there {
+			return errors.New("there is no such bucket; it must be made first")
+		}
+		return err
+	})
+	if isCredentialsError(err) {
+		err = fmt.Errorf("no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this machine a role: %w", err)
+	} else if status := httpStatus(err); status >= 400 {
+		err = fmt.Errorf("we are refused; look at its URL, at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and at the bucket's policy: %w", err)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", variable, err)
+	}
+	return nil
+}
+
+// bucketErrorPasses tells whether the server is away or overloaded, which
+// passes by itself; a bucket of files has no such errors.
+func bucketErrorPasses(err error) bool {
+	if isCredentialsError(err) {
+		return false
+	}
+	status := httpStatus(err)
+	return status == noAnswer || status >= 500 || status == http.StatusRequestTimeout || status == http.StatusTooManyRequests ||
+		errors.Is(err, context.DeadlineExceeded)
+}
+
+// isCredentialsError tells whether the AWS SDK could not find credentials, for
+// which it has no type.
+func isCredentialsError(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "get identity: ")
+}
+
+// noAnswer is the status of a request that could not be sent.
+const noAnswer = 0
+
+// httpStatus gives the status that a bucket's server has answered with; -1 if
+// the error is of another kind.
+func httpStatus(err error) int {
+	var response interface {
+		error
+		HTTPStatusCode() int
+	}
+	if errors.As(err, &response) {
+		return response.HTTPStatusCode()
+	}
+	return -1
 }
