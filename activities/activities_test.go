@@ -27,7 +27,7 @@ import (
 	"gocloud.dev/blob"
 
 	"github.com/photo-processor/photo-processor/activities"
-	"github.com/photo-processor/photo-processor/internal/config"
+	"github.com/photo-processor/photo-processor/internal/bucket"
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/postgres/postgrestest"
@@ -87,7 +87,7 @@ func setup(t *testing.T) *testBundle {
 
 func (b *testBundle) bucket(t *testing.T, name string) *blob.Bucket {
 	t.Helper()
-	bucket, err := config.OpenBucket(t.Context(), "file://"+filepath.Join(b.dir, name))
+	bucket, err := bucket.Open(t.Context(), "file://"+filepath.Join(b.dir, name))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = bucket.Close() })
 	return bucket

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/activity"
-	"gocloud.dev/blob"
 
+	"github.com/photo-processor/photo-processor/internal/bucket"
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/source"
 )
@@ -34,8 +34,8 @@ func (a *Activities) FetchSource(ctx context.Context, in FetchSourceInput) (*pho
 }
 
 // boundedWriter drops what is written when one call takes too long: the bucket
-// does not answer any more. An object store is sent parts, so that any call may
-// have to wait for it.
+// does not answer any more. Any call may have to wait for it, since an object store
+// is sent a source in parts.
 type boundedWriter struct {
 	io.WriteCloser
 	timeout time.Duration
@@ -52,17 +52,6 @@ func (w *boundedWriter) Close() error {
 	return w.WriteCloser.Close()
 }
 
-// stagingOptions bound what an object store's writer keeps in memory of a
-// source. With S3 and its own defaults, one of over 16 MiB would take another 48;
-// a worker stages 32 at a time. The type is nobody's business: the bytes are a
-// stranger's.
-var stagingOptions = blob.WriterOptions{
-	BufferSize:                  5 << 20, // the smallest part that S3 takes
-	MaxConcurrency:              1,
-	ContentType:                 "application/octet-stream",
-	DisableContentTypeDetection: true,
-}
-
 func (a *Activities) fetchSource(ctx context.Context, run photo.Run) (*photo.Source, error) {
 	var received atomic.Int64
 	defer keepAlive(ctx, func() any { return map[string]int64{"bytes_received": received.Load()} })()
@@ -77,7 +66,7 @@ func (a *Activities) fetchSource(ctx context.Context, run photo.Run) (*photo.Sou
 	// written so far.
 	writing, drop := context.WithCancel(ctx)
 	defer drop()
-	blobWriter, err := a.Originals.NewWriter(writing, key, &stagingOptions)
+	blobWriter, err := bucket.NewWriter(writing, a.Originals, key)
 	if err != nil {
 		return nil, &storageError{err}
 	}

@@ -23,6 +23,7 @@ import (
 	"gocloud.dev/blob"
 
 	"github.com/photo-processor/photo-processor/api"
+	"github.com/photo-processor/photo-processor/internal/bucket"
 	"github.com/photo-processor/photo-processor/internal/config"
 	"github.com/photo-processor/photo-processor/internal/devstack/devstacktest"
 	"github.com/photo-processor/photo-processor/internal/photo"
@@ -78,7 +79,7 @@ func setup(t *testing.T, options ...option) *testBundle {
 	cfg, err := config.Parse(map[string]string{"DATA_DIR": t.TempDir()})
 	require.NoError(t, err)
 	cfg.TaskQueue = t.Name()
-	bucket, err := config.OpenBucket(t.Context(), "file://"+filepath.Join(t.TempDir(), "thumbnails"))
+	bucket, err := bucket.Open(t.Context(), "file://"+filepath.Join(t.TempDir(), "thumbnails"))
 	require.NoError(t, err)
 	temporal := dial(t, temporalAddress)
 	log := &lockedBuffer{}

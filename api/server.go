@@ -20,6 +20,7 @@ import (
 	"gocloud.dev/blob"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/photo-processor/photo-processor/internal/bucket"
 	"github.com/photo-processor/photo-processor/internal/config"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 )
@@ -56,7 +57,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		return err
 	}
 	defer db.Close()
-	thumbnails, err := config.OpenBucket(ctx, cfg.ThumbnailsBucket)
+	thumbnails, err := bucket.Open(ctx, cfg.ThumbnailsBucket)
 	if err != nil {
 		return fmt.Errorf("THUMBNAILS_BUCKET: %w", err)
 	}
@@ -80,7 +81,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return db.MigrateWhenUp(ctx, log) })
 	group.Go(func() error {
-		return config.BucketWhenUp(ctx, log, "THUMBNAILS_BUCKET", thumbnails, cfg.BucketTimeout)
+		return bucket.WhenUp(ctx, log, "THUMBNAILS_BUCKET", thumbnails, cfg.BucketTimeout)
 	})
 	group.Go(func() error { return config.TemporalWhenUp(ctx, log, temporal, options) })
 	group.Go(func() error { return server.serve(ctx, listener) })

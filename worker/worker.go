@@ -14,6 +14,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/photo-processor/photo-processor/activities"
+	"github.com/photo-processor/photo-processor/internal/bucket"
 	"github.com/photo-processor/photo-processor/internal/config"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/renderer"
@@ -48,12 +49,12 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		return err
 	}
 	defer db.Close()
-	originals, err := config.OpenBucket(ctx, cfg.OriginalsBucket)
+	originals, err := bucket.Open(ctx, cfg.OriginalsBucket)
 	if err != nil {
 		return fmt.Errorf("ORIGINALS_BUCKET: %w", err)
 	}
 	defer originals.Close()
-	thumbnails, err := config.OpenBucket(ctx, cfg.ThumbnailsBucket)
+	thumbnails, err := bucket.Open(ctx, cfg.ThumbnailsBucket)
 	if err != nil {
 		return fmt.Errorf("THUMBNAILS_BUCKET: %w", err)
 	}
@@ -72,10 +73,10 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	if err := db.MigrateWhenUp(ctx, log); err != nil {
 		return err
 	}
-	if err := config.BucketWhenUp(ctx, log, "ORIGINALS_BUCKET", originals, cfg.BucketTimeout); err != nil {
+	if err := bucket.WhenUp(ctx, log, "ORIGINALS_BUCKET", originals, cfg.BucketTimeout); err != nil {
 		return err
 	}
-	if err := config.BucketWhenUp(ctx, log, "THUMBNAILS_BUCKET", thumbnails, cfg.BucketTimeout); err != nil {
+	if err := bucket.WhenUp(ctx, log, "THUMBNAILS_BUCKET", thumbnails, cfg.BucketTimeout); err != nil {
 		return err
 	}
 	options, err := config.Temporal(log)

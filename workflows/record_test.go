@@ -27,7 +27,7 @@ import (
 	sdkworker "go.temporal.io/sdk/worker"
 
 	"github.com/photo-processor/photo-processor/activities"
-	"github.com/photo-processor/photo-processor/internal/config"
+	"github.com/photo-processor/photo-processor/internal/bucket"
 	"github.com/photo-processor/photo-processor/internal/devstack/devstacktest"
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/postgres"
@@ -82,9 +82,9 @@ func newStack(t *testing.T) *stack {
 		return err
 	}
 	dir := t.TempDir()
-	s.act.Originals, err = config.OpenBucket(t.Context(), "file://"+filepath.Join(dir, "originals"))
+	s.act.Originals, err = bucket.Open(t.Context(), "file://"+filepath.Join(dir, "originals"))
 	require.NoError(t, err)
-	s.act.Thumbnails, err = config.OpenBucket(t.Context(), "file://"+filepath.Join(dir, "thumbnails"))
+	s.act.Thumbnails, err = bucket.Open(t.Context(), "file://"+filepath.Join(dir, "thumbnails"))
 	require.NoError(t, err)
 	return s
 }

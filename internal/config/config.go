@@ -197,6 +197,8 @@ func (c *Config) fillIn() error {
 	return nil
 }
 
+func fileBucket(dir string) string { return (&url.URL{Scheme: "file", Path: dir}).String() }
+
 func (c *Config) dir() (devstack.Dir, error) {
 	if c.DataDir == "" {
 		return devstack.DefaultDataDir()

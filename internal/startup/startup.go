@@ -30,7 +30,7 @@ func WhenUp(ctx context.Context, log *slog.Logger, name string, passes func(erro
 	}, backoff.WithBackOff(&backoff.ExponentialBackOff{
 		InitialInterval: firstPause, Multiplier: 2, RandomizationFactor: 0.2, MaxInterval: maxPause,
 	}), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, wait time.Duration) {
-		log.WarnContext(ctx, "waiting for "+name, "error", err, "next_try_in", wait)
+		log.WarnContext(ctx, "waiting for "+name, "error", err.Error(), "next_try_in", wait)
 	}))
 	if ctx.Err() != nil {
 		return nil

@@ -1,4 +1,6 @@
-package config
+// Package bucket opens the buckets that hold staged sources and thumbnails:
+// directories, or object stores. Which kinds there are is decided here alone.
+package bucket
 
 import (
 	"context"
@@ -10,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"gocloud.dev/blob"
 
 	// What kinds of buckets there are. Two more are an import away; their SDKs
@@ -23,13 +27,11 @@ import (
 	"github.com/photo-processor/photo-processor/internal/startup"
 )
 
-func fileBucket(dir string) string { return (&url.URL{Scheme: "file", Path: dir}).String() }
-
-// OpenBucket opens a bucket by its URL; it does not connect. A bucket of files
+// Open opens a bucket by its URL; it does not connect. A bucket of files
 // is made when it is missing; its temporary files lie in it, so that a file can
 // be renamed to its final name on any file system; and it keeps no files of
 // attributes: all that we need to know of a file is in its key.
-func OpenBucket(ctx context.Context, bucketURL string) (*blob.Bucket, error) {
+func Open(ctx context.Context, bucketURL string) (*blob.Bucket, error) {
 	u, err := url.Parse(bucketURL)
 	if err != nil {
 		return nil, fmt.Errorf("bucket: not a URL")
@@ -50,11 +52,11 @@ func OpenBucket(ctx context.Context, bucketURL string) (*blob.Bucket, error) {
 	return bucket, nil
 }
 
-// BucketWhenUp returns as soon as the bucket answers. The error says that it
+// WhenUp returns as soon as the bucket answers. The error says that it
 // will not: there is no such bucket, or we are refused. The variable is the one
 // that has its URL.
-func BucketWhenUp(ctx context.Context, log *slog.Logger, variable string, bucket *blob.Bucket, timeout time.Duration) error {
-	err := startup.WhenUp(ctx, log, variable, bucketErrorPasses, func(ctx context.Context) error {
+func WhenUp(ctx context.Context, log *slog.Logger, variable string, bucket *blob.Bucket, timeout time.Duration) error {
+	err := startup.WhenUp(ctx, log, variable, passes, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
 		there, err := bucket.IsAccessible(ctx)
@@ -74,9 +76,47 @@ func BucketWhenUp(ctx context.Context, log *slog.Logger, variable string, bucket
 	return nil
 }
 
-// bucketErrorPasses tells whether the server is away or overloaded, which
+const (
+	// partBytes is the size of the parts in which S3 is sent a file that has more
+	// of them: the smallest that it takes.
+	partBytes = 5 << 20
+	// dropTime is what there is to tell S3 that a file is not wanted any more.
+	dropTime = 10 * time.Second
+)
+
+// NewWriter writes a file of any size. What has been written when the context
+// ends is dropped.
+//
+// S3's writer has it in memory in parts: at most three of them, where its own
+// defaults take 64 MB, and a worker stages 32 sources at a time. Those parts that
+// were sent already S3 keeps, unseen, until it is told to drop them, which the
+// writer would not do once the context has ended: by default it has no time for
+// that. After a kill they stay; a lifecycle rule of the bucket's removes them.
+func NewWriter(ctx context.Context, b *blob.Bucket, key string) (*blob.Writer, error) {
+	return b.NewWriter(ctx, key, &blob.WriterOptions{
+		ContentType:                 "application/octet-stream", // a stranger's bytes are never served
+		DisableContentTypeDetection: true,
+		BeforeWrite: func(as func(any) bool) error {
+			var client *s3.Client
+			var manager *transfermanager.Client
+			if !b.As(&client) || !as(&manager) {
+				return nil // not S3
+			}
+			*manager = *transfermanager.New(client, func(o *transfermanager.Options) {
+				o.RequestChecksumCalculation = client.Options().RequestChecksumCalculation
+				o.PartSizeBytes = partBytes
+				o.MultipartUploadThreshold = partBytes
+				o.Concurrency = 1
+				o.FailTimeout = dropTime
+			})
+			return nil
+		},
+	})
+}
+
+// passes tells whether the server is away or overloaded, which
 // passes by itself; a bucket of files has no such errors.
-func bucketErrorPasses(err error) bool {
+func passes(err error) bool {
 	if isCredentialsError(err) {
 		return false
 	}
