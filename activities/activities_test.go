@@ -87,10 +87,15 @@ func setup(t *testing.T) *testBundle {
 
 func (b *testBundle) bucket(t *testing.T, name string) *blob.Bucket {
 	t.Helper()
-	bucket, err := bucket.Open(t.Context(), "file://"+filepath.Join(b.dir, name))
+	return open(t, "file://"+filepath.Join(b.dir, name))
+}
+
+func open(t *testing.T, url string) *blob.Bucket {
+	t.Helper()
+	opened, err := bucket.Open(t.Context(), url)
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = bucket.Close() })
-	return bucket
+	t.Cleanup(func() { _ = opened.Close() })
+	return opened
 }
 
 // fit has thumbnails fitted into the boxes from now on.
