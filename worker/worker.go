@@ -42,7 +42,8 @@ func Register(r worker.Registry, a *activities.Activities) {
 // task, and has SHUTDOWN_TIMEOUT to finish those it has; what is not finished
 // by then is given back, and retried by another worker.
 //
-// It waits for PostgreSQL and for Temporal when they are not there yet.
+// It waits for PostgreSQL, the buckets and Temporal when they are not there yet.
+// When one of them will never let it in, it says so and ends.
 func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	db, err := postgres.Open(cfg.DatabaseURL, cfg.DatabaseMaxConns)
 	if err != nil {
@@ -69,6 +70,15 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		return err
 	}
 	defer render.Close()
+	options, err := config.Temporal(log)
+	if err != nil {
+		return err
+	}
+	temporal, err := client.NewLazyClient(options)
+	if err != nil {
+		return fmt.Errorf("connect to Temporal: %w", err)
+	}
+	defer temporal.Close()
 
 	if err := db.MigrateWhenUp(ctx, log); err != nil {
 		return err
@@ -79,15 +89,6 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	if err := bucket.WhenUp(ctx, log, "THUMBNAILS_BUCKET", thumbnails, cfg.BucketTimeout); err != nil {
 		return err
 	}
-	options, err := config.Temporal(log)
-	if err != nil {
-		return err
-	}
-	temporal, err := client.NewLazyClient(options)
-	if err != nil {
-		return fmt.Errorf("connect to Temporal: %w", err)
-	}
-	defer temporal.Close()
 	if err := config.TemporalWhenUp(ctx, log, temporal, options); err != nil || ctx.Err() != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -87,6 +88,9 @@ func service(name, short string, run func(context.Context, config.Config, *slog.
 			}
 			if cfg.WorkerBuildID == "" {
 				cfg.WorkerBuildID = programVersion()
+			}
+			if cfg.WorkerDeployment != "" && slices.Contains([]string{"", "unknown", "(devel)"}, cfg.WorkerBuildID) {
+				return errors.New("configuration:\nWORKER_BUILD_ID: is needed for WORKER_DEPLOYMENT, since this program was built without a version")
 			}
 			return run(cmd.Context(), cfg, newLogger(cfg, cmd.ErrOrStderr()))
 		},

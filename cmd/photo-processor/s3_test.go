@@ -1,0 +1,324 @@
+package main_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	enumspb "go.temporal.io/api/enums/v1"
+	temporalclient "go.temporal.io/sdk/client"
+
+	"github.com/photo-processor/photo-processor/internal/client"
+	"github.com/photo-processor/photo-processor/internal/devstack"
+	"github.com/photo-processor/photo-processor/internal/devstack/devstacktest"
+	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/samples"
+)
+
+// service is one process of the program, with a data directory of its own.
+type service struct {
+	cmd    *exec.Cmd
+	dir    string
+	stderr string // the file that has it
+	exited chan error
+}
+
+// serve starts a service. What the environments set later counts.
+func (p *program) serve(t *testing.T, name string, env ...string) *service {
+	t.Helper()
+	s := &service{dir: t.TempDir(), exited: make(chan error, 1)}
+	s.stderr = filepath.Join(t.TempDir(), "stderr")
+	log, err := os.Create(s.stderr)
+	require.NoError(t, err)
+	defer log.Close()
+	s.cmd = exec.Command(p.path, name)
+	s.cmd.Env = append(append(append([]string{}, p.env...), "DATA_DIR="+s.dir), env...)
+	s.cmd.Stderr = log
+	require.NoError(t, s.cmd.Start())
+	go func() { s.exited <- s.cmd.Wait() }()
+	t.Cleanup(func() {
+		_ = s.cmd.Process.Kill()
+		if t.Failed() {
+			t.Logf("%s:\n%s", name, s.log(t))
+		}
+	})
+	return s
+}
+
+func (s *service) log(t *testing.T) string {
+	t.Helper()
+	content, err := os.ReadFile(s.stderr)
+	require.NoError(t, err)
+	return string(content)
+}
+
+func (s *service) awaitLog(t *testing.T, text string) {
+	t.Helper()
+	require.Eventually(t, func() bool { return strings.Contains(s.log(t), text) }, time.Minute, 20*time.Millisecond, text)
+}
+
+// awaitExit gives the exit code.
+func (s *service) awaitExit(t *testing.T) int {
+	t.Helper()
+	select {
+	case <-s.exited:
+		return s.cmd.ProcessState.ExitCode()
+	case <-time.After(time.Minute):
+		t.Fatalf("it does not end:\n%s", s.log(t))
+		return 0
+	}
+}
+
+// TestTwoWorkersShareNothingButS3AndPostgreSQL has them, each with a directory
+// of its own, take a photo together, and then a batch. They reach Temporal as
+// one does that is elsewhere: with certificates, as workers of a deployment.
+func TestTwoWorkersShareNothingButS3AndPostgreSQL(t *testing.T) {
+	p := build(t)
+	database, stopDatabase, err := devstacktest.Postgres(t.Context())
+	require.NoError(t, err)
+	defer stopDatabase()
+	plain, stopTemporal, err := devstacktest.Temporal(t.Context())
+	require.NoError(t, err)
+	defer stopTemporal()
+	s3, stopS3, err := devstacktest.S3(t.Context())
+	require.NoError(t, err)
+	defer stopS3()
+	for _, name := range []string{"originals", "thumbnails"} {
+		require.NoError(t, s3.MakeBucket(name))
+	}
+	authority := devstacktest.NewAuthority(t)
+	certificate, key := authority.Certificate(t, time.Now().Add(time.Hour))
+	temporalAddress := devstacktest.SecureTemporal{Authority: authority, Clients: authority}.Start(t, plain)
+	p.env = append(append(p.env, s3.Env()...),
+		"DATABASE_URL="+database, "ORIGINALS_BUCKET="+s3.BucketURL("originals"), "THUMBNAILS_BUCKET="+s3.BucketURL("thumbnails"),
+		"TEMPORAL_ADDRESS="+temporalAddress, "TEMPORAL_TLS_SERVER_CA_CERT_PATH="+authority.File,
+		"TEMPORAL_TLS_CLIENT_CERT_PATH="+certificate, "TEMPORAL_TLS_CLIENT_KEY_PATH="+key,
+		"WORKER_DEPLOYMENT=photos", "SOURCE_ALLOW_CIDRS=127.0.0.1/32", "WORKER_ACTIVITIES=2", "RENDER_CONCURRENCY=1",
+	)
+	temporal, err := temporalclient.Dial(temporalclient.Options{HostPort: plain})
+	require.NoError(t, err)
+	defer temporal.Close()
+
+	// The first photo's source holds its answer back.
+	asked, release := make(chan struct{}, 1), make(chan struct{})
+	pictures := samples.Handler(t.TempDir())
+	sources := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.RawQuery == "first" {
+			asked <- struct{}{}
+			<-release
+		}
+		pictures.ServeHTTP(w, r)
+	}))
+	defer sources.Close()
+	picture := func(seed int) string {
+		return samples.GeneratedURL(sources.URL, uint64(seed), photo.Size{Width: 640, Height: 480})
+	}
+
+	api := p.serve(t, "api")
+	first := p.serve(t, "worker")
+	first.awaitLog(t, "worker is ready")
+	api.awaitLog(t, "API listens")
+	require.Eventually(t, func() bool { return p.count(t, photo.Pending) == 0 }, time.Minute, 20*time.Millisecond)
+	// As docs/object-storage.md says, with Temporal's own program.
+	cli, err := devstack.TemporalCLI(t.Context(), io.Discard)
+	require.NoError(t, err)
+	setCurrent := exec.Command(cli, "worker", "deployment", "set-current-version", "--deployment-name", "photos", "--build-id", "test", "--yes")
+	setCurrent.Env = append(p.env, "HOME="+t.TempDir())
+	output, err := setCurrent.CombinedOutput()
+	require.NoError(t, err, string(output))
+
+	t.Run("one fetches, the other makes the thumbnails", func(t *testing.T) {
+		ids := p.add(t, picture(0)+"?first")
+		<-asked
+		require.NoError(t, first.cmd.Process.Signal(syscall.SIGTERM))
+		first.awaitLog(t, "worker stops")
+		close(release)
+		require.Zero(t, first.awaitExit(t))
+		staged, err := s3.Files("originals")
+		require.NoError(t, err)
+		require.Len(t, staged, 1)
+
+		second := p.serve(t, "worker")
+		p.awaitCompleted(t, ids)
+		fetchedBy, madeBy := p.workers(t, temporal, ids[0])
+		require.Equal(t, first.identity(t), fetchedBy)
+		require.Equal(t, second.identity(t), madeBy)
+	})
+	t.Run("a batch", func(t *testing.T) {
+		third := p.serve(t, "worker")
+		third.awaitLog(t, "worker is ready")
+		urls := []string{}
+		for seed := range 30 {
+			urls = append(urls, picture(seed+1))
+		}
+		ids := p.add(t, urls...)
+		p.awaitCompleted(t, ids)
+		workers := map[string]bool{}
+		for _, id := range ids {
+			fetchedBy, madeBy := p.workers(t, temporal, id)
+			workers[fetchedBy], workers[madeBy] = true, true
+			p.requireThumbnails(t, p.photo(t, id))
+			described, err := temporal.DescribeWorkflowExecution(t.Context(), photo.WorkflowID(id), "")
+			require.NoError(t, err)
+			version := described.GetWorkflowExecutionInfo().GetVersioningInfo().GetDeploymentVersion()
+			require.Equal(t, "photos/test", version.GetDeploymentName()+"/"+version.GetBuildId(), "the program's own version")
+		}
+		require.Len(t, workers, 2)
+		thumbnails, err := s3.Files("thumbnails")
+		require.NoError(t, err)
+		require.Len(t, thumbnails, 2*(1+len(ids)))
+		originals, err := s3.Files("originals")
+		require.NoError(t, err)
+		require.Empty(t, originals)
+		for _, s := range []*service{api, first, third} {
+			entries, err := os.ReadDir(s.dir)
+			require.NoError(t, err)
+			require.Empty(t, entries, "nothing is kept on a machine")
+		}
+		requireNoSecretsInRenderers(t, third.cmd.Process.Pid)
+	})
+}
+
+// requireNoSecretsInRenderers checks that what decodes strangers' pictures has
+// none of the worker's variables, and so no credentials.
+func requireNoSecretsInRenderers(t *testing.T, worker int) {
+	t.Helper()
+	environ := func(pid int) string {
+		content, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+		require.NoError(t, err)
+		return string(content)
+	}
+	require.Contains(t, environ(worker), "AWS_SECRET_ACCESS_KEY=")
+	renderers := childrenOf(t, worker)
+	require.NotEmpty(t, renderers)
+	for _, pid := range renderers {
+		require.NotContains(t, environ(pid), "AWS_")
+		require.NotContains(t, environ(pid), "TEMPORAL_")
+	}
+}
+
+// identity is how Temporal knows a worker.
+func (s *service) identity(t *testing.T) string {
+	t.Helper()
+	host, err := os.Hostname()
+	require.NoError(t, err)
+	return strconv.Itoa(s.cmd.Process.Pid) + "@" + host + "@"
+}
+
+// workers gives the identities of the workers that fetched a photo and that made
+// its thumbnails.
+func (p *program) workers(t *testing.T, temporal temporalclient.Client, id uuid.UUID) (fetchedBy, madeBy string) {
+	t.Helper()
+	types := map[int64]string{}
+	events := temporal.GetWorkflowHistory(t.Context(), photo.WorkflowID(id), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	for events.HasNext() {
+		event, err := events.Next()
+		require.NoError(t, err)
+		if a := event.GetActivityTaskScheduledEventAttributes(); a != nil {
+			types[event.GetEventId()] = a.GetActivityType().GetName()
+		}
+		if a := event.GetActivityTaskStartedEventAttributes(); a != nil {
+			switch types[a.GetScheduledEventId()] {
+			case "FetchSource":
+				fetchedBy = a.GetIdentity()
+			case "MakeThumbnails":
+				madeBy = a.GetIdentity()
+			}
+		}
+	}
+	return fetchedBy, madeBy
+}
+
+// add adds photos through the API, and has them processed.
+func (p *program) add(t *testing.T, urls ...string) (ids []uuid.UUID) {
+	t.Helper()
+	type newPhoto struct {
+		URL string `json:"url"`
+	}
+	photos := []newPhoto{}
+	for _, url := range urls {
+		photos = append(photos, newPhoto{url})
+	}
+	body, err := json.Marshal(photos)
+	require.NoError(t, err)
+	resp, err := http.Post(p.api+"/photos?process=true", "application/json", bytes.NewReader(body))
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	require.Equal(t, http.StatusCreated, resp.StatusCode)
+	var added []client.Photo
+	require.NoError(t, json.NewDecoder(resp.Body).Decode(&added))
+	for _, ph := range added {
+		ids = append(ids, ph.UUID)
+	}
+	return ids
+}
+
+func (p *program) awaitCompleted(t *testing.T, ids []uuid.UUID) {
+	t.Helper()
+	for _, id := range ids {
+		require.Eventually(t, func() bool { return p.photo(t, id).Final() }, 2*time.Minute, 20*time.Millisecond)
+		require.Equal(t, photo.Completed, p.photo(t, id).Status, "%+v", p.photo(t, id).Failure)
+	}
+}
+
+// TestWhoIsNotLetInSaysSoInOneLine has the program meet servers that will never
+// let it in: it ends, and the reason is one line.
+func TestWhoIsNotLetInSaysSoInOneLine(t *testing.T) {
+	p := build(t)
+	database, stopDatabase, err := devstacktest.Postgres(t.Context())
+	require.NoError(t, err)
+	defer stopDatabase()
+	plain, stopTemporal, err := devstacktest.Temporal(t.Context())
+	require.NoError(t, err)
+	defer stopTemporal()
+	s3, stopS3, err := devstacktest.S3(t.Context())
+	require.NoError(t, err)
+	defer stopS3()
+	authority := devstacktest.NewAuthority(t)
+	keyed := devstacktest.SecureTemporal{Authority: authority, APIKey: "key-0123456789"}.Start(t, plain)
+	expired, key := authority.Certificate(t, time.Now().Add(-time.Hour))
+	p.env = append(append(p.env, s3.Env()...), "DATABASE_URL="+database, "TEMPORAL_ADDRESS="+plain,
+		"TEMPORAL_TLS_SERVER_CA_CERT_PATH=", "RENDER_CONCURRENCY=1")
+
+	for name, test := range map[string]struct {
+		env  []string
+		want string
+	}{
+		"no such namespace": {[]string{"TEMPORAL_NAMESPACE=nobodys"}, `it has no namespace "nobodys"`},
+		"a refused key": {[]string{"TEMPORAL_ADDRESS=" + keyed, "TEMPORAL_TLS_SERVER_CA_CERT_PATH=" + authority.File, "TEMPORAL_API_KEY=wrong"},
+			"we are refused; look at TEMPORAL_API_KEY"},
+		"an expired certificate": {[]string{"TEMPORAL_TLS_CLIENT_CERT_PATH=" + expired, "TEMPORAL_TLS_CLIENT_KEY_PATH=" + key},
+			"the client's certificate has expired"},
+		"no such bucket": {[]string{"THUMBNAILS_BUCKET=" + s3.BucketURL("nobodys")}, "THUMBNAILS_BUCKET: there is no such bucket"},
+		"a wrong secret": {[]string{"THUMBNAILS_BUCKET=" + s3.BucketURL("any"), "AWS_SECRET_ACCESS_KEY=wrong"}, "THUMBNAILS_BUCKET: we are refused"},
+	} {
+		for _, command := range []string{"api", "worker"} {
+			t.Run(name+", "+command, func(t *testing.T) {
+				s := p.serve(t, command, test.env...)
+				require.Equal(t, 1, s.awaitExit(t))
+				reasons := []string{}
+				for _, line := range strings.Split(strings.TrimSpace(s.log(t)), "\n") {
+					if !strings.Contains(line, " level=INFO ") { // such as "API stops"
+						reasons = append(reasons, line)
+					}
+				}
+				require.Len(t, reasons, 1)
+				require.Contains(t, reasons[0], "photo-processor: ")
+				require.Contains(t, reasons[0], test.want)
+			})
+		}
+	}
+}
