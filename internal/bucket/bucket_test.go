@@ -47,13 +47,14 @@ func TestEveryKindOfBucketDoesWhatWeNeed(t *testing.T) {
 	s3 := startS3(t)
 	require.NoError(t, s3.MakeBucket("photos"))
 	for name, url := range map[string]string{
-		"file": "file://" + t.TempDir() + "/photos",
-		"mem":  "mem://",
-		"s3":   s3.BucketURL("photos"),
+		"file":                     "file://" + t.TempDir() + "/photos",
+		"mem":                      "mem://",
+		"s3":                       s3.BucketURL("photos"),
+		"s3, a folder of a bucket": s3.BucketURL("photos") + "&prefix=folder/",
 	} {
 		t.Run(name, func(t *testing.T) {
 			conform(t, openBucket(t, url))
-			if name == "s3" {
+			if strings.HasPrefix(name, "s3") {
 				files, err := s3.Files("photos")
 				require.NoError(t, err)
 				require.Empty(t, files, "no part of an upload is left")

@@ -52,7 +52,8 @@ func (p *program) serve(t *testing.T, name string, env ...string) *service {
 	t.Cleanup(func() {
 		_ = s.cmd.Process.Kill()
 		if t.Failed() {
-			t.Logf("%s:\n%s", name, s.log(t))
+			log := s.log(t)
+			t.Logf("%s:\n…%s", name, log[max(0, len(log)-2000):])
 		}
 	})
 	return s
@@ -82,33 +83,51 @@ func (s *service) awaitExit(t *testing.T) int {
 	}
 }
 
-// TestTwoWorkersShareNothingButS3AndPostgreSQL has them, each with a directory
-// of its own, take a photo together, and then a batch. They reach Temporal as
-// one does that is elsewhere: with certificates, as workers of a deployment.
-func TestTwoWorkersShareNothingButS3AndPostgreSQL(t *testing.T) {
-	p := build(t)
+// elsewhere is the program with servers that are elsewhere.
+type elsewhere struct {
+	*program
+	s3        *devstacktest.S3Server
+	temporal  string // its address, without TLS
+	authority *devstacktest.Authority
+}
+
+// TestServersElsewhere has the program work with what is not on its machine: an
+// object store, and a Temporal that asks who comes.
+func TestServersElsewhere(t *testing.T) {
+	e := elsewhere{program: build(t), authority: devstacktest.NewAuthority(t)}
 	database, stopDatabase, err := devstacktest.Postgres(t.Context())
 	require.NoError(t, err)
-	defer stopDatabase()
-	plain, stopTemporal, err := devstacktest.Temporal(t.Context())
+	t.Cleanup(stopDatabase)
+	var stopTemporal, stopS3 func()
+	e.temporal, stopTemporal, err = devstacktest.Temporal(t.Context())
 	require.NoError(t, err)
-	defer stopTemporal()
-	s3, stopS3, err := devstacktest.S3(t.Context())
+	t.Cleanup(stopTemporal)
+	e.s3, stopS3, err = devstacktest.S3(t.Context())
 	require.NoError(t, err)
-	defer stopS3()
+	t.Cleanup(stopS3)
 	for _, name := range []string{"originals", "thumbnails"} {
-		require.NoError(t, s3.MakeBucket(name))
+		require.NoError(t, e.s3.MakeBucket(name))
 	}
-	authority := devstacktest.NewAuthority(t)
-	certificate, key := authority.Certificate(t, time.Now().Add(time.Hour))
-	temporalAddress := devstacktest.SecureTemporal{Authority: authority, Clients: authority}.Start(t, plain)
-	p.env = append(append(p.env, s3.Env()...),
-		"DATABASE_URL="+database, "ORIGINALS_BUCKET="+s3.BucketURL("originals"), "THUMBNAILS_BUCKET="+s3.BucketURL("thumbnails"),
-		"TEMPORAL_ADDRESS="+temporalAddress, "TEMPORAL_TLS_SERVER_CA_CERT_PATH="+authority.File,
-		"TEMPORAL_TLS_CLIENT_CERT_PATH="+certificate, "TEMPORAL_TLS_CLIENT_KEY_PATH="+key,
-		"WORKER_DEPLOYMENT=photos", "SOURCE_ALLOW_CIDRS=127.0.0.1/32", "WORKER_ACTIVITIES=2", "RENDER_CONCURRENCY=1",
+	e.env = append(append(e.env, e.s3.Env()...),
+		"DATABASE_URL="+database, "ORIGINALS_BUCKET="+e.s3.BucketURL("originals"), "THUMBNAILS_BUCKET="+e.s3.BucketURL("thumbnails"),
+		"TEMPORAL_ADDRESS="+e.temporal, "SOURCE_ALLOW_CIDRS=127.0.0.1/32", "RENDER_CONCURRENCY=1",
+		"TEMPORAL_CONFIG_FILE="+filepath.Join(t.TempDir(), "none"), // not the developer's
 	)
-	temporal, err := temporalclient.Dial(temporalclient.Options{HostPort: plain})
+	t.Run("who is not let in says so in one line", e.testRefusals)
+	t.Run("two workers share nothing but S3 and PostgreSQL", e.testTwoWorkers)
+}
+
+// testTwoWorkers has workers, each with a directory of its own, take a photo
+// together, and then a batch. They reach Temporal with certificates, as workers
+// of a deployment.
+func (e elsewhere) testTwoWorkers(t *testing.T) {
+	p, s3 := e.program, e.s3
+	certificate, key := e.authority.Certificate(t, time.Now().Add(time.Hour))
+	p.env = append(p.env, "WORKER_DEPLOYMENT=photos", "WORKER_ACTIVITIES=2",
+		"TEMPORAL_ADDRESS="+devstacktest.SecureTemporal{Authority: e.authority, Clients: e.authority}.Start(t, e.temporal),
+		"TEMPORAL_TLS_SERVER_CA_CERT_PATH="+e.authority.File,
+		"TEMPORAL_TLS_CLIENT_CERT_PATH="+certificate, "TEMPORAL_TLS_CLIENT_KEY_PATH="+key)
+	temporal, err := temporalclient.Dial(temporalclient.Options{HostPort: e.temporal})
 	require.NoError(t, err)
 	defer temporal.Close()
 
@@ -140,6 +159,8 @@ func TestTwoWorkersShareNothingButS3AndPostgreSQL(t *testing.T) {
 	output, err := setCurrent.CombinedOutput()
 	require.NoError(t, err, string(output))
 
+	var second *service
+	serve := func() *service { return p.serve(t, "worker") } // until the whole test ends
 	t.Run("one fetches, the other makes the thumbnails", func(t *testing.T) {
 		ids := p.add(t, picture(0)+"?first")
 		<-asked
@@ -151,14 +172,14 @@ func TestTwoWorkersShareNothingButS3AndPostgreSQL(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, staged, 1)
 
-		second := p.serve(t, "worker")
+		second = serve()
 		p.awaitCompleted(t, ids)
 		fetchedBy, madeBy := p.workers(t, temporal, ids[0])
 		require.Equal(t, first.identity(t), fetchedBy)
 		require.Equal(t, second.identity(t), madeBy)
 	})
 	t.Run("a batch", func(t *testing.T) {
-		third := p.serve(t, "worker")
+		third := serve()
 		third.awaitLog(t, "worker is ready")
 		urls := []string{}
 		for seed := range 30 {
@@ -183,7 +204,7 @@ func TestTwoWorkersShareNothingButS3AndPostgreSQL(t *testing.T) {
 		originals, err := s3.Files("originals")
 		require.NoError(t, err)
 		require.Empty(t, originals)
-		for _, s := range []*service{api, first, third} {
+		for _, s := range []*service{api, first, second, third} {
 			entries, err := os.ReadDir(s.dir)
 			require.NoError(t, err)
 			require.Empty(t, entries, "nothing is kept on a machine")
@@ -274,36 +295,23 @@ func (p *program) awaitCompleted(t *testing.T, ids []uuid.UUID) {
 	}
 }
 
-// TestWhoIsNotLetInSaysSoInOneLine has the program meet servers that will never
-// let it in: it ends, and the reason is one line.
-func TestWhoIsNotLetInSaysSoInOneLine(t *testing.T) {
-	p := build(t)
-	database, stopDatabase, err := devstacktest.Postgres(t.Context())
-	require.NoError(t, err)
-	defer stopDatabase()
-	plain, stopTemporal, err := devstacktest.Temporal(t.Context())
-	require.NoError(t, err)
-	defer stopTemporal()
-	s3, stopS3, err := devstacktest.S3(t.Context())
-	require.NoError(t, err)
-	defer stopS3()
-	authority := devstacktest.NewAuthority(t)
-	keyed := devstacktest.SecureTemporal{Authority: authority, APIKey: "key-0123456789"}.Start(t, plain)
-	expired, key := authority.Certificate(t, time.Now().Add(-time.Hour))
-	p.env = append(append(p.env, s3.Env()...), "DATABASE_URL="+database, "TEMPORAL_ADDRESS="+plain,
-		"TEMPORAL_TLS_SERVER_CA_CERT_PATH=", "RENDER_CONCURRENCY=1")
-
+// testRefusals has the program meet servers that will never let it in: it ends,
+// and the reason is one line.
+func (e elsewhere) testRefusals(t *testing.T) {
+	p, s3 := e.program, e.s3
+	keyed := devstacktest.SecureTemporal{Authority: e.authority, APIKey: "key-0123456789"}.Start(t, e.temporal)
+	expired, key := e.authority.Certificate(t, time.Now().Add(-time.Hour))
 	for name, test := range map[string]struct {
 		env  []string
 		want string
 	}{
 		"no such namespace": {[]string{"TEMPORAL_NAMESPACE=nobodys"}, `it has no namespace "nobodys"`},
-		"a refused key": {[]string{"TEMPORAL_ADDRESS=" + keyed, "TEMPORAL_TLS_SERVER_CA_CERT_PATH=" + authority.File, "TEMPORAL_API_KEY=wrong"},
+		"a refused key": {[]string{"TEMPORAL_ADDRESS=" + keyed, "TEMPORAL_TLS_SERVER_CA_CERT_PATH=" + e.authority.File, "TEMPORAL_API_KEY=wrong"},
 			"we are refused; look at TEMPORAL_API_KEY"},
 		"an expired certificate": {[]string{"TEMPORAL_TLS_CLIENT_CERT_PATH=" + expired, "TEMPORAL_TLS_CLIENT_KEY_PATH=" + key},
 			"the client's certificate has expired"},
 		"no such bucket": {[]string{"THUMBNAILS_BUCKET=" + s3.BucketURL("nobodys")}, "THUMBNAILS_BUCKET: there is no such bucket"},
-		"a wrong secret": {[]string{"THUMBNAILS_BUCKET=" + s3.BucketURL("any"), "AWS_SECRET_ACCESS_KEY=wrong"}, "THUMBNAILS_BUCKET: we are refused"},
+		"a wrong secret": {[]string{"THUMBNAILS_BUCKET=" + s3.BucketURL("any"), "AWS_SECRET_ACCESS_KEY=wrong"}, "_BUCKET: we are refused"},
 	} {
 		for _, command := range []string{"api", "worker"} {
 			t.Run(name+", "+command, func(t *testing.T) {
