@@ -114,19 +114,44 @@ func TestServersElsewhere(t *testing.T) {
 		"TEMPORAL_CONFIG_FILE="+filepath.Join(t.TempDir(), "none"), // not the developer's
 	)
 	t.Run("who is not let in says so in one line", e.testRefusals)
+	t.Run("make start uses them", e.testStart)
 	t.Run("two workers share nothing but S3 and PostgreSQL", e.testTwoWorkers)
+}
+
+// secured gives the variables for a Temporal that wants certificates.
+func (e elsewhere) secured(t *testing.T) []string {
+	t.Helper()
+	certificate, key := e.authority.Certificate(t, time.Now().Add(time.Hour))
+	return []string{
+		"TEMPORAL_ADDRESS=" + devstacktest.SecureTemporal{Authority: e.authority, Clients: e.authority}.Start(t, e.temporal),
+		"TEMPORAL_TLS_SERVER_CA_CERT_PATH=" + e.authority.File,
+		"TEMPORAL_TLS_CLIENT_CERT_PATH=" + certificate, "TEMPORAL_TLS_CLIENT_KEY_PATH=" + key,
+	}
+}
+
+// testStart has the development stack use another PostgreSQL and another
+// Temporal than its own.
+func (e elsewhere) testStart(t *testing.T) {
+	p := *e.program
+	p.env = append(append([]string{}, p.env...), e.secured(t)...)
+	t.Cleanup(p.stop)
+	out := p.must(t, "dev", "start")
+	require.Contains(t, out, "Using the Temporal at")
+	require.Contains(t, out, "photo-processor is ready")
+	p.must(t, "dev", "stop")
+
+	p.env = append(p.env, "TEMPORAL_NAMESPACE=nobodys")
+	out, code := p.run(t, "dev", "start")
+	require.Equal(t, 1, code)
+	require.Contains(t, out, `it has no namespace "nobodys"`)
 }
 
 // testTwoWorkers has workers, each with a directory of its own, take a photo
 // together, and then a batch. They reach Temporal with certificates, as workers
 // of a deployment.
 func (e elsewhere) testTwoWorkers(t *testing.T) {
-	p, s3 := e.program, e.s3
-	certificate, key := e.authority.Certificate(t, time.Now().Add(time.Hour))
-	p.env = append(p.env, "WORKER_DEPLOYMENT=photos", "WORKER_ACTIVITIES=2",
-		"TEMPORAL_ADDRESS="+devstacktest.SecureTemporal{Authority: e.authority, Clients: e.authority}.Start(t, e.temporal),
-		"TEMPORAL_TLS_SERVER_CA_CERT_PATH="+e.authority.File,
-		"TEMPORAL_TLS_CLIENT_CERT_PATH="+certificate, "TEMPORAL_TLS_CLIENT_KEY_PATH="+key)
+	p, s3 := *e.program, e.s3
+	p.env = append(append(p.env, e.secured(t)...), "WORKER_DEPLOYMENT=photos", "WORKER_ACTIVITIES=2")
 	temporal, err := temporalclient.Dial(temporalclient.Options{HostPort: e.temporal})
 	require.NoError(t, err)
 	defer temporal.Close()
