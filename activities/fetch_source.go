@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/activity"
+	"gocloud.dev/blob"
 
 	"github.com/photo-processor/photo-processor/internal/bucket"
 	"github.com/photo-processor/photo-processor/internal/photo"
@@ -31,6 +32,17 @@ func (a *Activities) FetchSource(ctx context.Context, in FetchSourceInput) (*pho
 		return nil, applicationError(ctx, err)
 	}
 	return fetched, nil
+}
+
+// accessible asks whether the bucket is there and lets us in.
+func accessible(bucket *blob.Bucket) func(context.Context) error {
+	return func(ctx context.Context) error {
+		there, err := bucket.IsAccessible(ctx)
+		if err == nil && !there {
+			return errors.New("there is no such bucket")
+		}
+		return err
+	}
 }
 
 // boundedWriter drops what is written when one call takes too long: the bucket
@@ -60,7 +72,15 @@ func (a *Activities) fetchSource(ctx context.Context, run photo.Run) (*photo.Sou
 	if err != nil {
 		return nil, err
 	}
-	key := fmt.Sprintf("%s%s-%d", originalPrefix(run.Photo), run.ID, activity.GetInfo(ctx).Attempt)
+	attempt := activity.GetInfo(ctx).Attempt
+	if attempt > 1 {
+		// Perhaps the bucket was away. An object store tells only who writes, which
+		// is when the source has been fetched: it is spared until the bucket is back.
+		if err := a.askBucket(ctx, accessible(a.Originals)); err != nil {
+			return nil, err
+		}
+	}
+	key := fmt.Sprintf("%s%s-%d", originalPrefix(run.Photo), run.ID, attempt)
 
 	// Cancelling the writer's context is how blob is told to drop what was
 	// written so far.

@@ -245,6 +245,41 @@ func TestPhotosMoveOnToTheNextVersion(t *testing.T) {
 	require.Equal(t, enumspb.VERSIONING_BEHAVIOR_AUTO_UPGRADE, version.GetBehavior())
 }
 
+func TestASourceIsSparedWhileTheBucketIsAway(t *testing.T) {
+	s3, stop, err := devstacktest.S3(t.Context())
+	require.NoError(t, err)
+	defer stop()
+	s3.Setenv(t)
+	require.NoError(t, s3.MakeBucket("originals"))
+	var back, written atomic.Bool
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			written.Store(true)
+		}
+		if written.Load() && !back.Load() { // from the first write on
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		s3.Handler().ServeHTTP(w, r)
+	}))
+	defer proxy.Close()
+
+	b := setup(t)
+	close(b.release)
+	b.cfg.OriginalsBucket = s3.Through(proxy.URL).BucketURL("originals")
+	b.work(t)
+	require.Eventually(t, func() bool {
+		described, err := b.temporal.DescribeWorkflowExecution(t.Context(), photo.WorkflowID(b.photo), "")
+		require.NoError(t, err)
+		pending := described.GetPendingActivities()
+		return len(pending) == 1 && pending[0].GetAttempt() >= 3
+	}, time.Minute, 20*time.Millisecond)
+	require.Len(t, b.asked, 1)
+	back.Store(true)
+	b.requireCompleted(t)
+	require.Len(t, b.asked, 2)
+}
+
 // reconcile has the schedule run the reconciler now, and gives what it did.
 func (b *testBundle) reconcile(t *testing.T) activities.Reconciled {
 	t.Helper()
