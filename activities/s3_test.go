@@ -1,12 +1,10 @@
 package activities_test
 
 import (
-	"context"
 	"image/color"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,11 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/photo-processor/photo-processor/activities"
 	"github.com/photo-processor/photo-processor/internal/devstack/devstacktest"
 	"github.com/photo-processor/photo-processor/internal/photo"
-	"github.com/photo-processor/photo-processor/internal/renderer"
-	"github.com/photo-processor/photo-processor/internal/renderer/renderertest"
 )
 
 // s3 is an S3 server and the proxy through which the activities see it: it
@@ -29,7 +24,7 @@ type s3 struct {
 	answer atomic.Pointer[http.HandlerFunc] // nil forwards
 
 	mu       sync.Mutex
-	requests map[string]int // by operation, such as "PUT originals"
+	requests map[string]int // by operation
 }
 
 func startS3(t *testing.T) *s3 {
@@ -41,10 +36,9 @@ func startS3(t *testing.T) *s3 {
 	s := &s3{S3Server: server, requests: map[string]int{}}
 	forward := server.Handler()
 	s.proxy = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		bucket, object, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
-		operation := r.Method + " " + bucket
-		if object == "" {
-			operation = "LIST " + bucket
+		operation := r.Method
+		if r.URL.Query().Has("list-type") {
+			operation = "LIST"
 		}
 		s.mu.Lock()
 		s.requests[operation]++
@@ -68,20 +62,17 @@ func (s *s3) counted() map[string]int {
 	return counted
 }
 
-// use has the photo's buckets be new ones of the server.
+// use has the thumbnails' bucket be a new one of the server.
 func (s *s3) use(t *testing.T, b *testBundle) {
 	t.Helper()
-	for _, name := range []string{"originals", "thumbnails"} {
-		require.NoError(t, s.DeleteBucket(name))
-		require.NoError(t, s.MakeBucket(name))
-	}
-	seen := s.Through(s.proxy.URL)
-	b.Originals, b.Thumbnails = open(t, seen.BucketURL("originals")), open(t, seen.BucketURL("thumbnails"))
+	require.NoError(t, s.DeleteBucket("thumbnails"))
+	require.NoError(t, s.MakeBucket("thumbnails"))
+	b.Thumbnails = open(t, s.Through(s.proxy.URL).BucketURL("thumbnails"))
 }
 
-func (s *s3) files(t *testing.T, bucket string) []string {
+func (s *s3) files(t *testing.T) []string {
 	t.Helper()
-	files, err := s.Files(bucket)
+	files, err := s.Files("thumbnails")
 	require.NoError(t, err)
 	return files
 }
@@ -92,22 +83,15 @@ func TestS3RequestsOfOnePhoto(t *testing.T) {
 	s3, b := startS3(t), setup(t)
 	s3.use(t, b)
 	b.process(t, b.run)
-	require.Equal(t, map[string]int{
-		"PUT originals": 1, "GET originals": 1, "LIST originals": 1, "HEAD originals": 1, "DELETE originals": 1,
-		"PUT thumbnails": 1, "LIST thumbnails": 1,
-	}, s3.counted())
-	require.Empty(t, s3.files(t, "originals"))
-	require.Equal(t, []string{b.get(t).Thumbnails[0].Key}, s3.files(t, "thumbnails"))
+	require.Equal(t, map[string]int{"PUT": 1, "LIST": 1}, s3.counted())
+	require.Equal(t, []string{b.get(t).Thumbnails[0].Key}, s3.files(t))
 
 	t.Run("again, with another picture", func(t *testing.T) {
 		b.run = b.nextRun()
 		b.serve(picture(t, 200, 300, color.Black))
 		b.process(t, b.run)
-		require.Equal(t, map[string]int{
-			"PUT originals": 1, "GET originals": 1, "LIST originals": 1, "HEAD originals": 1, "DELETE originals": 1,
-			"PUT thumbnails": 1, "LIST thumbnails": 2, "HEAD thumbnails": 1, "DELETE thumbnails": 1,
-		}, s3.counted())
-		require.Equal(t, []string{b.get(t).Thumbnails[0].Key}, s3.files(t, "thumbnails"))
+		require.Equal(t, map[string]int{"PUT": 1, "LIST": 2, "HEAD": 1, "DELETE": 1}, s3.counted())
+		require.Equal(t, []string{b.get(t).Thumbnails[0].Key}, s3.files(t))
 	})
 }
 
@@ -116,7 +100,6 @@ func TestS3RequestsOfOnePhoto(t *testing.T) {
 func TestS3Outages(t *testing.T) {
 	s3, b := startS3(t), setup(t)
 	b.BucketTimeout = time.Second
-	b.Renderer = renderertest.New(t, renderer.Config{Timeout: 5 * time.Second, Options: renderer.Options{Boxes: []photo.Size{box}}})
 	refuse := func(status int, code string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/xml")
@@ -145,46 +128,15 @@ func TestS3Outages(t *testing.T) {
 				err := step()
 				s3.answer.Store(nil)
 				appErr := requireType(t, err, string(photo.StorageUnavailable), true)
-				require.Equal(t, "the bucket cannot be used; trying until it can", appErr.Message())
+				require.Contains(t, appErr.Message(), "the thumbnails bucket cannot be used")
 			}
-			requireOurs(t, func() error { _, err := b.fetch(b.run); return err })
-			fetched, err := b.fetch(b.run)
+			requireOurs(t, func() error { _, err := b.make(b.run); return err })
+			_, err := b.make(b.run)
 			require.NoError(t, err)
-			requireOurs(t, func() error { return b.make(b.run, fetched) })
-
-			// It fails when there is something to write.
-			usual := b.Renderer
-			b.Renderer = breaking{usual, func() { s3.answer.Store(&answer) }}
-			requireOurs(t, func() error { s3.answer.Store(nil); return b.make(b.run, fetched) })
-			b.Renderer = usual
-
-			require.NoError(t, b.make(b.run, fetched))
 			requireOurs(t, func() error { return b.finish(b.run, nil) })
 			require.NoError(t, b.finish(b.run, nil))
 			require.Equal(t, photo.Completed, b.get(t).Status)
-			require.Empty(t, s3.files(t, "originals"))
-			require.Len(t, s3.files(t, "thumbnails"), 1)
+			require.Len(t, s3.files(t), 1)
 		})
 	}
-	t.Run("the staged original alone is gone", func(t *testing.T) {
-		s3.use(t, b)
-		b.run = b.nextRun()
-		b.mark(t, b.run)
-		fetched, err := b.fetch(b.run)
-		require.NoError(t, err)
-		require.NoError(t, b.Originals.Delete(t.Context(), fetched.Key))
-		requireType(t, b.make(b.run, fetched), activities.OriginalMissing, false)
-	})
-}
-
-// breaking does something when it has rendered.
-type breaking struct {
-	activities.Renderer
-	then func()
-}
-
-func (r breaking) Render(ctx context.Context, source renderer.Source) ([]photo.Picture, error) {
-	pictures, err := r.Renderer.Render(ctx, source)
-	r.then()
-	return pictures, err
 }

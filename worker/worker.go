@@ -35,6 +35,7 @@ const heartbeatThrottle = 5 * time.Second
 func Register(r worker.Registry, a *activities.Activities) {
 	r.RegisterWorkflow(workflows.ProcessPhoto)
 	r.RegisterWorkflow(workflows.ReconcilePhotos)
+	r.RegisterWorkflow(workflows.StartPhotos)
 	r.RegisterActivity(a)
 }
 
@@ -42,7 +43,7 @@ func Register(r worker.Registry, a *activities.Activities) {
 // task, and has SHUTDOWN_TIMEOUT to finish those it has; what is not finished
 // by then is given back, and retried by another worker.
 //
-// It waits for PostgreSQL, the buckets and Temporal when they are not there yet.
+// It waits for PostgreSQL, the bucket and Temporal when they are not there yet.
 // When one of them will never let it in, it says so and ends.
 func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	db, err := postgres.Open(cfg.DatabaseURL, cfg.DatabaseMaxConns)
@@ -50,11 +51,6 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		return err
 	}
 	defer db.Close()
-	originals, err := bucket.Open(ctx, cfg.OriginalsBucket)
-	if err != nil {
-		return fmt.Errorf("ORIGINALS_BUCKET: %w", err)
-	}
-	defer originals.Close()
 	thumbnails, err := bucket.Open(ctx, cfg.ThumbnailsBucket)
 	if err != nil {
 		return fmt.Errorf("THUMBNAILS_BUCKET: %w", err)
@@ -74,6 +70,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	options.ConnectionOptions.DialOptions = append(options.ConnectionOptions.DialOptions, workflows.RequestIDs())
 	temporal, err := client.NewLazyClient(options)
 	if err != nil {
 		return fmt.Errorf("connect to Temporal: %w", err)
@@ -81,9 +78,6 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	defer temporal.Close()
 
 	if err := db.MigrateWhenUp(ctx, log); err != nil {
-		return err
-	}
-	if err := bucket.WhenUp(ctx, log, "ORIGINALS_BUCKET", originals, cfg.BucketTimeout); err != nil {
 		return err
 	}
 	if err := bucket.WhenUp(ctx, log, "THUMBNAILS_BUCKET", thumbnails, cfg.BucketTimeout); err != nil {
@@ -99,13 +93,15 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	w := worker.New(temporal, cfg.TaskQueue, worker.Options{
 		DeploymentOptions:                  deployment(cfg),
 		MaxConcurrentActivityExecutionSize: cfg.WorkerActivities,
+		WorkflowTaskPollerBehavior:         worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
+		ActivityTaskPollerBehavior:         worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
 		BackgroundActivityContext:          working,
 		WorkerStopTimeout:                  cfg.ShutdownTimeout + reportTime,
 		MaxHeartbeatThrottleInterval:       heartbeatThrottle,
 		DefaultHeartbeatThrottleInterval:   heartbeatThrottle,
 	})
 	Register(w, &activities.Activities{
-		DB: db, Originals: originals, Thumbnails: thumbnails,
+		DB: db, SpoolDir: cfg.SpoolDir, Thumbnails: thumbnails,
 		Fetcher: fetcher, Renderer: render, Format: cfg.ThumbnailFormat,
 		BucketTimeout: cfg.BucketTimeout,
 		Temporal:      temporal,
@@ -113,6 +109,11 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 			_, err := workflows.Start(ctx, temporal, cfg.TaskQueue, id)
 			return err
 		},
+		StartInBatch: func(ctx context.Context, id, batch uuid.UUID) error {
+			_, err := workflows.StartInBatch(ctx, temporal, cfg.TaskQueue, id, batch)
+			return err
+		},
+		StartConcurrency: cfg.StartConcurrency,
 	})
 	if err := scheduleReconciler(ctx, temporal, cfg); err != nil {
 		return fmt.Errorf("schedule the reconciler: %w", err)

@@ -21,6 +21,7 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/sdk/client"
+	"google.golang.org/grpc"
 
 	"github.com/photo-processor/photo-processor/activities"
 	"github.com/photo-processor/photo-processor/internal/config"
@@ -56,6 +57,7 @@ type testBundle struct {
 	db       *postgres.DB
 	temporal client.Client
 	photo    uuid.UUID
+	content  []byte        // of the sources
 	asked    chan struct{} // gets a value for each request to the source
 	release  chan struct{} // closed: the source answers
 	stops    chan struct{} // gets a value when a worker logs that it stops
@@ -81,17 +83,18 @@ func setup(t *testing.T) *testBundle {
 	b.db, err = postgres.Open(url, 2)
 	require.NoError(t, err)
 	t.Cleanup(b.db.Close)
-	b.temporal, err = client.Dial(client.Options{HostPort: os.Getenv("TEMPORAL_ADDRESS")})
+	b.temporal, err = b.dial()
 	require.NoError(t, err)
 	t.Cleanup(b.temporal.Close)
 
 	var content bytes.Buffer
 	require.NoError(t, jpeg.Encode(&content, image.NewGray(image.Rect(0, 0, 640, 426)), nil))
+	b.content = content.Bytes()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b.asked <- struct{}{}
 		select {
 		case <-b.release:
-			_, _ = w.Write(content.Bytes())
+			_, _ = w.Write(b.content)
 		case <-r.Context().Done():
 		}
 	}))
@@ -102,6 +105,13 @@ func setup(t *testing.T) *testBundle {
 	_, err = workflows.Start(t.Context(), b.temporal, cfg.TaskQueue, b.photo)
 	require.NoError(t, err)
 	return b
+}
+
+func (b *testBundle) dial(options ...grpc.DialOption) (client.Client, error) {
+	return client.Dial(client.Options{
+		HostPort:          os.Getenv("TEMPORAL_ADDRESS"),
+		ConnectionOptions: client.ConnectionOptions{DialOptions: options},
+	})
 }
 
 // work runs a worker until the returned function is called, which waits for
@@ -146,7 +156,7 @@ func (b *testBundle) requireCompleted(t *testing.T) {
 	require.Len(t, p.Thumbnails, 1)
 }
 
-// fetches gives the events of FetchSource's ends: how it ended, and on which
+// fetches gives the events of MakeThumbnails' ends: how it ended, and on which
 // attempt.
 func (b *testBundle) fetches(t *testing.T) (attempts []int32) {
 	t.Helper()
@@ -159,7 +169,7 @@ func (b *testBundle) fetches(t *testing.T) (attempts []int32) {
 			scheduled[event.GetEventId()] = a
 		}
 		if a := event.GetActivityTaskStartedEventAttributes(); a != nil &&
-			scheduled[a.GetScheduledEventId()].GetActivityType().GetName() == "FetchSource" {
+			scheduled[a.GetScheduledEventId()].GetActivityType().GetName() == "MakeThumbnails" {
 			attempts = append(attempts, a.GetAttempt())
 		}
 	}
@@ -250,7 +260,7 @@ func TestASourceIsSparedWhileTheBucketIsAway(t *testing.T) {
 	require.NoError(t, err)
 	defer stop()
 	s3.Setenv(t)
-	require.NoError(t, s3.MakeBucket("originals"))
+	require.NoError(t, s3.MakeBucket("thumbnails"))
 	var back, written atomic.Bool
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPut {
@@ -266,7 +276,7 @@ func TestASourceIsSparedWhileTheBucketIsAway(t *testing.T) {
 
 	b := setup(t)
 	close(b.release)
-	b.cfg.OriginalsBucket = s3.Through(proxy.URL).BucketURL("originals")
+	b.cfg.ThumbnailsBucket = s3.Through(proxy.URL).BucketURL("thumbnails")
 	b.work(t)
 	require.Eventually(t, func() bool {
 		described, err := b.temporal.DescribeWorkflowExecution(t.Context(), photo.WorkflowID(b.photo), "")

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -105,11 +104,9 @@ func TestServersElsewhere(t *testing.T) {
 	e.s3, stopS3, err = devstacktest.S3(t.Context())
 	require.NoError(t, err)
 	t.Cleanup(stopS3)
-	for _, name := range []string{"originals", "thumbnails"} {
-		require.NoError(t, e.s3.MakeBucket(name))
-	}
+	require.NoError(t, e.s3.MakeBucket("thumbnails"))
 	e.env = append(append(e.env, e.s3.Env()...),
-		"DATABASE_URL="+database, "ORIGINALS_BUCKET="+e.s3.BucketURL("originals"), "THUMBNAILS_BUCKET="+e.s3.BucketURL("thumbnails"),
+		"DATABASE_URL="+database, "THUMBNAILS_BUCKET="+e.s3.BucketURL("thumbnails"),
 		"TEMPORAL_ADDRESS="+e.temporal, "SOURCE_ALLOW_CIDRS=127.0.0.1/32", "RENDER_CONCURRENCY=1",
 		"TEMPORAL_CONFIG_FILE="+filepath.Join(t.TempDir(), "none"), // not the developer's
 	)
@@ -146,9 +143,8 @@ func (e elsewhere) testStart(t *testing.T) {
 	require.Contains(t, out, `it has no namespace "nobodys"`)
 }
 
-// testTwoWorkers has workers, each with a directory of its own, take a photo
-// together, and then a batch. They reach Temporal with certificates, as workers
-// of a deployment.
+// testTwoWorkers has two workers, each with a directory of its own, complete a
+// batch. They reach Temporal with certificates, as workers of a deployment.
 func (e elsewhere) testTwoWorkers(t *testing.T) {
 	p, s3 := *e.program, e.s3
 	p.env = append(append(p.env, e.secured(t)...), "WORKER_DEPLOYMENT=photos", "WORKER_ACTIVITIES=2")
@@ -156,24 +152,14 @@ func (e elsewhere) testTwoWorkers(t *testing.T) {
 	require.NoError(t, err)
 	defer temporal.Close()
 
-	// The first photo's source holds its answer back.
-	asked, release := make(chan struct{}, 1), make(chan struct{})
-	pictures := samples.Handler(t.TempDir())
-	sources := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.RawQuery == "first" {
-			asked <- struct{}{}
-			<-release
-		}
-		pictures.ServeHTTP(w, r)
-	}))
+	sources := httptest.NewServer(samples.Handler(t.TempDir()))
 	defer sources.Close()
-	picture := func(seed int) string {
-		return samples.GeneratedURL(sources.URL, uint64(seed), photo.Size{Width: 640, Height: 480})
-	}
 
 	api := p.serve(t, "api")
-	first := p.serve(t, "worker")
-	first.awaitLog(t, "worker is ready")
+	workers := []*service{p.serve(t, "worker"), p.serve(t, "worker")}
+	for _, w := range workers {
+		w.awaitLog(t, "worker is ready")
+	}
 	api.awaitLog(t, "API listens")
 	require.Eventually(t, func() bool { return p.count(t, photo.Pending) == 0 }, time.Minute, 20*time.Millisecond)
 	// As docs/object-storage.md says, with Temporal's own program.
@@ -184,58 +170,32 @@ func (e elsewhere) testTwoWorkers(t *testing.T) {
 	output, err := setCurrent.CombinedOutput()
 	require.NoError(t, err, string(output))
 
-	var second *service
-	serve := func() *service { return p.serve(t, "worker") } // until the whole test ends
-	t.Run("one fetches, the other makes the thumbnails", func(t *testing.T) {
-		ids := p.add(t, picture(0)+"?first")
-		<-asked
-		require.NoError(t, first.cmd.Process.Signal(syscall.SIGTERM))
-		first.awaitLog(t, "worker stops")
-		close(release)
-		require.Zero(t, first.awaitExit(t))
-		staged, err := s3.Files("originals")
+	urls := []string{}
+	for seed := range 30 {
+		urls = append(urls, samples.GeneratedURL(sources.URL, uint64(seed), photo.Size{Width: 640, Height: 480}))
+	}
+	ids := p.add(t, urls...)
+	p.awaitCompleted(t, ids)
+	makers := map[string]bool{}
+	for _, id := range ids {
+		makers[maker(t, temporal, id)] = true
+		p.requireThumbnails(t, p.photo(t, id))
+		described, err := temporal.DescribeWorkflowExecution(t.Context(), photo.WorkflowID(id), "")
 		require.NoError(t, err)
-		require.Len(t, staged, 1)
-
-		second = serve()
-		p.awaitCompleted(t, ids)
-		fetchedBy, madeBy := p.workers(t, temporal, ids[0])
-		require.Equal(t, first.identity(t), fetchedBy)
-		require.Equal(t, second.identity(t), madeBy)
-	})
-	t.Run("a batch", func(t *testing.T) {
-		third := serve()
-		third.awaitLog(t, "worker is ready")
-		urls := []string{}
-		for seed := range 30 {
-			urls = append(urls, picture(seed+1))
-		}
-		ids := p.add(t, urls...)
-		p.awaitCompleted(t, ids)
-		workers := map[string]bool{}
-		for _, id := range ids {
-			fetchedBy, madeBy := p.workers(t, temporal, id)
-			workers[fetchedBy], workers[madeBy] = true, true
-			p.requireThumbnails(t, p.photo(t, id))
-			described, err := temporal.DescribeWorkflowExecution(t.Context(), photo.WorkflowID(id), "")
-			require.NoError(t, err)
-			version := described.GetWorkflowExecutionInfo().GetVersioningInfo().GetDeploymentVersion()
-			require.Equal(t, "photos/test", version.GetDeploymentName()+"/"+version.GetBuildId(), "the program's own version")
-		}
-		require.Len(t, workers, 2)
-		thumbnails, err := s3.Files("thumbnails")
-		require.NoError(t, err)
-		require.Len(t, thumbnails, 2*(1+len(ids)))
-		originals, err := s3.Files("originals")
-		require.NoError(t, err)
-		require.Empty(t, originals)
-		for _, s := range []*service{api, first, second, third} {
-			entries, err := os.ReadDir(s.dir)
-			require.NoError(t, err)
-			require.Empty(t, entries, "nothing is kept on a machine")
-		}
-		requireNoSecretsInRenderers(t, third.cmd.Process.Pid)
-	})
+		version := described.GetWorkflowExecutionInfo().GetVersioningInfo().GetDeploymentVersion()
+		require.Equal(t, "photos/test", version.GetDeploymentName()+"/"+version.GetBuildId(), "the program's own version")
+	}
+	require.Equal(t, map[string]bool{workers[0].identity(t): true, workers[1].identity(t): true}, makers, "each had its share")
+	thumbnails, err := s3.Files("thumbnails")
+	require.NoError(t, err)
+	require.Len(t, thumbnails, 2*len(ids))
+	for _, s := range append(workers, api) {
+		require.NoError(t, filepath.WalkDir(s.dir, func(path string, entry os.DirEntry, err error) error {
+			require.True(t, err != nil || entry.IsDir(), "%s: nothing is kept on a machine", path)
+			return err
+		}))
+	}
+	requireNoSecretsInRenderers(t, workers[0].cmd.Process.Pid)
 }
 
 // requireNoSecretsInRenderers checks that what decodes strangers' pictures has
@@ -264,28 +224,18 @@ func (s *service) identity(t *testing.T) string {
 	return strconv.Itoa(s.cmd.Process.Pid) + "@" + host + "@"
 }
 
-// workers gives the identities of the workers that fetched a photo and that made
-// its thumbnails.
-func (p *program) workers(t *testing.T, temporal temporalclient.Client, id uuid.UUID) (fetchedBy, madeBy string) {
+// maker gives the identity of the worker that made a photo's thumbnails.
+func maker(t *testing.T, temporal temporalclient.Client, id uuid.UUID) (identity string) {
 	t.Helper()
-	types := map[int64]string{}
 	events := temporal.GetWorkflowHistory(t.Context(), photo.WorkflowID(id), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for events.HasNext() {
 		event, err := events.Next()
 		require.NoError(t, err)
-		if a := event.GetActivityTaskScheduledEventAttributes(); a != nil {
-			types[event.GetEventId()] = a.GetActivityType().GetName()
-		}
 		if a := event.GetActivityTaskStartedEventAttributes(); a != nil {
-			switch types[a.GetScheduledEventId()] {
-			case "FetchSource":
-				fetchedBy = a.GetIdentity()
-			case "MakeThumbnails":
-				madeBy = a.GetIdentity()
-			}
+			identity = a.GetIdentity()
 		}
 	}
-	return fetchedBy, madeBy
+	return identity
 }
 
 // add adds photos through the API, and has them processed.
@@ -336,7 +286,7 @@ func (e elsewhere) testRefusals(t *testing.T) {
 		"an expired certificate": {[]string{"TEMPORAL_TLS_CLIENT_CERT_PATH=" + expired, "TEMPORAL_TLS_CLIENT_KEY_PATH=" + key},
 			"the client's certificate has expired"},
 		"no such bucket": {[]string{"THUMBNAILS_BUCKET=" + s3.BucketURL("nobodys")}, "THUMBNAILS_BUCKET: there is no such bucket"},
-		"a wrong secret": {[]string{"THUMBNAILS_BUCKET=" + s3.BucketURL("any"), "AWS_SECRET_ACCESS_KEY=wrong"}, "_BUCKET: we are refused"},
+		"a wrong secret": {[]string{"THUMBNAILS_BUCKET=" + s3.BucketURL("any"), "AWS_SECRET_ACCESS_KEY=wrong"}, "THUMBNAILS_BUCKET: we are refused"},
 	} {
 		for _, command := range []string{"api", "worker"} {
 			t.Run(name+", "+command, func(t *testing.T) {

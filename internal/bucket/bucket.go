@@ -1,5 +1,5 @@
-// Package bucket opens the buckets that hold staged sources and thumbnails:
-// directories, or object stores. Which kinds there are is decided here alone.
+// Package bucket opens the bucket that holds thumbnails: a directory, or an
+// object store. Which kinds there are is decided here alone.
 package bucket
 
 import (
@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"gocloud.dev/blob"
 
 	// What kinds of buckets there are. Two more are an import away. Their SDKs
@@ -74,44 +72,6 @@ func WhenUp(ctx context.Context, log *slog.Logger, variable string, bucket *blob
 		return fmt.Errorf("%s: %w", variable, err)
 	}
 	return nil
-}
-
-const (
-	// partBytes is the size of the parts in which S3 is sent a file that has more
-	// of them: the smallest that it takes.
-	partBytes = 5 << 20
-	// dropTime is what there is to tell S3 that a file is not wanted any more.
-	dropTime = 10 * time.Second
-)
-
-// NewWriter writes a file of any size. What has been written when the context
-// ends is dropped.
-//
-// S3's writer keeps parts of it in memory: of a large file 18 MB, where its own
-// defaults take 70, and a worker stages 32 sources at a time. The parts that were
-// sent already S3 keeps, unseen, until it is told to drop them, which the writer
-// would not do once the context has ended: by default it has no time for that.
-// After a kill they stay; a lifecycle rule of the bucket's removes them.
-func NewWriter(ctx context.Context, b *blob.Bucket, key string) (*blob.Writer, error) {
-	return b.NewWriter(ctx, key, &blob.WriterOptions{
-		ContentType:                 "application/octet-stream", // a stranger's bytes are never served
-		DisableContentTypeDetection: true,
-		BeforeWrite: func(as func(any) bool) error {
-			var client *s3.Client
-			var manager *transfermanager.Client
-			if !b.As(&client) || !as(&manager) {
-				return nil // not S3
-			}
-			*manager = *transfermanager.New(client, func(o *transfermanager.Options) {
-				o.RequestChecksumCalculation = client.Options().RequestChecksumCalculation
-				o.PartSizeBytes = partBytes
-				o.MultipartUploadThreshold = partBytes
-				o.Concurrency = 1
-				o.FailTimeout = dropTime
-			})
-			return nil
-		},
-	})
 }
 
 // passes tells whether the server is away or overloaded, which
