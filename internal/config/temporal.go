@@ -32,6 +32,9 @@ func Temporal(logger *slog.Logger) (client.Options, error) {
 		options.Namespace = client.DefaultNamespace
 	}
 	options.Logger = log.NewStructuredLogger(logger)
+	// Our messages have some hundred bytes. To compress them, as the SDK does
+	// unless told otherwise, costs both sides much and saves nobody anything.
+	options.ConnectionOptions.GrpcCompression = &client.GrpcCompressionNone{}
 	return options, nil
 }
 
