@@ -181,9 +181,16 @@ func ownTemporalAddress(cfg config.Config) string {
 	return devstack.Temporal{Port: cfg.DevTemporalPort}.Address()
 }
 
-// temporalOptions are those of the Temporal to use: the stack's own unless
-// another is configured.
+// temporalOptions are those of the Temporal to use: the stack's own unless the
+// environment names another. A developer's default profile does not: it may be
+// of a Temporal that nobody wants to try things out with, so that the stack's
+// processes must not see it either.
 func temporalOptions(cfg config.Config) (client.Options, error) {
+	if os.Getenv("TEMPORAL_ADDRESS")+os.Getenv("TEMPORAL_PROFILE")+os.Getenv("TEMPORAL_CONFIG_FILE") == "" {
+		if err := os.Setenv("TEMPORAL_CONFIG_FILE", os.DevNull); err != nil {
+			return client.Options{}, err
+		}
+	}
 	options, err := config.Temporal(slog.New(slog.DiscardHandler))
 	if options.HostPort == "" {
 		options.HostPort = ownTemporalAddress(cfg)
@@ -204,6 +211,7 @@ func environment(cfg config.Config, dir devstack.Dir, temporal client.Options) [
 		{"DATA_DIR", dir.Root},
 		{"DATABASE_URL", cfg.DatabaseURL},
 		{"TEMPORAL_ADDRESS", temporal.HostPort},
+		{"TEMPORAL_CONFIG_FILE", os.Getenv("TEMPORAL_CONFIG_FILE")},
 		{"HTTP_ADDR", cfg.HTTPAddr},
 		{"SOURCE_ALLOW_CIDRS", allowed},
 	}

@@ -141,6 +141,17 @@ func (e elsewhere) testStart(t *testing.T) {
 	out, code := p.run(t, "dev", "start")
 	require.Equal(t, 1, code)
 	require.Contains(t, out, `it has no namespace "nobodys"`)
+
+	// The default profile of a developer is not one that things are tried out with.
+	home := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(home, "temporalio"), 0o700))
+	profile := "[profile.default]\naddress = \"production.example:7233\"\n"
+	require.NoError(t, os.WriteFile(filepath.Join(home, "temporalio", "temporal.toml"), []byte(profile), 0o600))
+	p.env = append(append([]string{}, e.env...), "XDG_CONFIG_HOME="+home, "TEMPORAL_ADDRESS=", "TEMPORAL_CONFIG_FILE=")
+	require.Regexp(t, `^127\.0\.0\.1:`, p.variable(t, "TEMPORAL_ADDRESS"))
+	require.Equal(t, os.DevNull, p.variable(t, "TEMPORAL_CONFIG_FILE"))
+	p.env = append(p.env, "TEMPORAL_PROFILE=default")
+	require.Equal(t, "production.example:7233", p.variable(t, "TEMPORAL_ADDRESS"))
 }
 
 // testTwoWorkers has two workers, each with a directory of its own, complete a
