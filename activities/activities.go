@@ -40,6 +40,11 @@ type Activities struct {
 	Renderer   Renderer
 	Format     photo.Format // of what the renderer makes
 
+	// BucketTimeout bounds one request to the bucket: without it, one that says
+	// nothing would be noticed only when the activity's time is over, which is
+	// how a worker is lost.
+	BucketTimeout time.Duration
+
 	// For ReconcilePage and StartPage, which are about other workflows. The
 	// functions start a photo's, unless it runs; StartInBatch, unless the batch
 	// has done so before.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"sync/atomic"
 
+	"go.temporal.io/sdk/activity"
 	"gocloud.dev/blob"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
@@ -47,6 +48,13 @@ func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run) (*MakeTh
 	var now progress
 	defer keepAlive(ctx, now.details)()
 
+	if activity.GetInfo(ctx).Attempt > 1 {
+		// Perhaps the bucket was away, which is known only when the thumbnails are
+		// made: the source is spared until it is back.
+		if err := a.askBucket(ctx, a.bucketIsThere); err != nil {
+			return nil, err
+		}
+	}
 	source, err := a.fetchSource(ctx, run, now.received.Store)
 	if err != nil {
 		return nil, err
@@ -76,6 +84,15 @@ func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run) (*MakeTh
 	return result, nil
 }
 
+// bucketIsThere asks whether there is a bucket, and whether it lets us in.
+func (a *Activities) bucketIsThere(ctx context.Context) error {
+	there, err := a.Thumbnails.IsAccessible(ctx)
+	if err == nil && !there {
+		err = errors.New("there is no such bucket")
+	}
+	return err
+}
+
 // progress is how far an attempt has come.
 type progress struct {
 	received atomic.Int64 // bytes of the source
@@ -100,12 +117,14 @@ func (a *Activities) writePictures(ctx context.Context, run photo.Run, pictures 
 	for _, p := range pictures {
 		digest := sha256.Sum256(p.Bytes)
 		key := fmt.Sprintf("%s%s-%s%s", thumbnailPrefix(run.Photo), p.Size, hex.EncodeToString(digest[:8]), a.Format.Extension())
-		err := a.Thumbnails.WriteAll(ctx, key, p.Bytes, &blob.WriterOptions{
-			ContentType:                 a.Format.MediaType(),
-			DisableContentTypeDetection: true,
+		err := a.askBucket(ctx, func(ctx context.Context) error {
+			return a.Thumbnails.WriteAll(ctx, key, p.Bytes, &blob.WriterOptions{
+				ContentType:                 a.Format.MediaType(),
+				DisableContentTypeDetection: true,
+			})
 		})
 		if err != nil {
-			return nil, &storageError{thumbnailsBucket, err}
+			return nil, err
 		}
 		thumbnails = append(thumbnails, photo.Thumbnail{Size: p.Size, Key: key})
 	}

@@ -26,6 +26,7 @@ import (
 	"gocloud.dev/blob"
 
 	"github.com/photo-processor/photo-processor/api"
+	"github.com/photo-processor/photo-processor/internal/bucket"
 	"github.com/photo-processor/photo-processor/internal/config"
 	"github.com/photo-processor/photo-processor/internal/devstack/devstacktest"
 	"github.com/photo-processor/photo-processor/internal/photo"
@@ -82,12 +83,12 @@ func setup(t *testing.T, options ...option) *testBundle {
 	cfg, err := config.Parse(map[string]string{"DATA_DIR": t.TempDir()})
 	require.NoError(t, err)
 	cfg.TaskQueue = t.Name()
-	bucket, err := config.OpenBucket(t.Context(), "file://"+filepath.Join(t.TempDir(), "thumbnails"))
+	thumbnails, err := bucket.Open(t.Context(), "file://"+filepath.Join(t.TempDir(), "thumbnails"))
 	require.NoError(t, err)
 	temporal := dial(t, temporalAddress)
 	log := &lockedBuffer{}
 	server := &api.Server{
-		DB: postgrestest.Open(t), Temporal: temporal, Thumbnails: bucket, Config: cfg,
+		DB: postgrestest.Open(t), Temporal: temporal, Thumbnails: thumbnails, Config: cfg,
 		Log: slog.New(slog.NewTextHandler(log, nil)),
 	}
 	for _, o := range options {
@@ -95,7 +96,7 @@ func setup(t *testing.T, options ...option) *testBundle {
 	}
 	listening := httptest.NewServer(server.Handler())
 	t.Cleanup(listening.Close)
-	return &testBundle{api: server, url: listening.URL, bucket: bucket, log: log}
+	return &testBundle{api: server, url: listening.URL, bucket: server.Thumbnails, log: log}
 }
 
 func dial(t *testing.T, address string) client.Client {
@@ -478,7 +479,42 @@ func TestAddPhotos(t *testing.T) {
 
 func TestThumbnails(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	showsThumbnails(t, setup(t))
+}
+
+func TestThumbnailsInS3(t *testing.T) {
+	server, stop, err := devstacktest.S3(t.Context())
+	require.NoError(t, err)
+	defer stop()
+	server.Setenv(t)
+	in := func(bucketURL string) option {
+		return func(s *api.Server) {
+			s.Thumbnails, err = bucket.Open(t.Context(), bucketURL)
+			require.NoError(t, err)
+		}
+	}
+	require.NoError(t, server.MakeBucket("thumbnails"))
+	showsThumbnails(t, setup(t, in(server.BucketURL("thumbnails"))))
+
+	path := "/thumbnails/" + uuid.NewString() + "/320x213-0123456789abcdef.jpg"
+	for name, url := range map[string]string{
+		"there is no such bucket": server.BucketURL("nobodys"),
+		"the server is away":      server.Through("http://127.0.0.1:1").BucketURL("thumbnails"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := setup(t, in(url))
+			got := b.get(t, path)
+			require.Equal(t, http.StatusServiceUnavailable, got.status)
+			require.NotEmpty(t, got.header.Get("Retry-After"))
+			require.Equal(t, `{"message":"The thumbnails cannot be read"}`+"\n", got.body)
+			require.Contains(t, b.log.String(), "the thumbnails bucket cannot be used")
+		})
+	}
+}
+
+// showsThumbnails checks what the API makes of its bucket.
+func showsThumbnails(t *testing.T, b *testBundle) {
+	t.Helper()
 	id := uuid.New()
 	key := id.String() + "/320x213-0123456789abcdef.jpg"
 	require.NoError(t, b.bucket.WriteAll(t.Context(), key, []byte("0123456789"), nil))

@@ -20,6 +20,7 @@ import (
 	"gocloud.dev/blob"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/photo-processor/photo-processor/internal/bucket"
 	"github.com/photo-processor/photo-processor/internal/config"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 )
@@ -47,15 +48,16 @@ type Server struct {
 }
 
 // Run serves the API until the context is done, and then finishes what it is
-// answering. It starts without PostgreSQL and without Temporal: /readyz tells
-// what is missing, and the schema is migrated as soon as it can be.
+// answering. It starts without PostgreSQL, Temporal and bucket: /readyz tells
+// what is missing, and the schema is migrated as soon as it can be. It ends when
+// one of them will never let it in.
 func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	db, err := postgres.Open(cfg.DatabaseURL, cfg.DatabaseMaxConns)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	thumbnails, err := config.OpenBucket(ctx, cfg.ThumbnailsBucket)
+	thumbnails, err := bucket.Open(ctx, cfg.ThumbnailsBucket)
 	if err != nil {
 		return fmt.Errorf("THUMBNAILS_BUCKET: %w", err)
 	}
@@ -78,6 +80,10 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return db.MigrateWhenUp(ctx, log) })
+	group.Go(func() error {
+		return bucket.WhenUp(ctx, log, "THUMBNAILS_BUCKET", thumbnails, cfg.BucketTimeout)
+	})
+	group.Go(func() error { return config.TemporalWhenUp(ctx, log, temporal, options) })
 	group.Go(func() error { return server.serve(ctx, listener) })
 	return group.Wait()
 }

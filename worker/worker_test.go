@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
@@ -226,6 +227,67 @@ func TestRunWaitsForItsServers(t *testing.T) {
 	b.cfg = cfg
 	b.work(t)
 	b.requireCompleted(t)
+}
+
+func TestPhotosMoveOnToTheNextVersion(t *testing.T) {
+	b := setup(t)
+	b.cfg.WorkerDeployment, b.cfg.WorkerBuildID = t.Name(), "v1"
+	deployment := b.temporal.WorkerDeploymentClient().GetHandle(t.Name())
+	makeCurrent := func(buildID string) {
+		require.EventuallyWithT(t, func(c *assert.CollectT) {
+			_, err := deployment.SetCurrentVersion(t.Context(), client.WorkerDeploymentSetCurrentVersionOptions{BuildID: buildID})
+			require.NoError(c, err) // Temporal hears of a version from its worker
+		}, time.Minute, 50*time.Millisecond)
+	}
+	stop := b.work(t)
+	makeCurrent("v1")
+	b.awaitRequest(t) // the photo has begun with v1 …
+	b.cfg.WorkerBuildID = "v2"
+	b.work(t)
+	makeCurrent("v2")
+	close(b.release)
+	stop() // … whose last worker goes
+	b.requireCompleted(t)
+	described, err := b.temporal.DescribeWorkflowExecution(t.Context(), photo.WorkflowID(b.photo), "")
+	require.NoError(t, err)
+	version := described.GetWorkflowExecutionInfo().GetVersioningInfo()
+	require.Equal(t, "v2", version.GetDeploymentVersion().GetBuildId())
+	require.Equal(t, enumspb.VERSIONING_BEHAVIOR_AUTO_UPGRADE, version.GetBehavior())
+}
+
+func TestASourceIsSparedWhileTheBucketIsAway(t *testing.T) {
+	s3, stop, err := devstacktest.S3(t.Context())
+	require.NoError(t, err)
+	defer stop()
+	s3.Setenv(t)
+	require.NoError(t, s3.MakeBucket("thumbnails"))
+	var back, written atomic.Bool
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			written.Store(true)
+		}
+		if written.Load() && !back.Load() { // from the first write on
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		s3.Handler().ServeHTTP(w, r)
+	}))
+	defer proxy.Close()
+
+	b := setup(t)
+	close(b.release)
+	b.cfg.ThumbnailsBucket = s3.Through(proxy.URL).BucketURL("thumbnails")
+	b.work(t)
+	require.Eventually(t, func() bool {
+		described, err := b.temporal.DescribeWorkflowExecution(t.Context(), photo.WorkflowID(b.photo), "")
+		require.NoError(t, err)
+		pending := described.GetPendingActivities()
+		return len(pending) == 1 && pending[0].GetAttempt() >= 3
+	}, time.Minute, 20*time.Millisecond)
+	require.Len(t, b.asked, 1)
+	back.Store(true)
+	b.requireCompleted(t)
+	require.Len(t, b.asked, 2)
 }
 
 // reconcile has the schedule run the reconciler now, and gives what it did.

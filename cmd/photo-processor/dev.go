@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -167,10 +168,14 @@ func runDev(cmd *cobra.Command, cfg config.Config, dir devstack.Dir) (err error)
 // startStack starts one thing after the other, each when those it needs are
 // ready.
 func startStack(ctx context.Context, out io.Writer, cfg config.Config, dir devstack.Dir, supervisor *devstack.Supervisor) (devstack.State, error) {
+	temporal, err := temporalOptions(cfg)
+	if err != nil {
+		return devstack.State{}, err
+	}
 	state := devstack.State{
 		APIURL:          "http://" + cfg.HTTPAddr,
 		DatabaseURL:     cfg.DatabaseURL,
-		TemporalAddress: temporalAddress(cfg),
+		TemporalAddress: temporal.HostPort,
 		SamplesURL:      fmt.Sprintf("http://127.0.0.1:%d", cfg.DevSamplesPort),
 	}
 	if _, err := os.Stat(dir.PIDFile("api")); err != nil { // else it may be an orphan's, which is ended below
@@ -201,8 +206,8 @@ func startStack(ctx context.Context, out io.Writer, cfg config.Config, dir devst
 		}
 	}
 	switch {
-	case !ownTemporal:
-		fmt.Fprintln(out, "Using the Temporal that TEMPORAL_ADDRESS names …")
+	case state.TemporalAddress != ownTemporalAddress(cfg):
+		fmt.Fprintf(out, "Using the Temporal at %s …\n", state.TemporalAddress)
 	case dir.IsCluster():
 		state.TemporalUIURL, err = startTemporalServer(ctx, out, cfg, dir, own, supervisor)
 	default:
@@ -211,7 +216,7 @@ func startStack(ctx context.Context, out io.Writer, cfg config.Config, dir devst
 	if err != nil {
 		return state, err
 	}
-	return state, startServices(ctx, out, cfg, dir, state, supervisor)
+	return state, startServices(ctx, out, cfg, dir, state, temporal, supervisor)
 }
 
 // startTemporal starts the development server, and gives the URL of its UI.
@@ -247,13 +252,13 @@ func startTemporalServer(ctx context.Context, out io.Writer, cfg config.Config, 
 }
 
 // startServices starts the API and the workers.
-func startServices(ctx context.Context, out io.Writer, cfg config.Config, dir devstack.Dir, state devstack.State, supervisor *devstack.Supervisor) error {
+func startServices(ctx context.Context, out io.Writer, cfg config.Config, dir devstack.Dir, state devstack.State, temporal client.Options, supervisor *devstack.Supervisor) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
 	env := os.Environ()
-	for _, variable := range environment(cfg, dir) {
+	for _, variable := range environment(cfg, dir, temporal) {
 		env = append(env, variable.name+"="+variable.value)
 	}
 	service := func(name, command string) devstack.Process {
@@ -277,7 +282,7 @@ func startServices(ctx context.Context, out io.Writer, cfg config.Config, dir de
 	}
 	for _, name := range workers {
 		worker := service(name, "worker")
-		worker.Prepare, worker.Ready = workerPolls(state.TemporalAddress, cfg.TaskQueue)
+		worker.Prepare, worker.Ready = workerPolls(temporal, cfg.TaskQueue)
 		if err := supervisor.Start(ctx, worker); err != nil {
 			return err
 		}
@@ -290,24 +295,33 @@ func freePort(cfg config.Config) error {
 	return devstack.CheckPort(cfg.HTTPAddr, "the API", "HTTP_ADDR")
 }
 
-// ownTemporalAddress is that of the stack's own Temporal; temporalAddress that
-// of the one to use.
+// ownTemporalAddress is that of the stack's own Temporal.
 func ownTemporalAddress(cfg config.Config) string {
 	return devstack.Temporal{Port: cfg.DevTemporalPort}.Address()
 }
 
-func temporalAddress(cfg config.Config) string {
-	if address := os.Getenv("TEMPORAL_ADDRESS"); address != "" {
-		return address
+// temporalOptions are those of the Temporal to use: the stack's own unless the
+// environment names another. A developer's default profile does not: it may be
+// of a Temporal that nobody wants to try things out with, so that the stack's
+// processes must not see it either.
+func temporalOptions(cfg config.Config) (client.Options, error) {
+	if os.Getenv("TEMPORAL_ADDRESS")+os.Getenv("TEMPORAL_PROFILE")+os.Getenv("TEMPORAL_CONFIG_FILE") == "" {
+		if err := os.Setenv("TEMPORAL_CONFIG_FILE", os.DevNull); err != nil {
+			return client.Options{}, err
+		}
 	}
-	return ownTemporalAddress(cfg)
+	options, err := config.Temporal(slog.New(slog.DiscardHandler))
+	if options.HostPort == "" {
+		options.HostPort = ownTemporalAddress(cfg)
+	}
+	return options, err
 }
 
 // variable is one of the environment.
 type variable struct{ name, value string }
 
 // environment is what makes a process one of the stack's.
-func environment(cfg config.Config, dir devstack.Dir) []variable {
+func environment(cfg config.Config, dir devstack.Dir, temporal client.Options) []variable {
 	allowed := "127.0.0.1/32" // the sample photos are there
 	if len(cfg.SourceAllowCIDRs) > 0 {
 		allowed = os.Getenv("SOURCE_ALLOW_CIDRS")
@@ -315,7 +329,8 @@ func environment(cfg config.Config, dir devstack.Dir) []variable {
 	return []variable{
 		{"DATA_DIR", dir.Root},
 		{"DATABASE_URL", cfg.DatabaseURL},
-		{"TEMPORAL_ADDRESS", temporalAddress(cfg)},
+		{"TEMPORAL_ADDRESS", temporal.HostPort},
+		{"TEMPORAL_CONFIG_FILE", os.Getenv("TEMPORAL_CONFIG_FILE")},
 		{"HTTP_ADDR", cfg.HTTPAddr},
 		{"SOURCE_ALLOW_CIDRS", allowed},
 	}
@@ -370,14 +385,14 @@ func isReady(ctx context.Context, apiURL string) error {
 
 // workerPolls tells that a worker is ready by what Temporal knows: that one
 // has asked for tasks which had not done so before.
-func workerPolls(address, taskQueue string) (prepare, ready func(context.Context) error) {
+func workerPolls(options client.Options, taskQueue string) (prepare, ready func(context.Context) error) {
 	var before []poller
 	prepare = func(ctx context.Context) (err error) {
-		before, err = pollers(ctx, address, taskQueue)
+		before, err = pollers(ctx, options, taskQueue)
 		return err
 	}
 	ready = func(ctx context.Context) error {
-		now, err := pollers(ctx, address, taskQueue)
+		now, err := pollers(ctx, options, taskQueue)
 		if err != nil {
 			return err
 		}
@@ -399,8 +414,8 @@ type poller struct {
 	lastSeen time.Time
 }
 
-func pollers(ctx context.Context, address, taskQueue string) (known []poller, err error) {
-	temporal, err := client.DialContext(ctx, client.Options{HostPort: address, Logger: quiet{}})
+func pollers(ctx context.Context, options client.Options, taskQueue string) (known []poller, err error) {
+	temporal, err := client.DialContext(ctx, options)
 	if err != nil {
 		return nil, err
 	}
@@ -415,18 +430,10 @@ func pollers(ctx context.Context, address, taskQueue string) (known []poller, er
 	return known, nil
 }
 
-// quiet is for a client whose errors are looked at, not logged.
-type quiet struct{}
-
-func (quiet) Debug(string, ...any) {}
-func (quiet) Info(string, ...any)  {}
-func (quiet) Warn(string, ...any)  {}
-func (quiet) Error(string, ...any) {}
-
 func describe(w io.Writer, state devstack.State, dir devstack.Dir) {
 	ui := state.TemporalUIURL
 	if ui == "" {
-		ui = "(that of the Temporal which TEMPORAL_ADDRESS names)"
+		ui = "(that of the Temporal which is configured)"
 	}
 	fmt.Fprintf(w, `photo-processor is ready.
   API              %s
@@ -500,7 +507,11 @@ func devStatus(cmd *cobra.Command, _ config.Config, dir devstack.Dir) error {
 }
 
 func devEnv(cmd *cobra.Command, cfg config.Config, dir devstack.Dir) error {
-	for _, variable := range environment(cfg, dir) {
+	temporal, err := temporalOptions(cfg)
+	if err != nil {
+		return err
+	}
+	for _, variable := range environment(cfg, dir, temporal) {
 		fmt.Fprintf(cmd.OutOrStdout(), "export %s='%s'\n", variable.name, variable.value)
 	}
 	return nil

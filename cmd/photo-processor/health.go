@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"strings"
@@ -61,7 +62,11 @@ func workerIsHealthy(ctx context.Context, cfg config.Config) error {
 	if err != nil {
 		return err
 	}
-	known, err := pollers(ctx, temporalAddress(cfg), cfg.TaskQueue)
+	options, err := config.Temporal(slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	known, err := pollers(ctx, options, cfg.TaskQueue)
 	if err != nil {
 		return err
 	}

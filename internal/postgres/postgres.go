@@ -19,11 +19,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/photo-processor/photo-processor/internal/startup"
 	"github.com/photo-processor/photo-processor/migrations"
 )
 
@@ -77,23 +77,11 @@ func (db *DB) Migrate(ctx context.Context) error {
 	return db.withConn(ctx, migrations.Apply)
 }
 
-// MigrateWhenUp migrates as soon as the database can be reached.
+// MigrateWhenUp migrates as soon as the database can be reached; not at all if
+// the context is done before.
 func (db *DB) MigrateWhenUp(ctx context.Context, log *slog.Logger) error {
-	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		err := db.Migrate(ctx)
-		if err != nil && !errors.Is(err, ErrUnavailable) {
-			err = backoff.Permanent(err)
-		}
-		return struct{}{}, err
-	}, backoff.WithBackOff(&backoff.ExponentialBackOff{
-		InitialInterval: 200 * time.Millisecond, Multiplier: 2, RandomizationFactor: 0.2, MaxInterval: 5 * time.Second,
-	}), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, wait time.Duration) {
-		log.WarnContext(ctx, "the schema waits to be migrated", "error", err, "next_try_in", wait)
-	}))
-	if ctx.Err() != nil {
-		return nil // asked to stop
-	}
-	return err
+	unavailable := func(err error) bool { return errors.Is(err, ErrUnavailable) }
+	return startup.WhenUp(ctx, log, "PostgreSQL", unavailable, db.Migrate)
 }
 
 // Reset drops all photos and thumbnails, and makes the schema anew. All other
