@@ -10,6 +10,7 @@ import (
 	"image/jpeg"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -70,6 +71,7 @@ func setup(t *testing.T) *testBundle {
 		Thumbnails: b.bucket(t, "thumbnails"),
 		Fetcher:    fetcher,
 		Format:     photo.JPEG,
+		Log:        slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 	b.fit(box)
 	added, err := b.DB.AddPhotos(t.Context(), []string{server.URL + "/photo.jpg?secret=1"})

@@ -15,7 +15,8 @@ import (
 // FetchSourceInput says whose source to fetch. The URL is not in it: it may
 // carry credentials, and histories are kept and shown.
 type FetchSourceInput struct {
-	Run photo.Run `json:"run"`
+	Run     photo.Run `json:"run"`
+	Attempt int       `json:"attempt,omitempty"` // the workflow's own count, for the log alone
 }
 
 // FetchSource streams the photo's source into the originals bucket, under the
@@ -23,9 +24,10 @@ type FetchSourceInput struct {
 // attempt writes a key of its own, which appears whole or not at all, and
 // Finish removes them all.
 func (a *Activities) FetchSource(ctx context.Context, in FetchSourceInput) (*photo.Source, error) {
+	ctx = about(ctx, in.Run, in.Attempt)
 	fetched, err := a.fetchSource(ctx, in.Run)
 	if err != nil {
-		return nil, applicationError(ctx, err)
+		return nil, a.applicationError(ctx, err)
 	}
 	return fetched, nil
 }
@@ -49,6 +51,7 @@ func (a *Activities) fetchSource(ctx context.Context, run photo.Run) (*photo.Sou
 		return nil, &storageError{err}
 	}
 	fetched, err := a.Fetcher.Fetch(ctx, url, writer, received.Store)
+	a.Metrics.countBytes(ctx, received.Load())
 	if err != nil {
 		drop()
 		_ = writer.Close() // reports the drop

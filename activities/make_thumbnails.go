@@ -18,8 +18,9 @@ import (
 
 // MakeThumbnailsInput says whose thumbnails to make, and from what.
 type MakeThumbnailsInput struct {
-	Run    photo.Run    `json:"run"`
-	Source photo.Source `json:"source"`
+	Run     photo.Run    `json:"run"`
+	Source  photo.Source `json:"source"`
+	Attempt int          `json:"attempt,omitempty"` // the workflow's own count, for the log alone
 }
 
 // MakeThumbnailsResult says what was made, for the reader of the history.
@@ -33,9 +34,10 @@ type MakeThumbnailsResult struct {
 // that another attempt writes the same; the rows are written in one
 // transaction that only the owning run can make, after the files are there.
 func (a *Activities) MakeThumbnails(ctx context.Context, in MakeThumbnailsInput) (*MakeThumbnailsResult, error) {
+	ctx = about(ctx, in.Run, in.Attempt)
 	made, err := a.makeThumbnails(ctx, in.Run, in.Source)
 	if err != nil {
-		return nil, applicationError(ctx, err)
+		return nil, a.applicationError(ctx, err)
 	}
 	return made, nil
 }

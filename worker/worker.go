@@ -18,6 +18,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/renderer"
 	"github.com/photo-processor/photo-processor/internal/source"
+	"github.com/photo-processor/photo-processor/internal/telemetry"
 	"github.com/photo-processor/photo-processor/workflows"
 )
 
@@ -43,7 +44,12 @@ func Register(r worker.Registry, a *activities.Activities) {
 //
 // It waits for PostgreSQL and for Temporal when they are not there yet.
 func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
-	db, err := postgres.Open(cfg.DatabaseURL, cfg.DatabaseMaxConns)
+	tel, err := telemetry.Start(ctx, "worker", cfg.MetricsAddr, log)
+	if err != nil {
+		return err
+	}
+	defer tel.Close()
+	db, err := postgres.Open(cfg.DatabaseURL, cfg.DatabaseMaxConns, databaseOptions(tel)...)
 	if err != nil {
 		return err
 	}
@@ -58,7 +64,9 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		return fmt.Errorf("THUMBNAILS_BUCKET: %w", err)
 	}
 	defer thumbnails.Close()
-	fetcher, err := source.New(sourceConfig(cfg))
+	fetch := sourceConfig(cfg)
+	fetch.Tracer = tel.Tracers.Tracer("github.com/photo-processor/photo-processor/internal/source")
+	fetcher, err := source.New(fetch)
 	if err != nil {
 		return fmt.Errorf("source: %w", err)
 	}
@@ -68,20 +76,28 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		return err
 	}
 	defer render.Close()
+	metrics, err := measure(tel, db, render)
+	if err != nil {
+		return err
+	}
+	ready := readiness{db: db, originals: originals, thumbnails: thumbnails, renderer: render}
+	tel.Handle("GET /readyz", ready.handler(log))
 
 	if err := db.MigrateWhenUp(ctx, log); err != nil {
 		return err
 	}
-	temporal, err := dialWhenUp(ctx, log)
+	temporal, err := dialWhenUp(ctx, log, tel)
 	if err != nil || ctx.Err() != nil {
 		return err
 	}
 	defer temporal.Close()
+	ready.temporal.Store(&temporal)
 
 	// The activities' own context: it ends some time after ours.
 	working, giveUp := context.WithCancel(context.WithoutCancel(ctx))
 	defer giveUp()
 	w := worker.New(temporal, cfg.TaskQueue, worker.Options{
+		Interceptors:                       interceptors(metrics),
 		MaxConcurrentActivityExecutionSize: cfg.WorkerActivities,
 		BackgroundActivityContext:          working,
 		WorkerStopTimeout:                  cfg.ShutdownTimeout + reportTime,
@@ -91,6 +107,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	Register(w, &activities.Activities{
 		DB: db, Originals: originals, Thumbnails: thumbnails,
 		Fetcher: fetcher, Renderer: render, Format: cfg.ThumbnailFormat,
+		Log: log, Metrics: metrics,
 		Temporal: temporal,
 		StartProcessing: func(ctx context.Context, id uuid.UUID) error {
 			_, err := workflows.Start(ctx, temporal, cfg.TaskQueue, id)
@@ -103,8 +120,10 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	if err := w.Start(); err != nil {
 		return fmt.Errorf("start the worker: %w", err)
 	}
+	ready.working.Store(true)
 	log.Info("worker is ready", "task_queue", cfg.TaskQueue, "activities", cfg.WorkerActivities, "renders", cfg.RenderConcurrency)
 	<-ctx.Done()
+	ready.working.Store(false)
 	log.Info("worker stops", "at_most", cfg.ShutdownTimeout)
 	defer time.AfterFunc(cfg.ShutdownTimeout, giveUp).Stop()
 	w.Stop()
@@ -113,9 +132,12 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 
 // dialWhenUp connects to Temporal as soon as it can be reached; nil if the
 // context is done before.
-func dialWhenUp(ctx context.Context, log *slog.Logger) (client.Client, error) {
+func dialWhenUp(ctx context.Context, log *slog.Logger, tel *telemetry.Telemetry) (client.Client, error) {
 	options, err := config.Temporal(log)
 	if err != nil {
+		return nil, err
+	}
+	if err := tel.Temporal(&options); err != nil {
 		return nil, err
 	}
 	temporal, err := backoff.Retry(ctx, func() (client.Client, error) {

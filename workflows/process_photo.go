@@ -101,7 +101,7 @@ func fetchSource(ctx workflow.Context, run photo.Run) (*photo.Source, error) {
 		options := fetchOptions
 		options.Summary = withAttempt("Fetch the source from the photo's URL", attempt)
 		ctx = workflow.WithActivityOptions(ctx, options)
-		return workflow.ExecuteActivity(ctx, act.FetchSource, activities.FetchSourceInput{Run: run}).Get(ctx, &source)
+		return workflow.ExecuteActivity(ctx, act.FetchSource, activities.FetchSourceInput{Run: run, Attempt: attempt}).Get(ctx, &source)
 	})
 	return source, err
 }
@@ -112,7 +112,7 @@ func renderThumbnails(ctx workflow.Context, run photo.Run, source photo.Source) 
 		options := renderOptions
 		options.Summary = withAttempt(fmt.Sprintf("Make thumbnails from %s, %s", source.MediaType, kilobytes(source.Bytes)), attempt)
 		ctx = workflow.WithActivityOptions(ctx, options)
-		in := activities.MakeThumbnailsInput{Run: run, Source: source}
+		in := activities.MakeThumbnailsInput{Run: run, Source: source, Attempt: attempt}
 		return workflow.ExecuteActivity(ctx, act.MakeThumbnails, in).Get(ctx, &made)
 	})
 	return made, err

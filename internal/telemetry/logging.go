@@ -1,16 +1,124 @@
-// Package telemetry lets operators see what photo-processor does.
+// Package telemetry lets operators see what photo-processor does: its logs, its
+// metrics, its traces.
 package telemetry
 
 import (
+	"context"
 	"io"
 	"log/slog"
+	"slices"
+
+	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/photo-processor/photo-processor/internal/photo"
+)
+
+// The names that every line about a photo has. Logs are searched by them:
+// docs/operating.md tells operators so.
+const (
+	photoKey      = "photo"
+	workflowIDKey = "workflow_id"
+	runIDKey      = "run_id"
 )
 
 // NewLogger makes a logger that writes lines of text or of JSON, from level on.
+// A line that is logged with a context also has what [WithAttrs] put into it,
+// and the ids of its trace; what Temporal's SDK logs has our names.
 func NewLogger(w io.Writer, level slog.Level, asJSON bool) *slog.Logger {
-	options := &slog.HandlerOptions{Level: level}
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: rename}
 	if asJSON {
-		return slog.New(slog.NewJSONHandler(w, options))
+		return slog.New(handler{slog.NewJSONHandler(w, options)})
 	}
-	return slog.New(slog.NewTextHandler(w, options))
+	return slog.New(handler{slog.NewTextHandler(w, options)})
+}
+
+// About gives the attributes of a line about a photo. The id of a run that is
+// not known is left out.
+func About(id uuid.UUID, runID string) []slog.Attr {
+	attrs := []slog.Attr{slog.String(photoKey, id.String()), slog.String(workflowIDKey, photo.WorkflowID(id))}
+	if runID != "" {
+		attrs = append(attrs, slog.String(runIDKey, runID))
+	}
+	return attrs
+}
+
+type attrsKey struct{}
+
+// WithAttrs adds the attributes to every line that is logged with the context.
+func WithAttrs(ctx context.Context, attrs ...slog.Attr) context.Context {
+	before, _ := ctx.Value(attrsKey{}).([]slog.Attr)
+	return context.WithValue(ctx, attrsKey{}, append(slices.Clip(before), attrs...))
+}
+
+// ours are our names for what Temporal's SDK logs by names of its own. Its
+// attempt is of one activity; the workflow counts the attempts at a photo's step
+// itself, and those are what "attempt" is.
+var ours = map[string]string{
+	"WorkflowID":   workflowIDKey,
+	"RunID":        runIDKey,
+	"WorkflowType": "workflow",
+	"ActivityID":   "activity_id",
+	"ActivityType": "activity",
+	"Attempt":      "activity_attempt",
+	"Namespace":    "namespace",
+	"TaskQueue":    "task_queue",
+	"WorkerID":     "worker_id",
+	"WorkerType":   "worker_type",
+	"Error":        "error",
+	"TraceID":      "trace_id",
+	"SpanID":       "span_id",
+}
+
+func rename(groups []string, a slog.Attr) slog.Attr {
+	if len(groups) == 0 {
+		if name, ok := ours[a.Key]; ok {
+			a.Key = name
+		}
+	}
+	return a
+}
+
+// handler adds what a line should have.
+type handler struct{ slog.Handler }
+
+func (h handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	for _, a := range attrs {
+		if id, ok := photoOf(a); ok {
+			attrs = append(slices.Clip(attrs), id)
+		}
+	}
+	return handler{h.Handler.WithAttrs(attrs)}
+}
+
+func (h handler) WithGroup(name string) slog.Handler { return handler{h.Handler.WithGroup(name)} }
+
+func (h handler) Handle(ctx context.Context, line slog.Record) error {
+	var more []slog.Attr
+	line.Attrs(func(a slog.Attr) bool {
+		if id, ok := photoOf(a); ok {
+			more = append(more, id)
+		}
+		return true
+	})
+	if attrs, ok := ctx.Value(attrsKey{}).([]slog.Attr); ok {
+		more = append(more, attrs...)
+	}
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		more = append(more, slog.String("trace_id", span.TraceID().String()), slog.String("span_id", span.SpanID().String()))
+	}
+	if len(more) > 0 {
+		line = line.Clone()
+		line.AddAttrs(more...)
+	}
+	return h.Handler.Handle(ctx, line)
+}
+
+// photoOf tells the photo by its workflow's id, where Temporal's SDK logs that.
+func photoOf(a slog.Attr) (slog.Attr, bool) {
+	if a.Key != "WorkflowID" || a.Value.Kind() != slog.KindString {
+		return slog.Attr{}, false
+	}
+	id, ok := photo.OfWorkflow(a.Value.String())
+	return slog.String(photoKey, id.String()), ok
 }
