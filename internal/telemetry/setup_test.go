@@ -51,10 +51,11 @@ func run(m *testing.M) int {
 // testBundle is an API and a worker that run as the program runs them, and a
 // source for their photos.
 type testBundle struct {
-	api    string // its URL
-	worker config.Config
-	stop   func() // both, and waits for it
-	logs   *logBuffer
+	api     string // its URL
+	metrics string // where it shows its metrics, if it does
+	worker  config.Config
+	stop    func() // both, and waits for it
+	logs    *logBuffer
 
 	source  string // its URL
 	headers chan http.Header
@@ -90,6 +91,7 @@ func setup(t *testing.T, variables map[string]string) *testBundle {
 	require.NoError(t, err)
 	b.api, b.worker = "http://"+cfg.HTTPAddr, cfg
 	if cfg.MetricsAddr != "" {
+		b.metrics = "http://" + cfg.MetricsAddr
 		b.worker.MetricsAddr = freeAddress(t)
 	}
 
