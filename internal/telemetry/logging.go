@@ -28,9 +28,9 @@ const (
 func NewLogger(w io.Writer, level slog.Level, asJSON bool) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level, ReplaceAttr: rename}
 	if asJSON {
-		return slog.New(handler{slog.NewJSONHandler(w, options)})
+		return slog.New(handler{slog.NewJSONHandler(w, options), nil})
 	}
-	return slog.New(handler{slog.NewTextHandler(w, options)})
+	return slog.New(handler{slog.NewTextHandler(w, options), nil})
 }
 
 // About gives the attributes of a line about a photo. The id of a run that is
@@ -79,28 +79,33 @@ func rename(groups []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// handler adds what a line should have.
-type handler struct{ slog.Handler }
-
-func (h handler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	for _, a := range attrs {
-		if id, ok := photoOf(a); ok {
-			attrs = append(slices.Clip(attrs), id)
-		}
-	}
-	return handler{h.Handler.WithAttrs(attrs)}
+// handler adds what a line should have. Attributes that are given beforehand are
+// formatted when there is a line to write: Temporal's SDK gives a dozen to the
+// logger of each activity, and most activities log nothing.
+type handler struct {
+	slog.Handler
+	before []slog.Attr
 }
 
-func (h handler) WithGroup(name string) slog.Handler { return handler{h.Handler.WithGroup(name)} }
+func (h handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return handler{h.Handler, append(slices.Clip(h.before), attrs...)}
+}
+
+func (h handler) WithGroup(name string) slog.Handler {
+	return handler{h.Handler.WithAttrs(withPhoto(h.before)).WithGroup(name), nil}
+}
 
 func (h handler) Handle(ctx context.Context, line slog.Record) error {
+	next := h.Handler
+	if len(h.before) > 0 {
+		next = next.WithAttrs(withPhoto(h.before))
+	}
 	var more []slog.Attr
 	line.Attrs(func(a slog.Attr) bool {
-		if id, ok := photoOf(a); ok {
-			more = append(more, id)
-		}
+		more = append(more, a)
 		return true
 	})
+	more = withPhoto(more)[len(more):]
 	if attrs, ok := ctx.Value(attrsKey{}).([]slog.Attr); ok {
 		more = append(more, attrs...)
 	}
@@ -111,14 +116,19 @@ func (h handler) Handle(ctx context.Context, line slog.Record) error {
 		line = line.Clone()
 		line.AddAttrs(more...)
 	}
-	return h.Handler.Handle(ctx, line)
+	return next.Handle(ctx, line)
 }
 
-// photoOf tells the photo by its workflow's id, where Temporal's SDK logs that.
-func photoOf(a slog.Attr) (slog.Attr, bool) {
-	if a.Key != "WorkflowID" || a.Value.Kind() != slog.KindString {
-		return slog.Attr{}, false
+// withPhoto adds the photo where there is its workflow's id, as Temporal's SDK
+// logs it.
+func withPhoto(attrs []slog.Attr) []slog.Attr {
+	for _, a := range attrs {
+		if a.Key != "WorkflowID" || a.Value.Kind() != slog.KindString {
+			continue
+		}
+		if id, ok := photo.OfWorkflow(a.Value.String()); ok {
+			return append(slices.Clip(attrs), slog.String(photoKey, id.String()))
+		}
 	}
-	id, ok := photo.OfWorkflow(a.Value.String())
-	return slog.String(photoKey, id.String()), ok
+	return attrs
 }

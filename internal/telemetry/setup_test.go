@@ -14,6 +14,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -66,11 +67,16 @@ func setup(t *testing.T, variables map[string]string) *testBundle {
 	b := &testBundle{logs: &logBuffer{}, headers: make(chan http.Header, 100)}
 	var picture bytes.Buffer
 	require.NoError(t, jpeg.Encode(&picture, image.NewGray(image.Rect(0, 0, 640, 426)), nil))
+	var asked atomic.Bool
 	source := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b.headers <- r.Header
 		switch {
 		case strings.HasPrefix(r.URL.Path, "/forbidden"):
 			w.WriteHeader(http.StatusForbidden)
+		case strings.HasPrefix(r.URL.Path, "/flaky") && !asked.Swap(true):
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case strings.HasPrefix(r.URL.Path, "/flaky"):
+			w.WriteHeader(http.StatusGone)
 		case strings.HasPrefix(r.URL.Path, "/moved"):
 			http.Redirect(w, r, "/photo.jpg?signature=opensesame", http.StatusFound)
 		default:
