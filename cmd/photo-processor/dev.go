@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -166,9 +167,20 @@ func startStack(ctx context.Context, out io.Writer, cfg config.Config, dir devst
 	}
 	worker := service
 	worker.Name, worker.Args = "worker", []string{"worker"}
+	worker.Env = append(slices.Clip(env), "METRICS_ADDR="+nextPort(cfg.MetricsAddr))
 	worker.LogFile, worker.PIDFile = dir.Log("worker"), dir.PIDFile("worker")
 	worker.Prepare, worker.Ready = workerPolls(state.TemporalAddress, cfg.TaskQueue)
 	return state, supervisor.Start(ctx, worker)
+}
+
+// nextPort is the address with the port after it; empty if the address is.
+func nextPort(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	number, err2 := strconv.Atoi(port)
+	if err != nil || err2 != nil || number == 0 {
+		return address // such as none, or one whose port the kernel chooses
+	}
+	return net.JoinHostPort(host, strconv.Itoa(number+1))
 }
 
 // ownTemporalAddress is that of the stack's own Temporal; temporalAddress that

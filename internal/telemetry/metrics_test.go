@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/worker"
 )
 
 // names gives the metrics that a scrape shows.
@@ -45,7 +46,9 @@ func scrape(t *testing.T, url string, patterns ...string) (shown string) {
 // TestMetrics scrapes both processes after a batch, and holds docs/metrics.md
 // against what they show.
 func TestMetrics(t *testing.T) {
-	b := setup(t, map[string]string{"METRICS_ADDR": freeAddress(t)})
+	// With one slot no activity comes along with the task before it: all pass
+	// through the queue.
+	b := setup(t, map[string]string{"METRICS_ADDR": freeAddress(t), "WORKER_ACTIVITIES": "1"})
 	require.Equal(t, photo.Completed, b.process(t, b.source+"/moved", nil).Status)
 	require.Equal(t, photo.Failed, b.process(t, b.source+"/forbidden", nil).Status)
 	resp, err := http.Head(b.api + "/photos/" + "7d2f0000-0000-4000-8000-000000000000")
@@ -60,8 +63,9 @@ func TestMetrics(t *testing.T) {
 		`photo_processor_step_duration_seconds_count{outcome="ok",step="finish"} 2$`,
 		`photo_processor_source_bytes_total \d\d\d\d+$`,
 		`photo_processor_render_queue_depth 0$`,
-		`temporal_worker_task_slots_available{.*worker_type="ActivityWorker".*} 32$`,
+		`temporal_worker_task_slots_available{.*worker_type="ActivityWorker".*} [01]$`,
 		`temporal_workflow_task_schedule_to_start_latency_seconds_bucket{.*le="0.005"}`,
+		`temporal_activity_schedule_to_start_latency_seconds_bucket{activity_type="FetchSource",.*le="0.005"}`,
 		`temporal_workflow_failed_total{`,
 		`pgxpool_max_connections{.*} 16$`)
 	ofAPI := scrape(t, b.metrics,
@@ -74,6 +78,13 @@ func TestMetrics(t *testing.T) {
 	for _, all := range []string{ofAPI, ofWorker} {
 		require.False(t, regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-`).MatchString(all), "a label has an id")
 	}
+
+	second := b.worker
+	second.MetricsAddr = freeAddress(t)
+	b.run(worker.Run, second) // and finds the schedule made already: a request that fails
+	ofSecond := scrape(t, "http://"+second.MetricsAddr, `temporal_request_failure_total{`)
+
+	requireQueriesCanBeAnswered(t, slices.Concat(names(ofAPI), names(ofWorker), names(ofSecond)))
 
 	text, err := os.ReadFile("../../docs/metrics.md")
 	require.NoError(t, err)

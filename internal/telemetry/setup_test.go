@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/photo-processor/photo-processor/api"
@@ -55,7 +56,8 @@ type testBundle struct {
 	api     string // its URL
 	metrics string // where it shows its metrics, if it does
 	worker  config.Config
-	stop    func() // both, and waits for it
+	run     func(func(context.Context, config.Config, *slog.Logger) error, config.Config)
+	stop    func() // ends all that were run, and waits for it
 	logs    *logBuffer
 
 	source  string // its URL
@@ -101,16 +103,18 @@ func setup(t *testing.T, variables map[string]string) *testBundle {
 		b.worker.MetricsAddr = freeAddress(t)
 	}
 
-	log := telemetry.NewLogger(b.logs, slog.LevelDebug, true)
 	ctx, cancel := context.WithCancel(t.Context())
 	var ended sync.WaitGroup
-	ended.Go(func() { require.NoError(t, api.Run(ctx, cfg, log)) })
-	ended.Go(func() { require.NoError(t, worker.Run(ctx, b.worker, log)) })
+	b.run = func(process func(context.Context, config.Config, *slog.Logger) error, cfg config.Config) {
+		ended.Go(func() { assert.NoError(t, process(ctx, cfg, telemetry.NewLogger(b.logs, slog.LevelDebug, true))) })
+	}
 	b.stop = sync.OnceFunc(func() {
 		cancel()
 		ended.Wait()
 	})
 	t.Cleanup(b.stop)
+	b.run(api.Run, cfg)
+	b.run(worker.Run, b.worker)
 	require.Eventually(t, func() bool {
 		resp, err := http.Get(b.api + "/readyz")
 		if err != nil {
