@@ -8,6 +8,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -42,8 +43,19 @@ type Check struct {
 	Details func() any
 }
 
-// Bucket gives a Ping that asks whether the bucket is there.
+// Bucket gives a Ping that asks whether the bucket is there. Of a bucket of files
+// it looks at the directory alone, for to list one file fileblob reads the names
+// of all.
 func Bucket(bucket *blob.Bucket) func(context.Context) error {
+	isDir := func() bool { return bucket.As(new(os.FileInfo)) }
+	if isDir() {
+		return func(context.Context) error {
+			if !isDir() {
+				return errors.New("the directory is not there")
+			}
+			return nil
+		}
+	}
 	return func(ctx context.Context) error {
 		accessible, err := bucket.IsAccessible(ctx)
 		if err == nil && !accessible {

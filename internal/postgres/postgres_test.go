@@ -81,8 +81,10 @@ func TestARunFromMarkToFinish(t *testing.T) {
 	for range 2 {
 		require.NoError(t, b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(320, 213, "a"), thumbnail(100, 67, "b")}))
 	}
-	for range 2 {
-		require.NoError(t, finish(t, b.db, b.older, nil))
+	for _, want := range []bool{true, false} {
+		first, err := b.db.Finish(t.Context(), b.older, nil)
+		require.NoError(t, err)
+		require.Equal(t, want, first)
 	}
 	p = b.get(t)
 	require.Equal(t, photo.Completed, p.Status)

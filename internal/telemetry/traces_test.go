@@ -1,9 +1,12 @@
 package telemetry_test
 
 import (
+	"context"
 	"encoding/hex"
 	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -14,10 +17,13 @@ import (
 	"github.com/stretchr/testify/require"
 	collectorpb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	temporalclient "go.temporal.io/sdk/client"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/telemetry"
 )
 
 // receiver is an OTLP collector that keeps the spans it is sent.
@@ -39,18 +45,22 @@ func newReceiver(t *testing.T) *receiver {
 			http.Error(w, "this is no export of traces", http.StatusBadRequest)
 			return
 		}
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.all += protojson.Format(&request)
-		for _, resource := range request.GetResourceSpans() {
-			for _, scope := range resource.GetScopeSpans() {
-				r.spans = append(r.spans, scope.GetSpans()...)
-			}
-		}
+		r.keep(&request)
 	}))
 	t.Cleanup(server.Close)
 	r.url = server.URL
 	return r
+}
+
+func (r *receiver) keep(request *collectorpb.ExportTraceServiceRequest) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all += protojson.Format(request)
+	for _, resource := range request.GetResourceSpans() {
+		for _, scope := range resource.GetScopeSpans() {
+			r.spans = append(r.spans, scope.GetSpans()...)
+		}
+	}
 }
 
 // path gives the names of the span's ancestors and its own, from the top, and
@@ -134,4 +144,77 @@ func traceIDs(lines []map[string]any) (ids []string) {
 		ids = append(ids, fmt.Sprint(line["trace_id"]))
 	}
 	return ids
+}
+
+// grpcReceiver has the same receiver take them over gRPC.
+type grpcReceiver struct {
+	*receiver
+	collectorpb.UnimplementedTraceServiceServer
+}
+
+func (r grpcReceiver) Export(_ context.Context, request *collectorpb.ExportTraceServiceRequest) (*collectorpb.ExportTraceServiceResponse, error) {
+	r.keep(request)
+	return &collectorpb.ExportTraceServiceResponse{}, nil
+}
+
+func TestTracesAreSentAsTheVariablesSay(t *testing.T) {
+	collector := newReceiver(t)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	server := grpc.NewServer()
+	collectorpb.RegisterTraceServiceServer(server, grpcReceiver{receiver: collector})
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(server.Stop)
+	overHTTP, overGRPC := collector.url, "http://"+listener.Addr().String()
+
+	for name, c := range map[string]struct {
+		variables map[string]string
+		want      bool
+	}{
+		"nothing is said":      {nil, false},
+		"an endpoint":          {map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": overHTTP}, true},
+		"one for traces":       {map[string]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": overHTTP + "/v1/traces"}, true},
+		"gRPC":                 {map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": overGRPC, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, true},
+		"turned off":           {map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": overHTTP, "OTEL_SDK_DISABLED": "true"}, false},
+		"no exporter":          {map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": overHTTP, "OTEL_TRACES_EXPORTER": "none"}, false},
+		"exporter by name":     {map[string]string{"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": overHTTP + "/v1/traces"}, true},
+		"a sampler of none":    {map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": overHTTP, "OTEL_TRACES_SAMPLER": "always_off"}, false},
+		"a service's own name": {map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": overHTTP, "OTEL_SERVICE_NAME": "thumbs"}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for name, value := range c.variables {
+				t.Setenv(name, value)
+			}
+			tel, err := telemetry.Start(t.Context(), "test", "", slog.New(slog.NewTextHandler(t.Output(), nil)))
+			require.NoError(t, err)
+			_, span := tel.Tracers.Tracer("test").Start(t.Context(), "a span of "+t.Name())
+			span.End()
+			var options temporalclient.Options
+			require.NoError(t, tel.Temporal(&options))
+			require.Nil(t, options.MetricsHandler)
+			require.Equal(t, tel.Tracing(), len(options.Interceptors) == 1, "no interceptor where nothing is traced")
+			tel.Close()
+			require.Equal(t, c.want, strings.Contains(collector.all, "a span of "+t.Name()), collector.all)
+			if own := c.variables["OTEL_SERVICE_NAME"]; own != "" {
+				require.Contains(t, collector.all, own)
+			}
+		})
+	}
+	require.Contains(t, collector.all, "photo-processor-test")
+}
+
+func TestMistakesAreReported(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer taken.Close()
+	start := func(metricsAddr string) error {
+		_, err := telemetry.Start(t.Context(), "test", metricsAddr, slog.New(slog.DiscardHandler))
+		return err
+	}
+	require.ErrorContains(t, start(taken.Addr().String()), "METRICS_ADDR: ")
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "carrier-pigeon")
+	require.ErrorContains(t, start(""), "OTEL_EXPORTER_OTLP_PROTOCOL: must be ")
+	t.Setenv("OTEL_TRACES_EXPORTER", "zipkin")
+	require.ErrorContains(t, start(""), "OTEL_TRACES_EXPORTER: must be ")
 }
