@@ -1,6 +1,7 @@
 package telemetry_test
 
 import (
+	"io"
 	"net/http"
 	"os"
 	"regexp"
@@ -30,12 +31,17 @@ func scrape(t *testing.T, url string, patterns ...string) (shown string) {
 	t.Helper()
 	missing := patterns
 	enough := assert.Eventually(t, func() bool {
-		status, body := get(t, url+"/metrics")
-		shown = body
+		resp, err := http.Get(url + "/metrics")
+		if err != nil {
+			return false // it has not begun
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		shown = string(body)
 		missing = slices.DeleteFunc(slices.Clone(patterns), func(pattern string) bool {
-			return regexp.MustCompile("(?m)^" + strings.ReplaceAll(pattern, "{", `\{`)).MatchString(body)
+			return regexp.MustCompile("(?m)^" + strings.ReplaceAll(pattern, "{", `\{`)).Match(body)
 		})
-		return status == http.StatusOK && len(missing) == 0
+		return err == nil && resp.StatusCode == http.StatusOK && len(missing) == 0
 	}, 30*time.Second, 20*time.Millisecond)
 	if !enough {
 		t.Fatalf("%s/metrics does not show %s", url, missing)
