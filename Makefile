@@ -8,7 +8,7 @@ STATICCHECK   := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 WORKFLOWCHECK := go run go.temporal.io/sdk/contrib/tools/workflowcheck@v0.6.0
 
 .DEFAULT_GOAL := help
-.PHONY: help start stop status logs db-schema psql build deps test check unit fuzz histories clean
+.PHONY: help start stop status logs db-schema psql build deps test check unit bench fuzz histories clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,15 @@ check:
 
 unit:
 	go test -race ./...
+	go test -run '^$$' -bench . -benchtime 1x ./api ./internal/postgres ./internal/renderer ./internal/source
+
+N      ?= 300
+STACK  ?= native
+BOXES  ?=
+REPEAT ?= 0
+SVG    ?=
+bench: build ## Measure throughput and cost of N photos (300); STACK="native cluster", BOXES="1 3", SVG=file
+	@go run ./internal/bench -n $(N) -stack "$(STACK)" -boxes "$(BOXES)" -repeat $(REPEAT) -svg "$(SVG)"
 
 FUZZTIME ?= 1m
 fuzz: deps ## Fuzz what parses bytes from outside, for FUZZTIME each (1m)

@@ -2,12 +2,12 @@
 // world: one file per step, in the order in which the workflow takes them.
 //
 //	MarkProcessing  the run takes the photo                       (PostgreSQL)
-//	FetchSource     URL ──▶ originals bucket                      (HTTP, bucket)
-//	MakeThumbnails  original ──▶ thumbnails bucket and rows       (bucket, libvips, PostgreSQL)
-//	Finish          final status; the staged original goes        (PostgreSQL, buckets)
+//	MakeThumbnails  URL ──▶ libvips ──▶ thumbnails bucket, rows   (HTTP, bucket, PostgreSQL)
+//	Finish          final status; files that are left over go     (PostgreSQL, bucket)
 //
 // ReconcilePage is the reconciler's: it looks for photos that were left
-// processing by a run that has ended without Finish.
+// processing by a run that has ended without Finish. StartPage starts the
+// workflows of photos that were posted by the thousand.
 //
 // Every activity is idempotent, because Temporal runs it at least once, and is
 // fenced by its run, because a worker that was thought lost may wake up at any
@@ -35,7 +35,7 @@ import (
 // through a nil pointer of this type.
 type Activities struct {
 	DB         *postgres.DB
-	Originals  *blob.Bucket // staged sources, each from its fetch to the end of its run
+	SpoolDir   string // where sources are that are being processed
 	Thumbnails *blob.Bucket
 	Fetcher    *source.Fetcher
 	Renderer   Renderer
@@ -43,9 +43,13 @@ type Activities struct {
 	Log        *slog.Logger // for lines about photos
 	Metrics    *Metrics     // nil: nothing is measured
 
-	// For the reconciler alone.
-	Temporal        client.Client
-	StartProcessing func(ctx context.Context, id uuid.UUID) error // starts the photo's workflow, unless it runs
+	// For ReconcilePage and StartPage, which are about other workflows. The
+	// functions start a photo's, unless it runs; StartInBatch, unless the batch
+	// has done so before.
+	Temporal         client.Client
+	StartProcessing  func(ctx context.Context, id uuid.UUID) error
+	StartInBatch     func(ctx context.Context, id, batch uuid.UUID) error
+	StartConcurrency int // of one StartPage
 }
 
 // Renderer makes a photo's thumbnails, as configured, from the bytes of its

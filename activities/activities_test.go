@@ -16,6 +16,9 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -45,7 +48,7 @@ type testBundle struct {
 	*activities.Activities
 	t      *testing.T // what lives as long as the bundle lives as long as this
 	env    *testsuite.TestActivityEnvironment
-	dir    string // holds the buckets' files
+	dir    string // holds all files
 	answer atomic.Pointer[http.HandlerFunc]
 	photo  uuid.UUID
 	run    photo.Run
@@ -67,7 +70,7 @@ func setup(t *testing.T) *testBundle {
 	t.Cleanup(fetcher.Close)
 	b.Activities = &activities.Activities{
 		DB:         postgrestest.Open(t),
-		Originals:  b.bucket(t, "originals"),
+		SpoolDir:   filepath.Join(b.dir, "spool"),
 		Thumbnails: b.bucket(t, "thumbnails"),
 		Fetcher:    fetcher,
 		Format:     photo.JPEG,
@@ -129,18 +132,13 @@ func (b *testBundle) mark(t *testing.T, run photo.Run) {
 	require.NoError(t, err)
 }
 
-func (b *testBundle) fetch(run photo.Run) (*photo.Source, error) {
-	value, err := b.env.ExecuteActivity(b.FetchSource, activities.FetchSourceInput{Run: run})
+func (b *testBundle) make(run photo.Run) (*activities.MakeThumbnailsResult, error) {
+	value, err := b.env.ExecuteActivity(b.MakeThumbnails, activities.MakeThumbnailsInput{Run: run})
 	if err != nil {
 		return nil, err
 	}
-	var fetched *photo.Source
-	return fetched, value.Get(&fetched)
-}
-
-func (b *testBundle) make(run photo.Run, from *photo.Source) error {
-	_, err := b.env.ExecuteActivity(b.MakeThumbnails, activities.MakeThumbnailsInput{Run: run, Source: *from})
-	return err
+	var made *activities.MakeThumbnailsResult
+	return made, value.Get(&made)
 }
 
 func (b *testBundle) finish(run photo.Run, failure *photo.Failure) error {
@@ -152,9 +150,8 @@ func (b *testBundle) finish(run photo.Run, failure *photo.Failure) error {
 func (b *testBundle) process(t *testing.T, run photo.Run) {
 	t.Helper()
 	b.mark(t, run)
-	fetched, err := b.fetch(run)
+	_, err := b.make(run)
 	require.NoError(t, err)
-	require.NoError(t, b.make(run, fetched))
 	require.NoError(t, b.finish(run, nil))
 }
 
@@ -165,7 +162,7 @@ func (b *testBundle) get(t *testing.T) photo.Photo {
 	return p
 }
 
-// files gives the names of all files in both buckets, half-written ones too.
+// files gives the names of all files that were left, half-written ones too.
 func (b *testBundle) files(t *testing.T) []string {
 	t.Helper()
 	files := []string{}
@@ -208,16 +205,12 @@ func TestAPhotoFromMarkToFinish(t *testing.T) {
 	b.mark(t, b.run)
 	require.Equal(t, photo.Processing, b.get(t).Status)
 
-	fetched, err := b.fetch(b.run)
-	require.NoError(t, err)
-	require.Equal(t, "image/jpeg", fetched.MediaType)
-	require.Len(t, b.files(t), 1, "the staged original")
-	staged, err := b.Originals.ReadAll(t.Context(), fetched.Key)
-	require.NoError(t, err)
-	require.Equal(t, picture(t, 300, 200, color.White), staged)
-
 	for range 2 { // each may be repeated
-		require.NoError(t, b.make(b.run, fetched))
+		made, err := b.make(b.run)
+		require.NoError(t, err)
+		require.Equal(t, "image/jpeg", made.MediaType)
+		require.EqualValues(t, len(picture(t, 300, 200, color.White)), made.Bytes)
+		require.Equal(t, []string{"100x67"}, made.Thumbnails)
 	}
 	for range 2 {
 		require.NoError(t, b.finish(b.run, nil))
@@ -267,8 +260,6 @@ func TestProcessingAgain(t *testing.T) {
 		b.run = b.nextRun()
 		before := b.get(t).Thumbnails
 		b.mark(t, b.run)
-		_, err := b.fetch(b.run)
-		require.NoError(t, err)
 		require.NoError(t, b.finish(b.run, photo.Fail(photo.CorruptImage, "cannot be decoded")))
 		p := b.get(t)
 		require.Equal(t, photo.Failed, p.Status)
@@ -278,7 +269,7 @@ func TestProcessingAgain(t *testing.T) {
 	})
 }
 
-func TestFetchSourceFailures(t *testing.T) {
+func TestSourceFailures(t *testing.T) {
 	for name, test := range map[string]struct {
 		answer    http.HandlerFunc
 		code      photo.Code
@@ -296,7 +287,7 @@ func TestFetchSourceFailures(t *testing.T) {
 			b := setup(t)
 			b.answer.Store(&test.answer)
 			b.mark(t, b.run)
-			_, err := b.fetch(b.run)
+			_, err := b.make(b.run)
 			requireType(t, err, string(test.code), test.retryable)
 			require.NotContains(t, err.Error(), "secret", "the URL stays out of histories")
 			require.Empty(t, b.files(t), "nothing half-written is left")
@@ -310,7 +301,7 @@ func TestFetchSourceFailures(t *testing.T) {
 		})
 		b.answer.Store(&answer)
 		b.mark(t, b.run)
-		_, err := b.fetch(b.run)
+		_, err := b.make(b.run)
 		appErr := requireType(t, err, string(photo.SourceUnavailable), true)
 		require.Equal(t, 77*time.Second, appErr.NextRetryDelay())
 	})
@@ -320,7 +311,7 @@ func status(code int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
 }
 
-func TestMakeThumbnailsFailures(t *testing.T) {
+func TestPictureFailures(t *testing.T) {
 	b := setup(t)
 	b.mark(t, b.run)
 	for name, test := range map[string]struct {
@@ -343,9 +334,7 @@ func TestMakeThumbnailsFailures(t *testing.T) {
 			if test.renderer != nil {
 				b.Renderer = test.renderer
 			}
-			fetched, err := b.fetch(b.run)
-			require.NoError(t, err)
-			err = b.make(b.run, fetched)
+			_, err := b.make(b.run)
 			requireType(t, err, test.wantType, test.retryable)
 			require.NotContains(t, err.Error(), "hunter2", "details of defects are for the log")
 		})
@@ -358,15 +347,6 @@ func TestMakeThumbnailsFailures(t *testing.T) {
 type failing struct{ err error }
 
 func (f failing) Render(context.Context, renderer.Source) ([]photo.Picture, error) { return nil, f.err }
-
-func TestLostOriginal(t *testing.T) {
-	b := setup(t)
-	b.mark(t, b.run)
-	fetched, err := b.fetch(b.run)
-	require.NoError(t, err)
-	require.NoError(t, b.Originals.Delete(t.Context(), fetched.Key))
-	requireType(t, b.make(b.run, fetched), activities.OriginalMissing, false)
-}
 
 func TestPhotoThatIsNotThere(t *testing.T) {
 	b := setup(t)
@@ -384,26 +364,33 @@ func TestALateRunChangesNothing(t *testing.T) {
 			b := setup(t)
 			old, newer := b.run, b.nextRun()
 			b.mark(t, old)
-			stale, err := b.fetch(old)
-			require.NoError(t, err)
 
-			b.serve(picture(t, 200, 300, color.Black))
-			b.mark(t, newer)
-			fetched, err := b.fetch(newer)
-			require.NoError(t, err)
-			require.NoError(t, b.make(newer, fetched))
-			if finished {
-				require.NoError(t, b.finish(newer, nil))
-				// The old run's original is as if it had been staged just now.
-				require.NoError(t, b.Originals.WriteAll(t.Context(), stale.Key, picture(t, 300, 200, color.White), nil))
+			takeOver := func() {
+				b.mark(t, newer)
+				_, err := b.make(newer)
+				require.NoError(t, err)
+				if finished {
+					require.NoError(t, b.finish(newer, nil))
+				}
 			}
+			// The old run has its picture, of another size and content, when it
+			// falls asleep.
+			b.serve(picture(t, 200, 300, color.Black))
+			usual := b.Renderer
+			b.Renderer = sleeper{usual, func() {
+				b.Renderer = usual
+				b.serve(picture(t, 300, 200, color.White))
+				takeOver()
+			}}
+			_, err := b.make(old)
+			requireType(t, err, activities.Superseded, false)
 			before := b.get(t)
+			require.Equal(t, photo.Size{Width: 100, Height: 67}, before.Thumbnails[0].Size, "the newer run's")
 
 			_, err = b.env.ExecuteActivity(b.MarkProcessing, activities.MarkProcessingInput{Run: old})
 			requireType(t, err, activities.Superseded, false)
-			_, err = b.fetch(old)
+			_, err = b.make(old)
 			requireType(t, err, activities.Superseded, false)
-			requireType(t, b.make(old, stale), activities.Superseded, false)
 			requireType(t, b.finish(old, photo.Fail(photo.Canceled, "late")), activities.Superseded, false)
 
 			require.Equal(t, before, b.get(t))
@@ -412,6 +399,59 @@ func TestALateRunChangesNothing(t *testing.T) {
 			}
 			b.requireExact(t)
 		})
+	}
+}
+
+// sleeper is a renderer that falls asleep when its pictures are made.
+type sleeper struct {
+	activities.Renderer
+	sleep func()
+}
+
+func (s sleeper) Render(ctx context.Context, source renderer.Source) ([]photo.Picture, error) {
+	pictures, err := s.Renderer.Render(ctx, source)
+	s.sleep()
+	return pictures, err
+}
+
+// TestStartPage has an attempt fail half-way; the next starts the rest, and those
+// before it under the same name, by which Temporal knows them.
+func TestStartPage(t *testing.T) {
+	b := setup(t)
+	ids := make(photo.IDs, 50)
+	for i := range ids {
+		ids[i] = uuid.New()
+	}
+	var mu sync.Mutex
+	var now, most int
+	batches := map[uuid.UUID][]uuid.UUID{}
+	failing := true
+	b.StartConcurrency = 3
+	b.StartInBatch = func(_ context.Context, id, batch uuid.UUID) error {
+		mu.Lock()
+		now++
+		most = max(most, now)
+		mu.Unlock()
+		runtime.Gosched()
+		mu.Lock()
+		defer mu.Unlock()
+		now--
+		if failing && len(batches) == 20 {
+			return errors.New("unavailable")
+		}
+		batches[id] = append(batches[id], batch)
+		return nil
+	}
+	_, err := b.env.ExecuteActivity(b.StartPage, activities.StartPageInput{Photos: ids})
+	require.ErrorContains(t, err, "unavailable")
+	require.Len(t, batches, 20)
+	failing = false
+	_, err = b.env.ExecuteActivity(b.StartPage, activities.StartPageInput{Photos: ids})
+	require.NoError(t, err)
+	require.Len(t, batches, 50)
+	require.LessOrEqual(t, most, 3)
+	for _, names := range batches {
+		require.Len(t, slices.Compact(names), 1)
 	}
 }
 
@@ -424,31 +464,29 @@ func TestOutages(t *testing.T) {
 		b.DB = db
 		_, err = b.env.ExecuteActivity(b.MarkProcessing, activities.MarkProcessingInput{Run: b.run})
 		requireType(t, err, activities.DatabaseUnavailable, true)
-		_, err = b.fetch(b.run)
+		_, err = b.make(b.run)
 		requireType(t, err, activities.DatabaseUnavailable, true)
 		requireType(t, b.finish(b.run, nil), activities.DatabaseUnavailable, true)
 	})
-	t.Run("originals bucket", func(t *testing.T) {
+	t.Run("the disk for sources", func(t *testing.T) {
 		b := setup(t)
 		b.mark(t, b.run)
-		b.breakBucket(t, "originals")
-		_, err := b.fetch(b.run)
+		b.breakDirectory(t, "spool")
+		_, err := b.make(b.run)
 		requireType(t, err, string(photo.StorageUnavailable), true)
 	})
 	t.Run("thumbnails bucket", func(t *testing.T) {
 		b := setup(t)
 		b.mark(t, b.run)
-		fetched, err := b.fetch(b.run)
-		require.NoError(t, err)
-		b.breakBucket(t, "thumbnails")
-		requireType(t, b.make(b.run, fetched), string(photo.StorageUnavailable), true)
+		b.breakDirectory(t, "thumbnails")
+		_, err := b.make(b.run)
+		requireType(t, err, string(photo.StorageUnavailable), true)
 		require.Empty(t, b.get(t).Thumbnails)
 	})
 }
 
-// breakBucket puts a file where the bucket's directory was, which stops root
-// as well.
-func (b *testBundle) breakBucket(t *testing.T, name string) {
+// breakDirectory puts a file where the directory was, which stops root as well.
+func (b *testBundle) breakDirectory(t *testing.T, name string) {
 	t.Helper()
 	dir := filepath.Join(b.dir, name)
 	require.NoError(t, os.RemoveAll(dir))
@@ -472,7 +510,7 @@ func TestFetchOfAWorkerThatStops(t *testing.T) {
 		cancel()
 	}()
 	b.env.SetWorkerOptions(worker.Options{BackgroundActivityContext: ctx})
-	_, err := b.fetch(b.run)
+	_, err := b.make(b.run)
 	appErr, ok := errors.AsType[*temporal.ApplicationError](err)
 	require.True(t, ok)
 	require.False(t, appErr.NonRetryable(), "another worker tries again")

@@ -21,15 +21,20 @@ const (
 	// Superseded ends a run that a newer one has taken over from. It has
 	// nothing more to say about the photo.
 	Superseded = "superseded"
-	// OriginalMissing says that the staged source is gone, as when a disk was
-	// lost: fetch it again.
-	OriginalMissing = "original_missing"
 )
 
-// storageError marks what a bucket answered.
-type storageError struct{ err error }
+// storageError marks what a bucket or a disk of ours answered.
+type storageError struct {
+	what string // one of those below
+	err  error
+}
 
-func (e *storageError) Error() string { return e.err.Error() }
+const (
+	thumbnailsBucket = "the thumbnails bucket"
+	spoolDir         = "the directory for sources that are being processed" // SPOOL_DIR
+)
+
+func (e *storageError) Error() string { return e.what + ": " + e.err.Error() }
 func (e *storageError) Unwrap() error { return e.err }
 
 // applicationError is the one table from our errors to Temporal's. errors.Is
@@ -43,21 +48,20 @@ func (a *Activities) applicationError(ctx context.Context, err error) error {
 		return ctx.Err()
 	}
 	failure, isFailure := errors.AsType[*photo.Failure](err)
-	made, isMade := errors.AsType[*temporal.ApplicationError](err)
-	_, isStorage := errors.AsType[*storageError](err)
-	_, isUnreadable := errors.AsType[*renderer.SourceError](err) // of a bucket, too
+	storage, isStorage := errors.AsType[*storageError](err)
+	if unreadable, ok := errors.AsType[*renderer.SourceError](err); ok {
+		storage, isStorage = &storageError{spoolDir, unreadable}, true
+	}
 	switch {
 	case isFailure:
-	case isMade: // by the activity itself
-		return made
 	case errors.Is(err, photo.ErrNotFound):
 		failure = photo.Fail(photo.NotFound, "%s", photo.ErrNotFound)
 	case errors.Is(err, photo.ErrSuperseded):
 		return temporal.NewNonRetryableApplicationError(photo.ErrSuperseded.Error(), Superseded, nil)
 	case errors.Is(err, postgres.ErrUnavailable):
 		return temporal.NewApplicationErrorWithCause("PostgreSQL cannot be reached; trying until it can", DatabaseUnavailable, err)
-	case isStorage, isUnreadable:
-		return temporal.NewApplicationErrorWithCause("the bucket cannot be used; trying until it can", string(photo.StorageUnavailable), err)
+	case isStorage:
+		return temporal.NewApplicationErrorWithCause(storage.what+" cannot be used; trying until it can", string(photo.StorageUnavailable), err)
 	default:
 		failure = photo.Fail(photo.Internal, "internal error; the worker's log has the details")
 	}

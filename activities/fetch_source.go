@@ -3,65 +3,72 @@ package activities
 import (
 	"context"
 	"errors"
-	"fmt"
-	"sync/atomic"
-
-	"go.temporal.io/sdk/activity"
+	"io"
+	"os"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/renderer"
 	"github.com/photo-processor/photo-processor/internal/source"
 )
 
-// FetchSourceInput says whose source to fetch. The URL is not in it: it may
-// carry credentials, and histories are kept and shown.
-type FetchSourceInput struct {
-	Run     photo.Run `json:"run"`
-	Attempt int       `json:"attempt,omitempty"` // the workflow's own count, for the log alone
+// spooled is a source that was fetched, in a file that has no name: it is gone
+// when it is closed, or the worker dies.
+type spooled struct {
+	photo.Source
+	file *os.File
 }
 
-// FetchSource streams the photo's source into the originals bucket, under the
-// limits of internal/source, and says what it was. It is idempotent: each
-// attempt writes a key of its own, which appears whole or not at all, and
-// Finish removes them all.
-func (a *Activities) FetchSource(ctx context.Context, in FetchSourceInput) (*photo.Source, error) {
-	ctx = about(ctx, in.Run, in.Attempt)
-	fetched, err := a.fetchSource(ctx, in.Run)
-	if err != nil {
-		return nil, a.applicationError(ctx, err)
-	}
-	return fetched, nil
-}
-
-func (a *Activities) fetchSource(ctx context.Context, run photo.Run) (*photo.Source, error) {
-	var received atomic.Int64
-	defer keepAlive(ctx, func() any { return map[string]int64{"bytes_received": received.Load()} })()
-
+// fetchSource fetches the photo's source under the limits of internal/source.
+// It waits in a file for its turn to be rendered, because in memory those that
+// wait could be gigabytes.
+func (a *Activities) fetchSource(ctx context.Context, run photo.Run, received func(bytes int64)) (*spooled, error) {
+	// The URL comes from the row, and is not passed through Temporal: it may
+	// carry credentials, and histories are kept and shown. And as long as
+	// PostgreSQL is away, no source is bothered.
 	url, err := a.DB.SourceURL(ctx, run)
 	if err != nil {
 		return nil, err
 	}
-	key := fmt.Sprintf("%s%s-%d", originalPrefix(run.Photo), run.ID, activity.GetInfo(ctx).Attempt)
-
-	// Cancelling the writer's context is how blob is told to drop what was
-	// written so far.
-	writing, drop := context.WithCancel(ctx)
-	defer drop()
-	writer, err := a.Originals.NewWriter(writing, key, nil)
+	file, err := newSpoolFile(a.SpoolDir)
 	if err != nil {
-		return nil, &storageError{err}
+		return nil, &storageError{spoolDir, err}
 	}
-	fetched, err := a.Fetcher.Fetch(ctx, url, writer, received.Store)
-	a.Metrics.countBytes(ctx, received.Load())
+	fetched, err := a.Fetcher.Fetch(ctx, url, file, received)
 	if err != nil {
-		drop()
-		_ = writer.Close() // reports the drop
+		_ = file.Close()
 		if _, ok := errors.AsType[*source.WriteError](err); ok {
-			err = &storageError{err}
+			err = &storageError{spoolDir, err}
 		}
 		return nil, err
 	}
-	if err := writer.Close(); err != nil {
-		return nil, &storageError{err}
+	return &spooled{photo.Source{Bytes: fetched.Bytes, SHA256: fetched.SHA256, MediaType: fetched.MediaType}, file}, nil
+}
+
+// newSpoolFile makes a file and removes its name at once.
+func newSpoolFile(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
 	}
-	return &photo.Source{Key: key, Bytes: fetched.Bytes, SHA256: fetched.SHA256, MediaType: fetched.MediaType}, nil
+	file, err := os.CreateTemp(dir, "source-*")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(file.Name()); err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return file, nil
+}
+
+// Close lets go of the file.
+func (s *spooled) Close() error { return s.file.Close() }
+
+// forRenderer hands the bytes to the renderer, as often as it asks for them.
+func (s *spooled) forRenderer() renderer.Source {
+	return renderer.Source{
+		Size: s.Bytes,
+		Open: func(context.Context) (io.ReadCloser, error) {
+			return io.NopCloser(io.NewSectionReader(s.file, 0, s.Bytes)), nil
+		},
+	}
 }

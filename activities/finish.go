@@ -14,8 +14,8 @@ type FinishInput struct {
 	Failure    *photo.Failure `json:"failure,omitempty"` // nil: the photo is completed
 }
 
-// Finish writes the photo's final status, and then removes what the run staged
-// and the files that no row names. It is idempotent: the status is one UPDATE
+// Finish writes the photo's final status, and then removes the files that no row
+// names. It is idempotent: the status is one UPDATE
 // that only the owning run can make, once, and removing what is gone does
 // nothing. It is not done before all is removed: an outage of a bucket is
 // outlasted.
@@ -35,12 +35,9 @@ func (a *Activities) finish(ctx context.Context, in FinishInput) error {
 	if err == nil && in.Failure == nil {
 		// Most often the photo has just the files it should have: one look at
 		// the bucket is then all it costs.
-		files, err := list(ctx, a.Thumbnails, thumbnailPrefix(in.Run.Photo))
-		if err != nil {
+		files, err := a.listThumbnails(ctx, in.Run.Photo)
+		if err != nil || len(files) == in.Thumbnails {
 			return err
-		}
-		if len(files) == in.Thumbnails {
-			return a.dropOriginals(ctx, in.Run.Photo)
 		}
 	}
 	return a.sweep(ctx, in.Run)

@@ -6,49 +6,63 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
+	"sync/atomic"
+	"time"
 
-	"go.temporal.io/sdk/temporal"
 	"gocloud.dev/blob"
-	"gocloud.dev/gcerrors"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
-	"github.com/photo-processor/photo-processor/internal/renderer"
 )
 
-// MakeThumbnailsInput says whose thumbnails to make, and from what.
+// MakeThumbnailsInput says whose thumbnails to make.
 type MakeThumbnailsInput struct {
-	Run     photo.Run    `json:"run"`
-	Source  photo.Source `json:"source"`
-	Attempt int          `json:"attempt,omitempty"` // the workflow's own count, for the log alone
+	Run     photo.Run `json:"run"`
+	Attempt int       `json:"attempt,omitempty"` // the workflow's own count, for the log alone
 }
 
-// MakeThumbnailsResult says what was made, for the reader of the history.
+// MakeThumbnailsResult says what was made of what, for the reader of the
+// history.
 type MakeThumbnailsResult struct {
-	Thumbnails []string `json:"thumbnails"` // sizes such as "320x213", the largest first
+	MediaType  string   `json:"media_type"` // of the source, by its bytes
+	Bytes      int64    `json:"bytes"`      // of the source
+	Thumbnails []string `json:"thumbnails"` // their sizes, such as "320x213", the largest first
 }
 
-// MakeThumbnails renders the staged original, writes the files, and makes the
-// photo's rows exactly those. Files that no row names any more are removed by
-// Finish. It is idempotent: a file's key contains the digest of its content, so
-// that another attempt writes the same; the rows are written in one
+// MakeThumbnails fetches the photo's source, renders it, writes the files, and
+// makes the photo's rows exactly those. Files that no row names any more are
+// removed by Finish. It is idempotent: a file's key contains the digest of its
+// content, so that another attempt writes the same; the rows are written in one
 // transaction that only the owning run can make, after the files are there.
+//
+// To fetch and to render are one activity because two cost Temporal half as much
+// again, and because the first would run far ahead of the second: of a
+// backlog, every source would be staged before the first thumbnail is made.
 func (a *Activities) MakeThumbnails(ctx context.Context, in MakeThumbnailsInput) (*MakeThumbnailsResult, error) {
 	ctx = about(ctx, in.Run, in.Attempt)
-	made, err := a.makeThumbnails(ctx, in.Run, in.Source)
+	made, err := a.makeThumbnails(ctx, in.Run)
 	if err != nil {
 		return nil, a.applicationError(ctx, err)
 	}
 	return made, nil
 }
 
-func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run, source photo.Source) (*MakeThumbnailsResult, error) {
-	defer keepAlive(ctx, func() any { return nil })()
+func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run) (*MakeThumbnailsResult, error) {
+	var now progress
+	defer keepAlive(ctx, now.details)()
 
-	pictures, err := a.Renderer.Render(ctx, renderer.Source{
-		Size: source.Bytes,
-		Open: func(ctx context.Context) (io.ReadCloser, error) { return a.openOriginal(ctx, source) },
-	})
+	start := time.Now()
+	source, err := a.fetchSource(ctx, run, now.received.Store)
+	a.Metrics.countBytes(ctx, now.received.Load())
+	a.Metrics.timeStep(ctx, "fetch", start, err)
+	if err != nil {
+		return nil, err
+	}
+	defer source.Close()
+	now.fetched.Store(true)
+
+	start = time.Now()
+	pictures, err := a.Renderer.Render(ctx, source.forRenderer())
+	a.Metrics.timeStep(ctx, "render", start, err)
 	if err != nil {
 		return nil, err
 	}
@@ -56,36 +70,36 @@ func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run, source p
 	if err != nil {
 		return nil, err
 	}
-	if err := a.DB.PublishThumbnails(ctx, run, source, thumbnails); err != nil {
+	if err := a.DB.PublishThumbnails(ctx, run, source.Source, thumbnails); err != nil {
 		if errors.Is(err, photo.ErrSuperseded) {
 			// What was just written may be in nobody's rows.
 			err = errors.Join(err, a.sweep(ctx, run))
 		}
 		return nil, err
 	}
-	result := &MakeThumbnailsResult{}
+	result := &MakeThumbnailsResult{MediaType: source.MediaType, Bytes: source.Bytes}
 	for _, t := range thumbnails {
 		result.Thumbnails = append(result.Thumbnails, t.Size.String())
 	}
 	return result, nil
 }
 
-// openOriginal gives the staged bytes. A key that is gone, or that does not
-// hold what was fetched, must be fetched again: the workflow does.
-func (a *Activities) openOriginal(ctx context.Context, source photo.Source) (io.ReadCloser, error) {
-	original, err := a.Originals.NewReader(ctx, source.Key, nil)
-	missing := gcerrors.Code(err) == gcerrors.NotFound
-	if err != nil && !missing {
-		return nil, &storageError{err}
+// progress is how far an attempt has come.
+type progress struct {
+	received atomic.Int64 // bytes of the source
+	fetched  atomic.Bool
+}
+
+// details are what heartbeats tell, and the Web UI shows of the pending activity.
+func (p *progress) details() any {
+	step := "fetching"
+	if p.fetched.Load() {
+		step = "rendering"
 	}
-	if !missing && original.Size() != source.Bytes {
-		missing = true
-		_ = original.Close()
-	}
-	if missing {
-		return nil, temporal.NewNonRetryableApplicationError("the staged original is gone; it must be fetched again", OriginalMissing, nil)
-	}
-	return original, nil
+	return struct {
+		Step          string `json:"step"`
+		BytesReceived int64  `json:"bytes_received"`
+	}{step, p.received.Load()}
 }
 
 // writePictures stores each picture under a key that its content decides.
@@ -99,7 +113,7 @@ func (a *Activities) writePictures(ctx context.Context, run photo.Run, pictures 
 			DisableContentTypeDetection: true,
 		})
 		if err != nil {
-			return nil, &storageError{err}
+			return nil, &storageError{thumbnailsBucket, err}
 		}
 		thumbnails = append(thumbnails, photo.Thumbnail{Size: p.Size, Key: key})
 	}

@@ -17,41 +17,26 @@ import (
 // thumbnailPrefix starts the keys of a photo's thumbnails: a folder of its own.
 func thumbnailPrefix(id uuid.UUID) string { return id.String() + "/" }
 
-// originalPrefix starts the keys of what a photo's runs staged. The folders
-// are 256 in all, because a bucket of files keeps its empty ones for ever.
-func originalPrefix(id uuid.UUID) string { return id.String()[:2] + "/" + id.String() + "." }
-
-// sweep removes the photo's files that nothing needs: thumbnails that no row
-// names, and staged originals. It works while the photo's row is locked, and
-// only for the owner or where no run is under way, so that it can never remove
-// a thumbnail that another run has written and is about to record.
+// sweep removes the photo's files that no row names. It works while the photo's
+// row is locked, and only for the owner or where no run is under way, so that
+// it can never remove a thumbnail that another run has written and is about to
+// record.
 func (a *Activities) sweep(ctx context.Context, run photo.Run) error {
 	err := a.DB.WithPhotoLocked(ctx, run.Photo, func(held postgres.Locked) error {
-		underWay := held.Status == photo.Processing
-		if underWay && held.RunID != run.ID {
+		if held.Status == photo.Processing && held.RunID != run.ID {
 			return nil // the newer run sweeps when it is done
 		}
-		if err := remove(ctx, a.Thumbnails, thumbnailPrefix(run.Photo), held.Keys...); err != nil || underWay {
-			return err
-		}
-		return a.dropOriginals(ctx, run.Photo)
+		return a.removeThumbnails(ctx, run.Photo, held.Keys...)
 	})
 	if errors.Is(err, photo.ErrNotFound) { // the row was deleted: no file is needed
-		return errors.Join(remove(ctx, a.Thumbnails, thumbnailPrefix(run.Photo)), a.dropOriginals(ctx, run.Photo))
+		return a.removeThumbnails(ctx, run.Photo)
 	}
 	return err
 }
 
-// dropOriginals removes all that was staged for the photo, also half-written
-// files of a worker that was killed. It needs no lock: should a newer run have
-// staged its source already, that run fetches again.
-func (a *Activities) dropOriginals(ctx context.Context, id uuid.UUID) error {
-	return remove(ctx, a.Originals, originalPrefix(id))
-}
-
-// remove deletes what has the prefix in the bucket, but for the keys to keep.
-func remove(ctx context.Context, bucket *blob.Bucket, prefix string, keep ...string) error {
-	keys, err := list(ctx, bucket, prefix)
+// removeThumbnails deletes the photo's files, but for the keys to keep.
+func (a *Activities) removeThumbnails(ctx context.Context, id uuid.UUID, keep ...string) error {
+	keys, err := a.listThumbnails(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -59,23 +44,23 @@ func remove(ctx context.Context, bucket *blob.Bucket, prefix string, keep ...str
 		if slices.Contains(keep, key) {
 			continue
 		}
-		if err := bucket.Delete(ctx, key); err != nil && gcerrors.Code(err) != gcerrors.NotFound {
-			return &storageError{err}
+		if err := a.Thumbnails.Delete(ctx, key); err != nil && gcerrors.Code(err) != gcerrors.NotFound {
+			return &storageError{thumbnailsBucket, err}
 		}
 	}
 	return nil
 }
 
-// list gives the keys in the bucket that have the prefix.
-func list(ctx context.Context, bucket *blob.Bucket, prefix string) ([]string, error) {
+// listThumbnails gives the keys of the photo's files.
+func (a *Activities) listThumbnails(ctx context.Context, id uuid.UUID) ([]string, error) {
 	var keys []string
-	for iter := bucket.List(&blob.ListOptions{Prefix: prefix}); ; {
+	for iter := a.Thumbnails.List(&blob.ListOptions{Prefix: thumbnailPrefix(id)}); ; {
 		object, err := iter.Next(ctx)
 		if err == io.EOF {
 			return keys, nil
 		}
 		if err != nil {
-			return nil, &storageError{err}
+			return nil, &storageError{thumbnailsBucket, err}
 		}
 		keys = append(keys, object.Key)
 	}

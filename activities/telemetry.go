@@ -54,6 +54,15 @@ func (m *Metrics) countBytes(ctx context.Context, n int64) {
 	}
 }
 
+// timeStep notes what one attempt at a step took that began at start.
+func (m *Metrics) timeStep(ctx context.Context, step string, start time.Time, err error) {
+	if m == nil {
+		return
+	}
+	m.steps.Record(ctx, time.Since(start).Seconds(), metric.WithAttributeSet(attribute.NewSet(
+		attribute.String("step", step), attribute.String("outcome", outcome(ctx, err)))))
+}
+
 // Interceptor measures every activity, whether it runs as a local or a regular
 // one.
 func (m *Metrics) Interceptor() interceptor.WorkerInterceptor {
@@ -77,35 +86,35 @@ type stepTimer struct {
 func (s *stepTimer) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
 	start := time.Now()
 	result, err := s.Next.ExecuteActivity(ctx, in)
-	s.metrics.steps.Record(ctx, time.Since(start).Seconds(), metric.WithAttributeSet(attribute.NewSet(
-		attribute.String("step", steps[activity.GetInfo(ctx).ActivityType.Name]), attribute.String("outcome", outcome(ctx, err)))))
+	s.metrics.timeStep(ctx, steps[activity.GetInfo(ctx).ActivityType.Name], start, err)
 	return result, err
 }
 
 // steps are the activities' names, as labels have them.
 var steps = map[string]string{
 	"MarkProcessing": "mark_processing",
-	"FetchSource":    "fetch_source",
-	"MakeThumbnails": "make_thumbnails",
+	"MakeThumbnails": "make_thumbnails", // and within it fetch and render
 	"Finish":         "finish",
 	"ReconcilePage":  "reconcile_page",
+	"StartPage":      "start_page",
 }
 
 // outcome says whose fault it was: the photo has "failed", something of ours had
 // an "outage", somebody "canceled" it, or a newer run had taken over.
 func outcome(ctx context.Context, err error) string {
+	_, isFailure := errors.AsType[*photo.Failure](err)
 	made, isMade := errors.AsType[*temporal.ApplicationError](err)
 	switch {
 	case err == nil:
 		return "ok"
 	case ctx.Err() != nil:
 		return "canceled"
-	case !isMade:
-		return "outage"
-	case made.Type() == DatabaseUnavailable, made.Type() == string(photo.StorageUnavailable), made.Type() == OriginalMissing:
-		return "outage"
-	case made.Type() == Superseded:
+	case isFailure:
+		return "failed"
+	case errors.Is(err, photo.ErrSuperseded), isMade && made.Type() == Superseded:
 		return "superseded"
+	case !isMade, made.Type() == DatabaseUnavailable, made.Type() == string(photo.StorageUnavailable):
+		return "outage"
 	default:
 		return "failed"
 	}

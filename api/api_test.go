@@ -19,7 +19,10 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
+	taskqueuepb "go.temporal.io/api/taskqueue/v1"
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 	"gocloud.dev/blob"
 
 	"github.com/photo-processor/photo-processor/api"
@@ -28,6 +31,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/postgres/postgrestest"
+	"github.com/photo-processor/photo-processor/workflows"
 )
 
 var temporalAddress string // of the server that all tests share
@@ -277,13 +281,37 @@ func TestTheSamePhotoHasOneWorkflow(t *testing.T) {
 func TestProcessManyAtOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	ids := uuids(100)
+	ids := uuids(b.api.Config.StartDirectly)
 	body, err := json.Marshal(ids)
 	require.NoError(t, err)
 	require.Equal(t, http.StatusCreated, b.post(t, "/photos/process", string(body)).status)
 	for _, id := range ids {
 		require.NotEmpty(t, b.running(t, id))
 	}
+}
+
+// TestProcessVeryMany posts what a workflow starts: the only one that is on the
+// queue.
+func TestProcessVeryMany(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ids := uuids(10_000)
+	body, err := json.Marshal(ids)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusCreated, b.post(t, "/photos/process", string(body)).status)
+
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	task, err := b.api.Temporal.WorkflowService().PollWorkflowTaskQueue(ctx, &workflowservice.PollWorkflowTaskQueueRequest{
+		Namespace: "default", TaskQueue: &taskqueuepb.TaskQueue{Name: b.api.Config.TaskQueue},
+	})
+	require.NoError(t, err)
+	require.Equal(t, "StartPhotos", task.GetWorkflowType().GetName())
+	var in workflows.StartPhotosInput
+	input := task.GetHistory().GetEvents()[0].GetWorkflowExecutionStartedEventAttributes().GetInput()
+	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(input, &in))
+	require.Equal(t, photo.IDs(ids), in.Photos)
+	require.Empty(t, b.running(t, ids[0]))
 }
 
 func TestWithoutTemporal(t *testing.T) {

@@ -150,10 +150,17 @@ func (e *notStartedError) answer() any {
 
 // startWorkflows starts one workflow for each photo, a bounded number at a
 // time, and gives up at the first that cannot be started. A workflow that is
-// running already is left to run.
+// running already is left to run. Many photos it hands to a workflow that starts
+// theirs: then Temporal has them, and nobody waits.
 func (s *Server) startWorkflows(ctx context.Context, ids []uuid.UUID) error {
 	ctx, cancel := context.WithTimeout(ctx, s.Config.HTTPTimeout)
 	defer cancel()
+	if len(ids) > s.Config.StartDirectly {
+		if _, err := workflows.StartMany(ctx, s.Temporal, s.Config.TaskQueue, ids); err != nil {
+			return &notStartedError{started: 0, wanted: len(ids), err: err}
+		}
+		return nil
+	}
 	var started atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(s.Config.StartConcurrency)

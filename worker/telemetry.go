@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"os"
 	"sync/atomic"
 
 	"go.opentelemetry.io/otel/metric"
@@ -52,19 +53,21 @@ func interceptors(metrics *activities.Metrics) []interceptor.WorkerInterceptor {
 
 // readiness is what /readyz of a worker looks at.
 type readiness struct {
-	db                    *postgres.DB
-	originals, thumbnails *blob.Bucket
-	renderer              *renderer.Renderer
-	temporal              atomic.Pointer[client.Client] // nil until there is a connection
-	working               atomic.Bool                   // takes tasks
+	db         *postgres.DB
+	spoolDir   string
+	thumbnails *blob.Bucket
+	renderer   *renderer.Renderer
+	temporal   atomic.Pointer[client.Client] // nil until there is a connection
+	working    atomic.Bool                   // takes tasks
 }
 
 func (rd *readiness) handler(log *slog.Logger) http.Handler {
 	return &health.Readiness{Log: log, Verbose: true, Checks: []health.Check{
 		{Name: "postgresql", Title: "PostgreSQL", Ping: rd.db.Ping},
 		{Name: "temporal", Title: "Temporal", Ping: rd.pingTemporal},
-		{Name: "originals_bucket", Title: "the originals bucket", Ping: health.Bucket(rd.originals)},
 		{Name: "thumbnails_bucket", Title: "the thumbnails bucket", Ping: health.Bucket(rd.thumbnails)},
+		{Name: "spool_directory", Title: "the spool directory", Missing: "not usable",
+			Ping: func(context.Context) error { return os.MkdirAll(rd.spoolDir, 0o700) }}, // as the first fetch would
 		{Name: "renderer", Title: "the renderer", Missing: "not running",
 			Ping:    func(context.Context) error { return rd.renderer.Ready() },
 			Details: func() any { return map[string]any{"cage": rd.renderer.Cage(), "waiting": rd.renderer.Waiting()} }},

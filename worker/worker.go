@@ -35,6 +35,7 @@ const heartbeatThrottle = 5 * time.Second
 func Register(r worker.Registry, a *activities.Activities) {
 	r.RegisterWorkflow(workflows.ProcessPhoto)
 	r.RegisterWorkflow(workflows.ReconcilePhotos)
+	r.RegisterWorkflow(workflows.StartPhotos)
 	r.RegisterActivity(a)
 }
 
@@ -54,11 +55,6 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		return err
 	}
 	defer db.Close()
-	originals, err := config.OpenBucket(ctx, cfg.OriginalsBucket)
-	if err != nil {
-		return fmt.Errorf("ORIGINALS_BUCKET: %w", err)
-	}
-	defer originals.Close()
 	thumbnails, err := config.OpenBucket(ctx, cfg.ThumbnailsBucket)
 	if err != nil {
 		return fmt.Errorf("THUMBNAILS_BUCKET: %w", err)
@@ -80,7 +76,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	ready := readiness{db: db, originals: originals, thumbnails: thumbnails, renderer: render}
+	ready := readiness{db: db, spoolDir: cfg.SpoolDir, thumbnails: thumbnails, renderer: render}
 	tel.Handle("GET /readyz", ready.handler(log))
 
 	if err := db.MigrateWhenUp(ctx, log); err != nil {
@@ -99,13 +95,15 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	w := worker.New(temporal, cfg.TaskQueue, worker.Options{
 		Interceptors:                       interceptors(metrics),
 		MaxConcurrentActivityExecutionSize: cfg.WorkerActivities,
+		WorkflowTaskPollerBehavior:         worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
+		ActivityTaskPollerBehavior:         worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
 		BackgroundActivityContext:          working,
 		WorkerStopTimeout:                  cfg.ShutdownTimeout + reportTime,
 		MaxHeartbeatThrottleInterval:       heartbeatThrottle,
 		DefaultHeartbeatThrottleInterval:   heartbeatThrottle,
 	})
 	Register(w, &activities.Activities{
-		DB: db, Originals: originals, Thumbnails: thumbnails,
+		DB: db, SpoolDir: cfg.SpoolDir, Thumbnails: thumbnails,
 		Fetcher: fetcher, Renderer: render, Format: cfg.ThumbnailFormat,
 		Log: log, Metrics: metrics,
 		Temporal: temporal,
@@ -113,6 +111,11 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 			_, err := workflows.Start(ctx, temporal, cfg.TaskQueue, id)
 			return err
 		},
+		StartInBatch: func(ctx context.Context, id, batch uuid.UUID) error {
+			_, err := workflows.StartInBatch(ctx, temporal, cfg.TaskQueue, id, batch)
+			return err
+		},
+		StartConcurrency: cfg.StartConcurrency,
 	})
 	if err := scheduleReconciler(ctx, temporal, cfg); err != nil {
 		return fmt.Errorf("schedule the reconciler: %w", err)
@@ -140,6 +143,7 @@ func dialWhenUp(ctx context.Context, log *slog.Logger, tel *telemetry.Telemetry)
 	if err := tel.Temporal(&options); err != nil {
 		return nil, err
 	}
+	options.ConnectionOptions.DialOptions = append(options.ConnectionOptions.DialOptions, workflows.RequestIDs())
 	temporal, err := backoff.Retry(ctx, func() (client.Client, error) {
 		return client.DialContext(ctx, options)
 	}, backoff.WithBackOff(&backoff.ExponentialBackOff{

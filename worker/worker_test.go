@@ -23,6 +23,7 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/sdk/client"
+	"google.golang.org/grpc"
 
 	"github.com/photo-processor/photo-processor/activities"
 	"github.com/photo-processor/photo-processor/internal/config"
@@ -59,6 +60,7 @@ type testBundle struct {
 	db       *postgres.DB
 	temporal client.Client
 	photo    uuid.UUID
+	content  []byte        // of the sources
 	asked    chan struct{} // gets a value for each request to the source
 	release  chan struct{} // closed: the source answers
 	stops    chan struct{} // gets a value when a worker logs that it stops
@@ -84,17 +86,18 @@ func setup(t *testing.T) *testBundle {
 	b.db, err = postgres.Open(url, 2)
 	require.NoError(t, err)
 	t.Cleanup(b.db.Close)
-	b.temporal, err = client.Dial(client.Options{HostPort: os.Getenv("TEMPORAL_ADDRESS")})
+	b.temporal, err = b.dial()
 	require.NoError(t, err)
 	t.Cleanup(b.temporal.Close)
 
 	var content bytes.Buffer
 	require.NoError(t, jpeg.Encode(&content, image.NewGray(image.Rect(0, 0, 640, 426)), nil))
+	b.content = content.Bytes()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b.asked <- struct{}{}
 		select {
 		case <-b.release:
-			_, _ = w.Write(content.Bytes())
+			_, _ = w.Write(b.content)
 		case <-r.Context().Done():
 		}
 	}))
@@ -105,6 +108,13 @@ func setup(t *testing.T) *testBundle {
 	_, err = workflows.Start(t.Context(), b.temporal, cfg.TaskQueue, b.photo)
 	require.NoError(t, err)
 	return b
+}
+
+func (b *testBundle) dial(options ...grpc.DialOption) (client.Client, error) {
+	return client.Dial(client.Options{
+		HostPort:          os.Getenv("TEMPORAL_ADDRESS"),
+		ConnectionOptions: client.ConnectionOptions{DialOptions: options},
+	})
 }
 
 // work runs a worker until the returned function is called, which waits for
@@ -149,7 +159,7 @@ func (b *testBundle) requireCompleted(t *testing.T) {
 	require.Len(t, p.Thumbnails, 1)
 }
 
-// fetches gives the events of FetchSource's ends: how it ended, and on which
+// fetches gives the events of MakeThumbnails' ends: how it ended, and on which
 // attempt.
 func (b *testBundle) fetches(t *testing.T) (attempts []int32) {
 	t.Helper()
@@ -162,7 +172,7 @@ func (b *testBundle) fetches(t *testing.T) (attempts []int32) {
 			scheduled[event.GetEventId()] = a
 		}
 		if a := event.GetActivityTaskStartedEventAttributes(); a != nil &&
-			scheduled[a.GetScheduledEventId()].GetActivityType().GetName() == "FetchSource" {
+			scheduled[a.GetScheduledEventId()].GetActivityType().GetName() == "MakeThumbnails" {
 			attempts = append(attempts, a.GetAttempt())
 		}
 	}
@@ -248,7 +258,7 @@ func TestReadiness(t *testing.T) {
 	b.cfg.DatabaseURL = "postgres://photos@127.0.0.1:1/photos"
 	stop := b.work(t)
 	require.Equal(t, map[string]any{
-		"message": "Not ready", "postgresql": "unreachable", "temporal": "unreachable", "originals_bucket": "ok", "thumbnails_bucket": "ok",
+		"message": "Not ready", "postgresql": "unreachable", "temporal": "unreachable", "spool_directory": "ok", "thumbnails_bucket": "ok",
 		"renderer": "ok", "task_queue": "not polled",
 	}, b.readyz(t, "", http.StatusServiceUnavailable), "it waits for PostgreSQL, and has not asked for Temporal")
 	details := b.readyz(t, "?verbose", http.StatusServiceUnavailable)["details"].(map[string]any)
@@ -258,14 +268,14 @@ func TestReadiness(t *testing.T) {
 	b.cfg = cfg
 	stop = b.work(t)
 	require.Equal(t, map[string]any{
-		"message": "Ready", "postgresql": "ok", "temporal": "ok", "originals_bucket": "ok", "thumbnails_bucket": "ok", "renderer": "ok", "task_queue": "ok",
+		"message": "Ready", "postgresql": "ok", "temporal": "ok", "spool_directory": "ok", "thumbnails_bucket": "ok", "renderer": "ok", "task_queue": "ok",
 	}, b.readyz(t, "", http.StatusOK))
 	details = b.readyz(t, "?verbose", http.StatusOK)["details"].(map[string]any)
 	require.Contains(t, details["renderer"].(map[string]any)["cage"], "seccomp")
 
-	require.NoError(t, os.RemoveAll(filepath.Join(cfg.DataDir, "originals")))
+	require.NoError(t, os.RemoveAll(filepath.Join(cfg.DataDir, "thumbnails")))
 	answer := b.readyz(t, "", http.StatusServiceUnavailable)
-	require.Equal(t, "unreachable", answer["originals_bucket"])
+	require.Equal(t, "unreachable", answer["thumbnails_bucket"])
 	require.Equal(t, "ok", answer["postgresql"])
 	stop()
 	_, err = http.Get("http://" + cfg.MetricsAddr + "/healthz")

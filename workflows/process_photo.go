@@ -22,20 +22,13 @@ type ProcessPhotoInput struct {
 	Photo uuid.UUID `json:"photo"`
 }
 
-// ProcessPhotoResult says what a photo became, for the reader of the history.
-type ProcessPhotoResult struct {
-	MediaType  string   `json:"media_type"` // of the source, by its bytes
-	Bytes      int64    `json:"bytes"`      // of the source
-	Thumbnails []string `json:"thumbnails"` // their sizes, such as "320x213"
-}
-
 // act names the activities; it is never dereferenced here.
 var act *activities.Activities
 
 // ProcessPhoto makes a photo's thumbnails. The photo ends completed, or failed
 // with the reason, and the workflow ends in the same way: Completed, Failed
 // with an application error whose type is the failure's code, or Canceled.
-func ProcessPhoto(ctx workflow.Context, in ProcessPhotoInput) (*ProcessPhotoResult, error) {
+func ProcessPhoto(ctx workflow.Context, in ProcessPhotoInput) (*activities.MakeThumbnailsResult, error) {
 	run := photo.Run{
 		Photo:     in.Photo,
 		ID:        workflow.GetInfo(ctx).WorkflowExecution.RunID,
@@ -73,47 +66,17 @@ func ProcessPhoto(ctx workflow.Context, in ProcessPhotoInput) (*ProcessPhotoResu
 }
 
 // makeThumbnails takes the photo through the steps that can fail.
-func makeThumbnails(ctx workflow.Context, run photo.Run) (*ProcessPhotoResult, error) {
+func makeThumbnails(ctx workflow.Context, run photo.Run) (made *activities.MakeThumbnailsResult, err error) {
 	workflow.SetCurrentDetails(ctx, "taking the photo")
 	mark := activities.MarkProcessingInput{Run: run}
 	if err := executeShort(ctx, "Mark the photo as processing", act.MarkProcessing, mark); err != nil {
 		return nil, err
 	}
-	for refetch := 0; ; refetch++ {
-		source, err := fetchSource(ctx, run)
-		if err != nil {
-			return nil, err
-		}
-		made, err := renderThumbnails(ctx, run, *source)
-		if isType(err, activities.OriginalMissing) && refetch < maxRefetches {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		return &ProcessPhotoResult{MediaType: source.MediaType, Bytes: source.Bytes, Thumbnails: made.Thumbnails}, nil
-	}
-}
-
-func fetchSource(ctx workflow.Context, run photo.Run) (*photo.Source, error) {
-	var source *photo.Source
-	err := attempt(ctx, "fetching", func(ctx workflow.Context, attempt int) error {
-		options := fetchOptions
-		options.Summary = withAttempt("Fetch the source from the photo's URL", attempt)
-		ctx = workflow.WithActivityOptions(ctx, options)
-		return workflow.ExecuteActivity(ctx, act.FetchSource, activities.FetchSourceInput{Run: run, Attempt: attempt}).Get(ctx, &source)
-	})
-	return source, err
-}
-
-func renderThumbnails(ctx workflow.Context, run photo.Run, source photo.Source) (*activities.MakeThumbnailsResult, error) {
-	var made *activities.MakeThumbnailsResult
-	err := attempt(ctx, "making thumbnails", func(ctx workflow.Context, attempt int) error {
-		options := renderOptions
-		options.Summary = withAttempt(fmt.Sprintf("Make thumbnails from %s, %s", source.MediaType, kilobytes(source.Bytes)), attempt)
-		ctx = workflow.WithActivityOptions(ctx, options)
-		in := activities.MakeThumbnailsInput{Run: run, Source: source, Attempt: attempt}
-		return workflow.ExecuteActivity(ctx, act.MakeThumbnails, in).Get(ctx, &made)
+	err = attempt(ctx, "making thumbnails", func(ctx workflow.Context, attempt int) error {
+		options := makeOptions
+		options.Summary = withAttempt("Fetch the source from the photo's URL and make thumbnails of it", attempt)
+		in := activities.MakeThumbnailsInput{Run: run, Attempt: attempt}
+		return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), act.MakeThumbnails, in).Get(ctx, &made)
 	})
 	return made, err
 }
@@ -130,5 +93,3 @@ func withAttempt(summary string, attempt int) string {
 	}
 	return fmt.Sprintf("%s (attempt %d)", summary, attempt)
 }
-
-func kilobytes(n int64) string { return fmt.Sprintf("%d kB", (n+999)/1000) }

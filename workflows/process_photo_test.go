@@ -20,10 +20,9 @@ import (
 )
 
 var (
-	act       *activities.Activities
-	thePhoto  = uuid.MustParse("0b5a1f7e-58c5-4b3c-9a53-0e1f6d2a7c11")
-	theSource = &photo.Source{Key: "original", Bytes: 1234567, SHA256: "ab", MediaType: "image/jpeg"}
-	made      = &activities.MakeThumbnailsResult{Thumbnails: []string{"320x213"}}
+	act      *activities.Activities
+	thePhoto = uuid.MustParse("0b5a1f7e-58c5-4b3c-9a53-0e1f6d2a7c11")
+	made     = &activities.MakeThumbnailsResult{MediaType: "image/jpeg", Bytes: 1234567, Thumbnails: []string{"320x213"}}
 )
 
 // testBundle is a workflow whose activities are played by the test: time is
@@ -56,10 +55,6 @@ func (b *testBundle) finishes() {
 	b.OnActivity(act.Finish, mock.Anything, mock.Anything).Run(func(args mock.Arguments) {
 		b.finished = append(b.finished, args.Get(1).(activities.FinishInput))
 	}).Return(nil).Once()
-}
-
-func (b *testBundle) onFetch() *testsuite.MockCallWrapper {
-	return b.OnActivity(act.FetchSource, mock.Anything, mock.Anything)
 }
 
 func (b *testBundle) onMake() *testsuite.MockCallWrapper {
@@ -98,9 +93,8 @@ func TestCompletes(t *testing.T) {
 	b.OnActivity(act.MarkProcessing, mock.Anything, mock.Anything).Run(func(args mock.Arguments) {
 		run = args.Get(1).(activities.MarkProcessingInput).Run
 	}).Return(nil).Once()
-	b.onFetch().Return(theSource, nil).Once()
 	b.OnActivity(act.MakeThumbnails, mock.Anything, mock.MatchedBy(func(in activities.MakeThumbnailsInput) bool {
-		return in.Run == run && in.Source == *theSource
+		return in.Run == run
 	})).Return(made, nil).Once()
 	b.finishes()
 
@@ -110,9 +104,9 @@ func TestCompletes(t *testing.T) {
 	require.NotEmpty(t, run.ID)
 	require.False(t, run.StartedAt.IsZero())
 	require.Equal(t, []activities.FinishInput{{Run: run, Thumbnails: 1}}, b.finished)
-	var result workflows.ProcessPhotoResult
+	var result *activities.MakeThumbnailsResult
 	require.NoError(t, b.GetWorkflowResult(&result))
-	require.Equal(t, workflows.ProcessPhotoResult{MediaType: "image/jpeg", Bytes: 1234567, Thumbnails: []string{"320x213"}}, result)
+	require.Equal(t, made, result)
 }
 
 func TestPhotoNotFound(t *testing.T) {
@@ -130,13 +124,8 @@ func TestSupersededLeavesThePhotoAlone(t *testing.T) {
 		"MarkProcessing": func(b *testBundle) {
 			b.OnActivity(act.MarkProcessing, mock.Anything, mock.Anything).Return(superseded).Once()
 		},
-		"FetchSource": func(b *testBundle) {
-			b.marks()
-			b.onFetch().Return(nil, superseded).Once()
-		},
 		"MakeThumbnails": func(b *testBundle) {
 			b.marks()
-			b.onFetch().Return(theSource, nil).Once()
 			b.onMake().Return(nil, superseded).Once()
 		},
 	} {
@@ -151,44 +140,38 @@ func TestSupersededLeavesThePhotoAlone(t *testing.T) {
 	}
 }
 
-// TestEveryFailure holds each code, at the step where it happens, to the number
-// of attempts it gets.
+// TestEveryFailure holds each code to the number of attempts it gets.
 func TestEveryFailure(t *testing.T) {
-	fetch := map[photo.Code]int{
+	for code, attempts := range map[photo.Code]int{
 		photo.InvalidURL: 1, photo.SourceBlocked: 1, photo.SourceNotFound: 1, photo.SourceForbidden: 1,
-		photo.SourceTooLarge: 1, photo.SourceUnavailable: 5, photo.SourceTimeout: 5, photo.Internal: 3,
-	}
-	for code, attempts := range fetch {
-		t.Run("FetchSource "+string(code), func(t *testing.T) {
-			b := setup(t)
-			b.marks()
-			b.onFetch().Return(nil, failure(code)).Times(attempts)
-			b.finishes()
-			b.requireFailed(t, b.run(t), code)
-		})
-	}
-	render := map[photo.Code]int{
+		photo.SourceTooLarge: 1, photo.SourceUnavailable: 5, photo.SourceTimeout: 5,
 		photo.ImageTooLarge: 1, photo.UnsupportedImage: 1, photo.CorruptImage: 1,
 		photo.RenderCrashed: 2, photo.RenderTimeout: 2, photo.Internal: 3,
-	}
-	for code, attempts := range render {
-		t.Run("MakeThumbnails "+string(code), func(t *testing.T) {
+	} {
+		t.Run(string(code), func(t *testing.T) {
 			b := setup(t)
 			b.marks()
-			b.onFetch().Return(theSource, nil).Once()
 			b.onMake().Return(nil, failure(code)).Times(attempts)
 			b.finishes()
 			b.requireFailed(t, b.run(t), code)
 		})
 	}
+	t.Run("each code has its own", func(t *testing.T) {
+		b := setup(t)
+		b.marks()
+		b.onMake().Return(nil, failure(photo.SourceUnavailable)).Times(4)
+		b.onMake().Return(nil, failure(photo.RenderCrashed)).Once()
+		b.onMake().Return(made, nil).Once()
+		b.finishes()
+		require.NoError(t, b.run(t))
+	})
 }
 
 func TestSourceAppearsOnTheThirdTry(t *testing.T) {
 	b := setup(t)
 	start := b.Now()
 	b.marks()
-	b.onFetch().Return(nil, failure(photo.SourceUnavailable)).Twice()
-	b.onFetch().Return(theSource, nil).Once()
+	b.onMake().Return(nil, failure(photo.SourceUnavailable)).Twice()
 	b.onMake().Return(made, nil).Once()
 	b.finishes()
 	require.NoError(t, b.run(t))
@@ -200,9 +183,8 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 	b := setup(t)
 	start := b.Now()
 	b.marks()
-	b.onFetch().Return(nil, temporal.NewApplicationErrorWithOptions("the source answered 429", string(photo.SourceUnavailable),
+	b.onMake().Return(nil, temporal.NewApplicationErrorWithOptions("the source answered 429", string(photo.SourceUnavailable),
 		temporal.ApplicationErrorOptions{NextRetryDelay: 5 * time.Minute})).Once()
-	b.onFetch().Return(theSource, nil).Once()
 	b.onMake().Return(made, nil).Once()
 	b.finishes()
 	require.NoError(t, b.run(t))
@@ -212,9 +194,8 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 func TestCurrentDetailsTellTheAttempt(t *testing.T) {
 	b := setup(t)
 	b.marks()
-	b.onFetch().Return(nil, failure(photo.SourceUnavailable)).Once()
-	b.onFetch().After(time.Minute).Return(theSource, nil).Once()
-	b.onMake().Return(made, nil).Once()
+	b.onMake().Return(nil, failure(photo.SourceUnavailable)).Once()
+	b.onMake().After(time.Minute).Return(made, nil).Once()
 	b.finishes()
 	details := func() string {
 		value, err := b.QueryWorkflow("__temporal_workflow_metadata")
@@ -223,12 +204,12 @@ func TestCurrentDetailsTellTheAttempt(t *testing.T) {
 		require.NoError(t, value.Get(&metadata))
 		return metadata.GetCurrentDetails()
 	}
-	var waiting, fetching string
+	var waiting, making string
 	b.RegisterDelayedCallback(func() { waiting = details() }, time.Second)
-	b.RegisterDelayedCallback(func() { fetching = details() }, 30*time.Second)
+	b.RegisterDelayedCallback(func() { making = details() }, 30*time.Second)
 	require.NoError(t, b.run(t))
-	require.Equal(t, "fetching: waiting 2s after attempt 1: message of source_unavailable", waiting)
-	require.Equal(t, "fetching, attempt 2", fetching)
+	require.Equal(t, "making thumbnails: waiting 2s after attempt 1: message of source_unavailable", waiting)
+	require.Equal(t, "making thumbnails, attempt 2", making)
 	require.Equal(t, "completed", details())
 }
 
@@ -242,8 +223,6 @@ func TestOutagesAreOutlasted(t *testing.T) {
 		b := setup(t)
 		b.OnActivity(act.MarkProcessing, mock.Anything, mock.Anything).Return(away).Times(3 + outage)
 		b.marks()
-		b.onFetch().Return(nil, away).Times(outage)
-		b.onFetch().Return(theSource, nil).Once()
 		b.onMake().Return(nil, away).Times(outage)
 		b.onMake().Return(made, nil).Once()
 		b.OnActivity(act.Finish, mock.Anything, mock.Anything).Return(away).Times(3 + outage)
@@ -254,34 +233,11 @@ func TestOutagesAreOutlasted(t *testing.T) {
 	t.Run("of the buckets", func(t *testing.T) {
 		b := setup(t)
 		b.marks()
-		b.onFetch().Return(nil, full).Times(outage)
-		b.onFetch().Return(theSource, nil).Once()
 		b.onMake().Return(nil, full).Times(outage)
 		b.onMake().Return(made, nil).Once()
 		b.OnActivity(act.Finish, mock.Anything, mock.Anything).Return(full).Times(3 + outage)
 		b.finishes()
 		require.NoError(t, b.run(t))
-	})
-}
-
-func TestALostOriginalIsFetchedAgain(t *testing.T) {
-	gone := temporal.NewNonRetryableApplicationError("the staged original is gone", activities.OriginalMissing, nil)
-	t.Run("twice", func(t *testing.T) {
-		b := setup(t)
-		b.marks()
-		b.onFetch().Return(theSource, nil).Times(3)
-		b.onMake().Return(nil, gone).Twice()
-		b.onMake().Return(made, nil).Once()
-		b.finishes()
-		require.NoError(t, b.run(t))
-	})
-	t.Run("but not for ever", func(t *testing.T) {
-		b := setup(t)
-		b.marks()
-		b.onFetch().Return(theSource, nil).Times(3)
-		b.onMake().Return(nil, gone).Times(3)
-		b.finishes()
-		b.requireFailed(t, b.run(t), photo.Internal)
 	})
 }
 
@@ -294,7 +250,6 @@ func TestLostWorkers(t *testing.T) {
 	t.Run("one is made up for", func(t *testing.T) {
 		b := setup(t)
 		b.marks()
-		b.onFetch().Return(theSource, nil).Once()
 		b.onMake().Return(nil, lost).Times(perLoss)
 		b.onMake().Return(made, nil).Once()
 		b.finishes()
@@ -303,7 +258,6 @@ func TestLostWorkers(t *testing.T) {
 	t.Run("five are the picture's fault", func(t *testing.T) {
 		b := setup(t)
 		b.marks()
-		b.onFetch().Return(theSource, nil).Once()
 		b.onMake().Return(nil, temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_START_TO_CLOSE, nil)).Times(5 * perLoss)
 		b.finishes()
 		b.requireFailed(t, b.run(t), photo.RenderCrashed)
@@ -317,18 +271,13 @@ func TestCanceled(t *testing.T) {
 			b.OnActivity(act.MarkProcessing, mock.Anything, mock.Anything).
 				Return(temporal.NewApplicationError("PostgreSQL cannot be reached", activities.DatabaseUnavailable))
 		},
-		"in FetchSource": func(b *testBundle) {
-			b.marks()
-			b.onFetch().After(hour).Return(nil, temporal.NewCanceledError())
-		},
 		"between attempts": func(b *testBundle) {
 			b.marks()
-			b.onFetch().Return(nil, temporal.NewApplicationErrorWithOptions("429", string(photo.SourceUnavailable),
+			b.onMake().Return(nil, temporal.NewApplicationErrorWithOptions("429", string(photo.SourceUnavailable),
 				temporal.ApplicationErrorOptions{NextRetryDelay: hour}))
 		},
 		"in MakeThumbnails": func(b *testBundle) {
 			b.marks()
-			b.onFetch().Return(theSource, nil)
 			b.onMake().After(hour).Return(nil, temporal.NewCanceledError())
 		},
 	} {
@@ -354,7 +303,6 @@ func TestCanceled(t *testing.T) {
 	t.Run("in Finish, too late", func(t *testing.T) {
 		b := setup(t)
 		b.marks()
-		b.onFetch().Return(theSource, nil)
 		b.onMake().Return(made, nil)
 		b.OnActivity(act.Finish, mock.Anything, mock.Anything).
 			Return(temporal.NewApplicationError("PostgreSQL cannot be reached", activities.DatabaseUnavailable)).Times(3 + 9)

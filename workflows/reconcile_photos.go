@@ -27,6 +27,7 @@ const (
 var reconcileOptions = workflow.ActivityOptions{
 	StartToCloseTimeout: 5 * time.Minute,
 	HeartbeatTimeout:    heartbeatTimeout,
+	Priority:            priorityKeeping,
 	Summary:             "Compare photos that are processing with their workflows",
 	RetryPolicy: &temporal.RetryPolicy{
 		InitialInterval:    outlast.InitialInterval,

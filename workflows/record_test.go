@@ -83,8 +83,12 @@ func newStack(t *testing.T) *stack {
 		return err
 	}
 	dir := t.TempDir()
-	s.act.Originals, err = config.OpenBucket(t.Context(), "file://"+filepath.Join(dir, "originals"))
-	require.NoError(t, err)
+	s.act.SpoolDir = filepath.Join(dir, "spool")
+	s.act.StartConcurrency = 2
+	s.act.StartInBatch = func(ctx context.Context, id, batch uuid.UUID) error {
+		_, err := workflows.StartInBatch(ctx, temporal, "photo-processor", id, batch)
+		return err
+	}
 	s.act.Thumbnails, err = config.OpenBucket(t.Context(), "file://"+filepath.Join(dir, "thumbnails"))
 	require.NoError(t, err)
 	return s
@@ -200,7 +204,7 @@ func TestRecordHistories(t *testing.T) {
 	})
 	t.Run("canceled while fetching", func(t *testing.T) {
 		run := s.start(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
-		s.pending(t, run, "FetchSource")
+		s.pending(t, run, "MakeThumbnails")
 		require.NoError(t, s.temporal.CancelWorkflow(t.Context(), run.GetID(), run.GetRunID()))
 		save(t, "canceled_while_fetching", run, enumspb.WORKFLOW_EXECUTION_STATUS_CANCELED)
 		id := uuid.MustParse(run.GetID()[len("process-photo-"):])
@@ -225,12 +229,32 @@ func TestRecordHistories(t *testing.T) {
 			require.NoError(t, s.temporal.GetWorkflow(t.Context(), photo.WorkflowID(p.UUID), "").Get(t.Context(), nil))
 		}
 	})
+	t.Run("started many", func(t *testing.T) {
+		answer := http.HandlerFunc(ok)
+		s.answer.Store(&answer)
+		urls := make([]string, 3)
+		for i := range urls {
+			urls[i] = s.source.URL
+		}
+		photos, err := s.db.AddPhotos(t.Context(), urls)
+		require.NoError(t, err)
+		ids := make([]uuid.UUID, len(photos))
+		for i, p := range photos {
+			ids[i] = p.UUID
+		}
+		run, err := workflows.StartMany(t.Context(), s.temporal, "photo-processor", ids)
+		require.NoError(t, err)
+		save(t, "started_many", run, enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED)
+		for _, id := range ids {
+			require.NoError(t, s.temporal.GetWorkflow(t.Context(), photo.WorkflowID(id), "").Get(t.Context(), nil))
+		}
+	})
 	t.Run("canceled between attempts", func(t *testing.T) {
 		run := s.start(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "3600")
 			w.WriteHeader(http.StatusTooManyRequests)
 		})
-		require.Eventually(t, func() bool { return strings.HasPrefix(details(t, s.temporal, run), "fetching: waiting") }, 30*time.Second, 20*time.Millisecond)
+		require.Eventually(t, func() bool { return strings.HasPrefix(details(t, s.temporal, run), "making thumbnails: waiting") }, 30*time.Second, 20*time.Millisecond)
 		require.NoError(t, s.temporal.CancelWorkflow(t.Context(), run.GetID(), run.GetRunID()))
 		save(t, "canceled_between_attempts", run, enumspb.WORKFLOW_EXECUTION_STATUS_CANCELED)
 	})

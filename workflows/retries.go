@@ -9,7 +9,6 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
-	"github.com/photo-processor/photo-processor/activities"
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
@@ -28,8 +27,7 @@ import (
 // The values are part of what a history records: changing a number of attempts
 // or a backoff is a change of the workflow.
 
-// maxAttempts is how often a step is tried in all before a failure with the
-// code ends the photo; 1 for codes that are not listed, which cannot go away
+// maxAttempts is how many failures with the code it takes to end the photo; 1 for codes that are not listed, which cannot go away
 // by themselves.
 var maxAttempts = map[photo.Code]int{
 	// A source that restarts or sheds load is usually back within two minutes:
@@ -50,14 +48,10 @@ const (
 	backoffCoefficient = 3
 	maxBackoff         = time.Minute
 
-	// maxWorkersLost is how many workers may be lost while they render one
-	// picture. One is a deployment or a machine that died; five are a picture
+	// maxWorkersLost is how many workers may be lost while they make thumbnails
+	// of one photo. One is a deployment or a machine that died; five are a photo
 	// that takes the worker with it.
 	maxWorkersLost = 5
-
-	// maxRefetches is how often a staged original may get lost before its use.
-	// It happens when the disk under the originals bucket is replaced.
-	maxRefetches = 2
 )
 
 // outlast is Temporal's policy against outages of what is ours: without end,
@@ -78,25 +72,17 @@ var outlast = temporal.RetryPolicy{
 // every 5 seconds; six times that leaves room for a machine that swaps.
 const heartbeatTimeout = 30 * time.Second
 
-// fetchOptions allow for SOURCE_TIMEOUT, which the worker enforces, and for the
-// wait until few enough others fetch from the same host. There is no
+// makeOptions allow for SOURCE_TIMEOUT and RENDER_TIMEOUT, five minutes each at
+// most, which the worker enforces, and for the waits until few enough others
+// fetch from the same host and until a renderer is free. There is no
 // schedule-to-start or schedule-to-close timeout: a photo waits as long as no
-// worker is there, and then is processed.
-var fetchOptions = workflow.ActivityOptions{
-	StartToCloseTimeout: 15 * time.Minute,
-	HeartbeatTimeout:    heartbeatTimeout,
-	RetryPolicy:         &outlast,
-	WaitForCancellation: true, // so that nothing is written after the final status
-}
-
-// renderOptions allow for RENDER_TIMEOUT, which the worker enforces, and for
-// the wait until a renderer is free. A lost worker is returned to the workflow,
-// which counts: the picture may be the reason.
-var renderOptions = workflow.ActivityOptions{
-	StartToCloseTimeout: 15 * time.Minute,
+// worker is there, and then is processed. A lost worker is returned to the
+// workflow, which counts: the photo may be the reason.
+var makeOptions = workflow.ActivityOptions{
+	StartToCloseTimeout: 30 * time.Minute,
 	HeartbeatTimeout:    heartbeatTimeout,
 	RetryPolicy:         notTimeouts(outlast),
-	WaitForCancellation: true,
+	WaitForCancellation: true, // so that nothing is written after the final status
 }
 
 // notTimeouts adds to the policy's exceptions the names by which Temporal's
@@ -148,6 +134,7 @@ func executeShort(ctx workflow.Context, summary string, activity, in any) error 
 // failed as often as the failure allows.
 func attempt(ctx workflow.Context, doing string, step func(ctx workflow.Context, attempt int) error) error {
 	lost := 0
+	failures := map[photo.Code]int{}
 	for attempt, backoff := 1, firstBackoff; ; attempt++ {
 		details := doing
 		if attempt > 1 {
@@ -162,11 +149,11 @@ func attempt(ctx workflow.Context, doing string, step func(ctx workflow.Context,
 			}
 			return err
 		}
-		if isType(err, activities.OriginalMissing) {
-			return err // another attempt at this step would find no more
-		}
 		failure := asFailure(err)
-		if failure == nil || attempt-lost >= maxAttempts[failure.Code] {
+		if failure == nil {
+			return nil
+		}
+		if failures[failure.Code]++; failures[failure.Code] >= maxAttempts[failure.Code] {
 			return err
 		}
 		pause := max(backoff, failure.RetryAfter)
@@ -192,9 +179,6 @@ func asFailure(err error) *photo.Failure {
 		return photo.Fail(photo.RenderCrashed, "the worker was lost %d times while it made the thumbnails", maxWorkersLost)
 	}
 	if appErr, ok := errors.AsType[*temporal.ApplicationError](err); ok {
-		if appErr.Type() == activities.OriginalMissing {
-			return photo.Fail(photo.Internal, "the staged original was lost %d times", maxRefetches+1)
-		}
 		return &photo.Failure{Code: photo.Code(appErr.Type()), Message: appErr.Message(), RetryAfter: appErr.NextRetryDelay()}
 	}
 	return photo.Fail(photo.Internal, "internal error; the worker's log has the details")

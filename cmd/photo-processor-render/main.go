@@ -70,11 +70,6 @@ func realMain(in io.Reader, out io.Writer) error {
 		debug.SetMemoryLimit(setup.MaxMemory / 2) // collect rather than be refused
 	}
 
-	// No code is made at run time, so that the cage can forbid it. That of the
-	// compiler is as fast.
-	if err := os.Setenv("VIPS_NOVECTOR", "1"); err != nil {
-		return err
-	}
 	// All that libvips and its codecs load when they are first used, they load
 	// now: afterwards there are no files.
 	if err := thumbnail.Startup(); err != nil {

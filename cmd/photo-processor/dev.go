@@ -416,10 +416,8 @@ func devSchema(cmd *cobra.Command, cfg config.Config, dir devstack.Dir, force bo
 	if err := db.Reset(ctx); err != nil {
 		return err
 	}
-	for _, bucket := range []string{dir.Originals(), dir.Thumbnails()} {
-		if err := os.RemoveAll(bucket); err != nil {
-			return fmt.Errorf("remove the files of the photos that are gone: %w", err)
-		}
+	if err := os.RemoveAll(dir.Thumbnails()); err != nil {
+		return fmt.Errorf("remove the files of the photos that are gone: %w", err)
 	}
 	urls := samples.URLs(state.SamplesURL)
 	photos, err := db.AddPhotos(ctx, urls)

@@ -221,7 +221,7 @@ func TestEndToEnd(t *testing.T) {
 		}
 		requireHistory(t, temporal, photo.WorkflowID(missing), enumspb.WORKFLOW_EXECUTION_STATUS_FAILED)
 		require.Equal(t, 10, p.files(t, "thumbnails"))
-		require.Zero(t, p.files(t, "originals"))
+		require.Zero(t, p.files(t, "spool"))
 	})
 	t.Run("a batch outlives the worker, PostgreSQL and Temporal", func(t *testing.T) {
 		ids := p.addGenerated(t, 30)
@@ -249,7 +249,7 @@ func TestEndToEnd(t *testing.T) {
 			p.requireThumbnails(t, p.photo(t, uuid.MustParse(id)))
 		}
 		require.Equal(t, 10+60, p.files(t, "thumbnails"))
-		require.Zero(t, p.files(t, "originals"))
+		require.Zero(t, p.files(t, "spool"))
 	})
 	t.Run("all is kept when it is stopped and started", func(t *testing.T) {
 		before := p.photo(t, pending[0].UUID)

@@ -54,9 +54,13 @@ type Config struct {
 	HTTPMaxPhotos    int   `env:"HTTP_MAX_PHOTOS" envDefault:"10000"`
 	// HTTPTimeout bounds a request, from its first byte to the answer's last,
 	// and what handlers wait for.
-	HTTPTimeout time.Duration `env:"HTTP_TIMEOUT" envDefault:"2m"`
-	// StartConcurrency is how many workflows one request starts at a time.
-	StartConcurrency int `env:"START_CONCURRENCY" envDefault:"32"`
+	HTTPTimeout time.Duration `env:"HTTP_TIMEOUT" envDefault:"30s"`
+	// StartDirectly is how many photos a request may have for their workflows to
+	// be started before it is answered. Those of larger ones a workflow starts.
+	StartDirectly int `env:"START_DIRECTLY" envDefault:"100"`
+	// StartConcurrency is how many workflows are started at a time, by a request
+	// or by the workflow that starts those of a large one.
+	StartConcurrency int `env:"START_CONCURRENCY" envDefault:"8"`
 	// ShutdownTimeout is how long a process that was asked to stop may go on
 	// with what it is doing.
 	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"30s"`
@@ -71,9 +75,10 @@ type Config struct {
 	// processing, and so how long one may be.
 	ReconcileInterval time.Duration `env:"RECONCILE_INTERVAL" envDefault:"5m"`
 
-	// OriginalsBucket stages sources; ThumbnailsBucket keeps the results. URLs
-	// of gocloud.dev/blob.
-	OriginalsBucket  string `env:"ORIGINALS_BUCKET"`
+	// SpoolDir is a directory on this machine for the sources that are being
+	// processed: up to WorkerActivities of them, of SourceMaxBytes each.
+	SpoolDir string `env:"SPOOL_DIR"`
+	// ThumbnailsBucket keeps the results: a URL of gocloud.dev/blob.
 	ThumbnailsBucket string `env:"THUMBNAILS_BUCKET"`
 
 	// ThumbnailSizes are the boxes that thumbnails are fitted into.
@@ -132,6 +137,9 @@ const (
 	// 15 minutes in all, time to wait for its turn and to store the result.
 	maxStepTime = 5 * time.Minute
 	maxBoxes    = 16
+	// maxPhotos, as the input of one workflow, are half of the 2 MB that
+	// Temporal's server accepts.
+	maxPhotos = 50_000
 	// minTokenBytes keeps a token from being guessed: 16 random characters are
 	// some 95 bits.
 	minTokenBytes = 16
@@ -180,8 +188,8 @@ func (c *Config) fillIn() error {
 	if c.DatabaseURL == "" {
 		c.DatabaseURL = devstack.Postgres{Dir: dir}.DSN()
 	}
-	if c.OriginalsBucket == "" {
-		c.OriginalsBucket = fileBucket(dir.Originals())
+	if c.SpoolDir == "" {
+		c.SpoolDir = dir.Spool()
 	}
 	if c.ThumbnailsBucket == "" {
 		c.ThumbnailsBucket = fileBucket(dir.Thumbnails())
@@ -233,8 +241,9 @@ func (c *Config) check(unread []error) (mistakes []error) {
 		}
 	}
 	within("HTTP_MAX_BODY_BYTES", c.HTTPMaxBodyBytes, 1, 1<<30)
-	within("HTTP_MAX_PHOTOS", int64(c.HTTPMaxPhotos), 1, 1_000_000)
+	within("HTTP_MAX_PHOTOS", int64(c.HTTPMaxPhotos), 1, maxPhotos)
 	lasting("HTTP_TIMEOUT", c.HTTPTimeout, time.Second, time.Hour)
+	within("START_DIRECTLY", int64(c.StartDirectly), 0, 10_000)
 	within("START_CONCURRENCY", int64(c.StartConcurrency), 1, 1000)
 	lasting("SHUTDOWN_TIMEOUT", c.ShutdownTimeout, time.Second, time.Hour)
 	if strings.TrimSpace(c.TaskQueue) != c.TaskQueue || c.TaskQueue == "" {
@@ -242,10 +251,8 @@ func (c *Config) check(unread []error) (mistakes []error) {
 	}
 	within("WORKER_ACTIVITIES", int64(c.WorkerActivities), 1, 10_000)
 	lasting("RECONCILE_INTERVAL", c.ReconcileInterval, 10*time.Second, 24*time.Hour)
-	for name, bucket := range map[string]string{"ORIGINALS_BUCKET": c.OriginalsBucket, "THUMBNAILS_BUCKET": c.ThumbnailsBucket} {
-		if u, err := url.Parse(bucket); err != nil || u.Scheme == "" {
-			wrong(name, "must be a bucket's URL, such as file:///var/lib/thumbnails")
-		}
+	if u, err := url.Parse(c.ThumbnailsBucket); err != nil || u.Scheme == "" {
+		wrong("THUMBNAILS_BUCKET", "must be a bucket's URL, such as file:///var/lib/thumbnails")
 	}
 	within("THUMBNAIL_SIZES", int64(len(c.ThumbnailSizes)), 1, maxBoxes)
 	within("THUMBNAIL_QUALITY", int64(c.ThumbnailQuality), 1, 100)

@@ -93,8 +93,8 @@ func (d Dir) Logs() string { return filepath.Join(d.Root, "logs") }
 // Log is the log of one process.
 func (d Dir) Log(name string) string { return filepath.Join(d.Logs(), name+".log") }
 
-// Originals is the default bucket of originals.
-func (d Dir) Originals() string { return filepath.Join(d.Root, "originals") }
+// Spool is where workers keep the sources that they are processing.
+func (d Dir) Spool() string { return filepath.Join(d.Root, "spool") }
 
 // Thumbnails is the default bucket of thumbnails.
 func (d Dir) Thumbnails() string { return filepath.Join(d.Root, "thumbnails") }

@@ -5,7 +5,9 @@
 package photo
 
 import (
+	"encoding/base64"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -52,12 +54,11 @@ type Thumbnail struct {
 	CreatedAt time.Time
 }
 
-// Source is what FetchSource learnt about the bytes it staged.
+// Source is what is known of the bytes that a photo's URL gave.
 type Source struct {
-	Key       string `json:"key"`        // where the bytes are in the originals bucket
-	Bytes     int64  `json:"bytes"`      // their number
-	SHA256    string `json:"sha256"`     // their digest, lower-case hexadecimal
-	MediaType string `json:"media_type"` // what the bytes themselves say they are, such as "image/jpeg"
+	Bytes     int64  // their number
+	SHA256    string // their digest, lower-case hexadecimal
+	MediaType string // what the bytes themselves say they are, such as "image/jpeg"
 }
 
 // Run identifies one execution of the workflow for one photo. It fences every
@@ -84,6 +85,35 @@ func OfWorkflow(workflowID string) (uuid.UUID, bool) {
 	}
 	id, err := uuid.Parse(text)
 	return id, err == nil
+}
+
+// IDs are photos' UUIDs, which as text are 16 bytes each in base64: lists of
+// thousands pass through Temporal, which takes messages of some megabytes.
+type IDs []uuid.UUID
+
+// MarshalText gives the UUIDs' bytes in base64.
+func (ids IDs) MarshalText() ([]byte, error) {
+	packed := make([]byte, 0, 16*len(ids))
+	for _, id := range ids {
+		packed = append(packed, id[:]...)
+	}
+	return base64.StdEncoding.AppendEncode(nil, packed), nil
+}
+
+// UnmarshalText reads what MarshalText gives.
+func (ids *IDs) UnmarshalText(text []byte) error {
+	packed, err := base64.StdEncoding.AppendDecode(nil, text)
+	if err != nil {
+		return fmt.Errorf("UUIDs: %w", err)
+	}
+	if len(packed)%16 != 0 {
+		return fmt.Errorf("UUIDs: %d bytes are no multiple of 16", len(packed))
+	}
+	*ids = make(IDs, 0, len(packed)/16)
+	for id := range slices.Chunk(packed, 16) {
+		*ids = append(*ids, uuid.UUID(id))
+	}
+	return nil
 }
 
 // MaxDimension bounds both sides of a thumbnail, in pixels: the columns width

@@ -54,7 +54,7 @@ func (b testBundle) get(t *testing.T) photo.Photo {
 }
 
 var (
-	aSource  = photo.Source{Key: "k", Bytes: 7, SHA256: strings.Repeat("0a", 32), MediaType: "image/jpeg"}
+	aSource  = photo.Source{Bytes: 7, SHA256: strings.Repeat("0a", 32), MediaType: "image/jpeg"}
 	aFailure = photo.Fail(photo.SourceForbidden, "the source answered 403 Forbidden")
 )
 
@@ -351,19 +351,4 @@ func killOthers(t *testing.T, db *postgres.DB) (killed int, err error) {
 	err = db.QueryRowForTest(t.Context(), `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 		WHERE datname = current_database() AND pid <> pg_backend_pid()`).Scan(&killed)
 	return killed, err
-}
-
-func BenchmarkRun(b *testing.B) {
-	db := postgrestest.Open(b)
-	added, err := db.AddPhotos(b.Context(), []string{"https://photos.example/1.jpg"})
-	require.NoError(b, err)
-	start := time.Now()
-	for i := 0; b.Loop(); i++ {
-		run := photo.Run{Photo: added[0].UUID, ID: fmt.Sprint(i), StartedAt: start.Add(time.Duration(i) * time.Millisecond)}
-		require.NoError(b, db.MarkProcessing(b.Context(), run))
-		_, err := db.SourceURL(b.Context(), run)
-		require.NoError(b, err)
-		require.NoError(b, db.PublishThumbnails(b.Context(), run, aSource, []photo.Thumbnail{thumbnail(320, 213, "a")}))
-		require.NoError(b, finish(b, db, run, nil))
-	}
 }

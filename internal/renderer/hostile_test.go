@@ -66,6 +66,13 @@ var doubles = map[string]func(){
 	"forges-its-message": answeringWell(sized2('F', "\x01nothing\n\x1b[2Jlevel=ERROR msg=\"all is lost\"\u202e")),
 	"answers-twice": answeringWell(append(sized(thumbnails(1, 320, 200, 3, "\xff\xd8\xff")),
 		sized(thumbnails(1, 100, 100, 3, "\xff\xd8\xff"))...)),
+	"swells": func() { // by more than it may keep, with each picture
+		greet()
+		kept := bytes.Repeat([]byte{1}, 300<<20)
+		os.Stdout.Write(sized(thumbnails(1, 320, 200, 3, "\xff\xd8\xff")))
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		runtime.KeepAlive(kept)
+	},
 	"never-answers": func() {
 		greet()
 		select {}

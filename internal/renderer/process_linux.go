@@ -64,10 +64,16 @@ func onLastingThread(f func() error) error {
 	return <-result
 }
 
+// niceness of the processes that render, from 0 to 19; see nice(2).
+const niceness = 10
+
 var lastingThread = sync.OnceValue(func() chan<- func() {
 	calls := make(chan func())
 	go func() {
 		runtime.LockOSThread()
+		// What it starts inherits this: on a machine that is busy rendering, what
+		// only takes a moment, such as the API's answers, goes first.
+		_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), niceness)
 		for call := range calls {
 			call()
 		}

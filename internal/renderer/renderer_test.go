@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -124,6 +125,8 @@ func TestTheCage(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "500\n", string(score))
 
+	require.Equal(t, "10", stat(pid)[16], "nice: the API's answers come first")
+
 	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 	require.NoError(t, err)
 	for _, variable := range strings.Split(strings.Trim(string(environ), "\x00"), "\x00") {
@@ -152,7 +155,9 @@ func TestTheCage(t *testing.T) {
 	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
 	require.NoError(t, err)
 	require.Contains(t, string(maps), "libvips")
-	require.NotContains(t, string(maps), "rwx")
+	for _, code := range regexp.MustCompile(`(?m)^\S+ .wx.*$`).FindAllString(string(maps), -1) {
+		require.Regexp(t, `^\S+ rwxp 0+ 00:00 0\s*$`, code, "Orc's is of no file, and shared with nobody")
+	}
 }
 
 // TestACrashIsThePicturesAlone kills one of two processes in the middle of a
@@ -336,6 +341,18 @@ func TestAProcessIsReplacedAfterItsShare(t *testing.T) {
 		seen[b.processes()[0]]++
 	}
 	require.GreaterOrEqual(t, len(seen), 3)
+}
+
+// TestAProcessThatSwellsIsReplaced has each picture leave behind more than may be
+// kept: the process that has it never answers a second time.
+func TestAProcessThatSwellsIsReplaced(t *testing.T) {
+	t.Parallel()
+	onLinux(t)
+	b := setup(t, renderer.Config{}, "swells")
+	for range 2 {
+		_, err := b.Render(t.Context(), small(t))
+		require.NoError(t, err)
+	}
 }
 
 func TestManyPicturesAtATime(t *testing.T) {

@@ -30,10 +30,6 @@ func TestMain(m *testing.M) {
 		double()
 		leave(0)
 	}
-	// As in the renderer, so that pictures made here are the same to the byte.
-	if err := os.Setenv("VIPS_NOVECTOR", "1"); err != nil {
-		panic(err)
-	}
 	os.Exit(m.Run())
 }
 

@@ -1,10 +1,29 @@
 package thumbnail
 
 import (
+	"errors"
+
 	"github.com/davidbyttow/govips/v2/vips"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
+
+// read makes the largest thumbnail as decode does, as strictly as must be, and
+// gives the sizes of all.
+func read(source []byte, k kind, o Options) (bitmap *vips.ImageRef, sizes []photo.Size, err error) {
+	for _, s := range k.strictnesses() {
+		forgetReasons()
+		var h header
+		if h, err = inspect(source, k, o, s); err == nil {
+			sizes = plan(h.upright(), o.Boxes)
+			bitmap, err = decode(source, h, sizes[0], o.Format, s)
+		}
+		if failure, ok := errors.AsType[*photo.Failure](err); !ok || failure.Code != photo.CorruptImage {
+			break
+		}
+	}
+	return bitmap, sizes, err
+}
 
 // decode makes the largest thumbnail, of the given upright size, as a bitmap:
 // bare 8-bit pixels in memory, in sRGB or grey, and on white if the format cannot
@@ -12,8 +31,8 @@ import (
 //
 // libvips is lazy. Up to settle nothing but the header has been decoded; then
 // all steps run together, over a few rows at a time.
-func decode(source []byte, h header, size photo.Size, f photo.Format) (*vips.ImageRef, error) {
-	img, err := open(source, preshrinkFor(h, size))
+func decode(source []byte, h header, size photo.Size, f photo.Format, s strictness) (*vips.ImageRef, error) {
+	img, err := open(source, preshrinkFor(h, size), s)
 	if err != nil {
 		return nil, unreadable(h.kind, reason(err))
 	}

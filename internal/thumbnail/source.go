@@ -85,13 +85,13 @@ func (h header) turn(s photo.Size) photo.Size {
 const maxChannels = 5
 
 // inspect reads the header, and refuses a source that is over a limit.
-func inspect(source []byte, k kind, o Options) (header, error) {
+func inspect(source []byte, k kind, o Options, s strictness) (header, error) {
 	if canvas, ok := webpCanvas(source); ok {
 		if err := checkPixels(canvas, o.MaxPixels); err != nil {
 			return header{}, err
 		}
 	}
-	img, err := open(source, preshrink{})
+	img, err := open(source, preshrink{}, s)
 	if err != nil {
 		return header{}, unreadable(k, reason(err))
 	}
@@ -148,14 +148,32 @@ type preshrink struct {
 	webp float64 // multiply both sides by this: over 0, up to 1
 }
 
+// strictness is what libvips refuses to decode. govips decides it by what it is
+// handed.
+type strictness int
+
+const (
+	// tolerant makes a picture that is cut short an error, and mere warnings
+	// none. It takes a reader, whose calls back from C cost a tenth of the CPU
+	// of a thumbnail.
+	tolerant strictness = iota
+
+	// strict takes a slice. Then JPEGs with harmless oddities are refused. It
+	// is for no other kind: GIFs that are cut short are accepted.
+	strict
+)
+
+// strictnesses are how to try to read a picture, the cheapest first.
+func (k kind) strictnesses() []strictness {
+	if k.loader == vips.ImageTypeJPEG {
+		return []strictness{strict, tolerant}
+	}
+	return []strictness{tolerant}
+}
+
 // open reads the header, and leaves the pixels to be decoded from top to bottom
 // when they are asked for. The caller closes the image.
-//
-// It hands govips a reader because govips decides by that how strict libvips
-// is. From a reader, a picture that is cut short is an error and mere warnings
-// are not. From a slice, JPEGs with harmless oddities are refused, and GIFs that
-// are cut short are accepted.
-func open(source []byte, p preshrink) (*vips.ImageRef, error) {
+func open(source []byte, p preshrink, s strictness) (*vips.ImageRef, error) {
 	params := vips.NewImportParams() // has FailOnError set
 	params.Access.Set(vips.AccessSequential)
 	if p.jpeg > 1 {
@@ -163,6 +181,9 @@ func open(source []byte, p preshrink) (*vips.ImageRef, error) {
 	}
 	if p.webp > 0 && p.webp < 1 {
 		params.WebpScaleFactor.Set(p.webp)
+	}
+	if s == strict {
+		return vips.LoadImageFromBuffer(source, params)
 	}
 	return vips.LoadImageFromReader(bytes.NewReader(source), params)
 }

@@ -96,18 +96,12 @@ func Make(source []byte, o Options) ([]Picture, error) {
 	if err := Startup(); err != nil {
 		return nil, photo.Fail(photo.Internal, "%v", err)
 	}
-	forgetReasons()
 
 	k, err := identify(source)
 	if err != nil {
 		return nil, err
 	}
-	h, err := inspect(source, k, o)
-	if err != nil {
-		return nil, err
-	}
-	sizes := plan(h.upright(), o.Boxes)
-	bitmap, err := decode(source, h, sizes[0], o.Format)
+	bitmap, sizes, err := read(source, k, o)
 	if err != nil {
 		return nil, err
 	}

@@ -113,6 +113,14 @@ var attempts = map[string]func(argument string) error{
 		_, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANON)
 		return err
 	},
+	"share code": func(string) error {
+		_, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC, unix.MAP_SHARED|unix.MAP_ANON)
+		return err
+	},
+	"make a file code": func(string) error {
+		_, err := unix.Mmap(3, 0, 4096, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_PRIVATE)
+		return err
+	},
 	"make data code": func(string) error {
 		page, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 		if err != nil {
@@ -215,7 +223,9 @@ func TestCage(t *testing.T) {
 		"signal the parent":            "refused",
 		"share memory":                 "refused",
 		"share memory, oddly":          "refused",
-		"make code":                    "refused",
+		"make code":                    "done", // as Orc must
+		"share code":                   "refused",
+		"make a file code":             "refused",
 		"make data code":               "refused",
 		"raise a limit":                "refused",
 		"execute":                      "killed",
@@ -240,7 +250,7 @@ func TestCage(t *testing.T) {
 			case "remove a file":
 				argument = filepath.Join(dir, "there")
 				require.NoError(t, os.WriteFile(argument, nil, 0o666))
-			case "write to a file that is open":
+			case "write to a file that is open", "make a file code":
 				file, err := os.Create(filepath.Join(dir, "open"))
 				require.NoError(t, err)
 				defer file.Close()

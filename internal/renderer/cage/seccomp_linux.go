@@ -85,8 +85,13 @@ func conditionals() []conditional {
 	}
 	return []conditional{
 		// Memory that is shared would not count against the limit; neither
-		// would a stack that grows by itself. And no data becomes code.
-		{"mmap", [][]condition{{{3, unix.MAP_SHARED | unix.MAP_GROWSDOWN, 0}, {2, unix.PROT_EXEC, 0}}}, refuse(unix.EACCES)},
+		// would a stack that grows by itself. Nothing that is there becomes code,
+		// but new memory may be for code: Orc, libvips' compiler, asks for it in
+		// just this way, and saves more than a tenth of the CPU.
+		{"mmap", [][]condition{
+			{{3, unix.MAP_SHARED | unix.MAP_GROWSDOWN, 0}, {2, unix.PROT_EXEC, 0}},
+			{equal(3, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS), equal(2, unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC)},
+		}, refuse(unix.EACCES)},
 		{"mprotect", [][]condition{{{2, unix.PROT_EXEC, 0}}}, refuse(unix.EACCES)},
 		// A thread, not a process. clone3 hides its flags where a filter cannot
 		// see them; it has no name here, and all callers fall back to clone.

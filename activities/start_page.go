@@ -1,0 +1,41 @@
+package activities
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/google/uuid"
+	"go.temporal.io/sdk/activity"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/photo-processor/photo-processor/internal/photo"
+)
+
+// StartPageInput says which photos to start.
+type StartPageInput struct {
+	Photos photo.IDs `json:"photos"`
+}
+
+// StartPage starts the workflows of the photos, a bounded number at a time. It
+// is idempotent: what an attempt has started, the next does not start again.
+func (a *Activities) StartPage(ctx context.Context, in StartPageInput) error {
+	batch := uuid.NewSHA1(uuid.Nil, []byte(activity.GetInfo(ctx).WorkflowExecution.RunID))
+	var started atomic.Int64
+	defer keepAlive(ctx, func() any { return map[string]int64{"started": started.Load()} })()
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(a.StartConcurrency)
+	for _, id := range in.Photos {
+		if ctx.Err() != nil {
+			break
+		}
+		group.Go(func() error {
+			err := a.StartInBatch(ctx, id, batch)
+			if err == nil {
+				started.Add(1)
+			}
+			return err
+		})
+	}
+	return group.Wait() // errors of Temporal's own, which its policy retries
+}

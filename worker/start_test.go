@@ -1,0 +1,89 @@
+package worker_test
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/postgres"
+	"github.com/photo-processor/photo-processor/workflows"
+)
+
+// addMany adds photos whose source answers at once.
+func (b *testBundle) addMany(t *testing.T, n int) []uuid.UUID {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(b.content) }))
+	t.Cleanup(server.Close)
+	urls := make([]string, n)
+	for i := range urls {
+		urls[i] = server.URL
+	}
+	photos, err := b.db.AddPhotos(t.Context(), urls)
+	require.NoError(t, err)
+	ids := make([]uuid.UUID, n)
+	for i, p := range photos {
+		ids[i] = p.UUID
+	}
+	return ids
+}
+
+func (b *testBundle) completed(t *testing.T) []photo.Photo {
+	t.Helper()
+	photos, err := b.db.Photos(t.Context(), photo.Completed, postgres.Cursor{}, 1000)
+	require.NoError(t, err)
+	return photos
+}
+
+// TestASinglePhotoPassesABatch posts one photo behind many, to a worker that
+// takes one at a time, and looks at the order in which they are completed.
+func TestASinglePhotoPassesABatch(t *testing.T) {
+	b := setup(t)
+	close(b.release)
+	b.cfg.WorkerActivities = 1
+	const many = 150
+	batch := b.addMany(t, many)
+	run, err := workflows.StartMany(t.Context(), b.temporal, b.cfg.TaskQueue, batch)
+	require.NoError(t, err)
+	b.work(t)
+	require.NoError(t, run.Get(t.Context(), nil)) // now all others wait
+
+	single := b.addMany(t, 1)[0]
+	before := len(b.completed(t))
+	photoRun, err := workflows.Start(t.Context(), b.temporal, b.cfg.TaskQueue, single)
+	require.NoError(t, err)
+	require.NoError(t, photoRun.Get(t.Context(), nil))
+	passed := many + 1 - len(b.completed(t))
+	t.Logf("%d were completed before it, %d meanwhile, %d after it", before, many+1-before-passed, passed)
+	require.Less(t, many+1-before-passed, 20, "a few had been handed out already")
+	require.Greater(t, passed, 50, "too few were left to show anything")
+}
+
+// TestABatchStartsAPhotoOnce starts a photo again as an activity does that is
+// repeated because a worker was lost, when the first run has ended.
+func TestABatchStartsAPhotoOnce(t *testing.T) {
+	b := setup(t)
+	close(b.release)
+	id := b.addMany(t, 1)[0]
+	temporal, err := b.dial(workflows.RequestIDs())
+	require.NoError(t, err)
+	t.Cleanup(temporal.Close)
+	b.work(t)
+	start := func(batch uuid.UUID) string {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		run, err := workflows.StartInBatch(ctx, temporal, b.cfg.TaskQueue, id, batch)
+		require.NoError(t, err)
+		require.NoError(t, run.Get(ctx, nil))
+		return run.GetRunID()
+	}
+	first := uuid.New()
+	runID := start(first)
+	require.Equal(t, runID, start(first))
+	require.NotEqual(t, runID, start(uuid.New()), "another batch is another wish")
+}

@@ -1,0 +1,39 @@
+package workflows_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/mock"
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/photo-processor/photo-processor/activities"
+	"github.com/photo-processor/photo-processor/workflows"
+)
+
+func TestStartPhotosStartsAllInPages(t *testing.T) {
+	b := setup(t)
+	b.RegisterWorkflow(workflows.StartPhotos)
+	ids := make([]uuid.UUID, 2345)
+	for i := range ids {
+		ids[i] = uuid.New()
+	}
+	var started []uuid.UUID
+	var pages []int
+	outage := true
+	b.OnActivity(act.StartPage, mock.Anything, mock.Anything).Return(func(_ context.Context, in activities.StartPageInput) error {
+		if outage = !outage; !outage { // every page fails once
+			return temporal.NewApplicationError("Temporal is overloaded", "")
+		}
+		started = append(started, in.Photos...)
+		pages = append(pages, len(in.Photos))
+		return nil
+	})
+	b.ExecuteWorkflow(workflows.StartPhotos, workflows.StartPhotosInput{Photos: ids})
+	require.True(t, b.IsWorkflowCompleted())
+	require.NoError(t, b.GetWorkflowError())
+	require.Equal(t, ids, started)
+	require.Equal(t, []int{1000, 1000, 345}, pages)
+}
