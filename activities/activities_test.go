@@ -10,6 +10,7 @@ import (
 	"image/jpeg"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -73,6 +74,7 @@ func setup(t *testing.T) *testBundle {
 		Thumbnails: b.bucket(t, "thumbnails"),
 		Fetcher:    fetcher,
 		Format:     photo.JPEG,
+		Log:        slog.New(slog.NewTextHandler(t.Output(), nil)),
 
 		BucketTimeout: time.Minute,
 	}

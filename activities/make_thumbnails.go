@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"go.temporal.io/sdk/activity"
 	"gocloud.dev/blob"
@@ -16,7 +17,8 @@ import (
 
 // MakeThumbnailsInput says whose thumbnails to make.
 type MakeThumbnailsInput struct {
-	Run photo.Run `json:"run"`
+	Run     photo.Run `json:"run"`
+	Attempt int       `json:"attempt,omitempty"` // the workflow's own count, for the log alone
 }
 
 // MakeThumbnailsResult says what was made of what, for the reader of the
@@ -37,9 +39,10 @@ type MakeThumbnailsResult struct {
 // again, and because the first would run far ahead of the second: of a
 // backlog, every source would be staged before the first thumbnail is made.
 func (a *Activities) MakeThumbnails(ctx context.Context, in MakeThumbnailsInput) (*MakeThumbnailsResult, error) {
+	ctx = about(ctx, in.Run, in.Attempt)
 	made, err := a.makeThumbnails(ctx, in.Run)
 	if err != nil {
-		return nil, applicationError(ctx, err)
+		return nil, a.applicationError(ctx, err)
 	}
 	return made, nil
 }
@@ -55,14 +58,19 @@ func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run) (*MakeTh
 			return nil, err
 		}
 	}
+	start := time.Now()
 	source, err := a.fetchSource(ctx, run, now.received.Store)
+	a.Metrics.countBytes(ctx, now.received.Load())
+	a.Metrics.timeStep(ctx, "fetch", start, err)
 	if err != nil {
 		return nil, err
 	}
 	defer source.Close()
 	now.fetched.Store(true)
 
+	start = time.Now()
 	pictures, err := a.Renderer.Render(ctx, source.forRenderer())
+	a.Metrics.timeStep(ctx, "render", start, err)
 	if err != nil {
 		return nil, err
 	}

@@ -338,7 +338,7 @@ func TestWithoutTemporal(t *testing.T) {
 	require.Equal(t, http.StatusOK, b.get(t, "/photos/pending").status, "reads need no Temporal")
 	require.Equal(t, http.StatusOK, b.get(t, "/photos/"+withPhotos.Photos[0].UUID.String()).status)
 	ready := b.get(t, "/readyz")
-	requireAnswer(t, ready, http.StatusServiceUnavailable, `{"message":"Not ready","postgresql":"ok","temporal":"unreachable"}`+"\n")
+	requireAnswer(t, ready, http.StatusServiceUnavailable, `{"message":"Not ready","postgresql":"ok","temporal":"unreachable","thumbnails_bucket":"ok"}`+"\n")
 }
 
 func TestWithoutPostgres(t *testing.T) {
@@ -351,14 +351,14 @@ func TestWithoutPostgres(t *testing.T) {
 	}
 	requireError(t, b.post(t, "/photos", `{"url":"https://photos.example/1.jpg"}`), http.StatusServiceUnavailable, "database")
 	require.Equal(t, http.StatusCreated, b.post(t, "/photos/process", fmt.Sprintf(`[%q]`, uuid.New())).status, "starting needs no database")
-	requireAnswer(t, b.get(t, "/readyz"), http.StatusServiceUnavailable, `{"message":"Not ready","postgresql":"unreachable","temporal":"ok"}`+"\n")
+	requireAnswer(t, b.get(t, "/readyz"), http.StatusServiceUnavailable, `{"message":"Not ready","postgresql":"unreachable","temporal":"ok","thumbnails_bucket":"ok"}`+"\n")
 }
 
 func TestHealth(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	requireAnswer(t, b.get(t, "/healthz"), http.StatusOK, `{"status":"ok"}`+"\n")
-	requireAnswer(t, b.get(t, "/readyz"), http.StatusOK, `{"message":"Ready","postgresql":"ok","temporal":"ok"}`+"\n")
+	requireAnswer(t, b.get(t, "/readyz"), http.StatusOK, `{"message":"Ready","postgresql":"ok","temporal":"ok","thumbnails_bucket":"ok"}`+"\n")
 }
 
 func (b *testBundle) add(t *testing.T, urls ...string) []photo.Photo {
@@ -420,7 +420,8 @@ func TestShowPhoto(t *testing.T) {
 	source := photo.Source{Bytes: 1, SHA256: strings.Repeat("0", 64), MediaType: "image/jpeg"}
 	require.NoError(t, b.api.DB.PublishThumbnails(t.Context(), run, source,
 		[]photo.Thumbnail{{Size: photo.Size{Width: 320, Height: 213}, Key: "k.jpg"}}))
-	require.NoError(t, b.api.DB.Finish(t.Context(), run, photo.Fail(photo.SourceForbidden, "the source answered 403 Forbidden")))
+	_, err := b.api.DB.Finish(t.Context(), run, photo.Fail(photo.SourceForbidden, "the source answered 403 Forbidden"))
+	require.NoError(t, err)
 
 	shown, err := b.api.DB.Photo(t.Context(), p.UUID)
 	require.NoError(t, err)

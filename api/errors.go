@@ -11,6 +11,7 @@ import (
 
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/postgres"
+	"github.com/photo-processor/photo-processor/internal/telemetry"
 )
 
 const (
@@ -71,7 +72,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	default:
 		writeError(w, http.StatusInternalServerError, internalError)
 	}
-	s.Log.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+	s.Log.ErrorContext(telemetry.WithAttrs(r.Context(), *subject(r)...), "request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 }
 
 type errorAnswer struct {

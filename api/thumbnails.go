@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"strings"
 
+	"github.com/google/uuid"
 	"github.com/gorilla/mux"
 	"gocloud.dev/gcerrors"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/telemetry"
 )
 
 // thumbnailKey is what every key that MakeThumbnails writes looks like. What
@@ -35,6 +38,9 @@ func (s *Server) showThumbnail(w http.ResponseWriter, r *http.Request) {
 	if parts == nil {
 		writeError(w, http.StatusNotFound, "There is no such thumbnail")
 		return
+	}
+	if id, err := uuid.Parse(key[:strings.IndexByte(key, '/')]); err == nil {
+		*subject(r) = telemetry.About(id, "") // which run made it is not known here
 	}
 	mediaType := ""
 	for _, format := range photo.Formats {

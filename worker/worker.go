@@ -19,6 +19,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/renderer"
 	"github.com/photo-processor/photo-processor/internal/source"
+	"github.com/photo-processor/photo-processor/internal/telemetry"
 	"github.com/photo-processor/photo-processor/workflows"
 )
 
@@ -46,7 +47,12 @@ func Register(r worker.Registry, a *activities.Activities) {
 // It waits for PostgreSQL, the bucket and Temporal when they are not there yet.
 // When one of them will never let it in, it says so and ends.
 func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
-	db, err := postgres.Open(cfg.DatabaseURL, cfg.DatabaseMaxConns)
+	tel, err := telemetry.Start(ctx, "worker", cfg.MetricsAddr, log)
+	if err != nil {
+		return err
+	}
+	defer tel.Close()
+	db, err := postgres.Open(cfg.DatabaseURL, cfg.DatabaseMaxConns, databaseOptions(tel)...)
 	if err != nil {
 		return err
 	}
@@ -56,7 +62,9 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		return fmt.Errorf("THUMBNAILS_BUCKET: %w", err)
 	}
 	defer thumbnails.Close()
-	fetcher, err := source.New(sourceConfig(cfg))
+	fetch := sourceConfig(cfg)
+	fetch.Tracer = tel.Tracers.Tracer("github.com/photo-processor/photo-processor/internal/source")
+	fetcher, err := source.New(fetch)
 	if err != nil {
 		return fmt.Errorf("source: %w", err)
 	}
@@ -66,8 +74,15 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		return err
 	}
 	defer render.Close()
+	metrics, err := measure(tel, db, render)
+	if err != nil {
+		return err
+	}
 	options, err := config.Temporal(log)
 	if err != nil {
+		return err
+	}
+	if err := tel.Temporal(&options); err != nil {
 		return err
 	}
 	options.ConnectionOptions.DialOptions = append(options.ConnectionOptions.DialOptions, workflows.RequestIDs())
@@ -76,6 +91,8 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		return fmt.Errorf("connect to Temporal: %w", err)
 	}
 	defer temporal.Close()
+	ready := readiness{db: db, spoolDir: cfg.SpoolDir, thumbnails: thumbnails, renderer: render, temporal: temporal}
+	tel.Handle("GET /readyz", ready.handler(log))
 
 	if err := db.MigrateWhenUp(ctx, log); err != nil {
 		return err
@@ -92,6 +109,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	defer giveUp()
 	w := worker.New(temporal, cfg.TaskQueue, worker.Options{
 		DeploymentOptions:                  deployment(cfg),
+		Interceptors:                       interceptors(metrics),
 		MaxConcurrentActivityExecutionSize: cfg.WorkerActivities,
 		WorkflowTaskPollerBehavior:         worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
 		ActivityTaskPollerBehavior:         worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
@@ -104,6 +122,8 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		DB: db, SpoolDir: cfg.SpoolDir, Thumbnails: thumbnails,
 		Fetcher: fetcher, Renderer: render, Format: cfg.ThumbnailFormat,
 		BucketTimeout: cfg.BucketTimeout,
+		Log:           log,
+		Metrics:       metrics,
 		Temporal:      temporal,
 		StartProcessing: func(ctx context.Context, id uuid.UUID) error {
 			_, err := workflows.Start(ctx, temporal, cfg.TaskQueue, id)
@@ -121,9 +141,11 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	if err := w.Start(); err != nil {
 		return fmt.Errorf("start the worker: %w", err)
 	}
+	ready.working.Store(true)
 	log.Info("worker is ready", "task_queue", cfg.TaskQueue, "activities", cfg.WorkerActivities, "renders", cfg.RenderConcurrency,
 		"deployment", cfg.WorkerDeployment, "build_id", cfg.WorkerBuildID)
 	<-ctx.Done()
+	ready.working.Store(false)
 	log.Info("worker stops", "at_most", cfg.ShutdownTimeout)
 	defer time.AfterFunc(cfg.ShutdownTimeout, giveUp).Stop()
 	w.Stop()

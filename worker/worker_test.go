@@ -3,6 +3,7 @@ package worker_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"image"
 	"image/jpeg"
@@ -10,8 +11,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -25,6 +28,7 @@ import (
 
 	"github.com/photo-processor/photo-processor/activities"
 	"github.com/photo-processor/photo-processor/internal/config"
+	"github.com/photo-processor/photo-processor/internal/devstack"
 	"github.com/photo-processor/photo-processor/internal/devstack/devstacktest"
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/postgres"
@@ -288,6 +292,56 @@ func TestASourceIsSparedWhileTheBucketIsAway(t *testing.T) {
 	back.Store(true)
 	b.requireCompleted(t)
 	require.Len(t, b.asked, 2)
+}
+
+// readyz gives what the worker answers, once it answers with the status.
+func (b *testBundle) readyz(t *testing.T, query string, status int) (answer map[string]any) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		resp, err := http.Get("http://" + b.cfg.MetricsAddr + "/readyz" + query)
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		answer = nil
+		return json.NewDecoder(resp.Body).Decode(&answer) == nil && resp.StatusCode == status
+	}, time.Minute, 20*time.Millisecond)
+	return answer
+}
+
+func TestReadiness(t *testing.T) {
+	b := setup(t)
+	close(b.release)
+	port, err := devstack.FreePort()
+	require.NoError(t, err)
+	b.cfg.MetricsAddr = fmt.Sprintf("127.0.0.1:%d", port)
+	cfg := b.cfg
+
+	b.cfg.DatabaseURL = "postgres://photos@127.0.0.1:1/photos"
+	stop := b.work(t)
+	require.Equal(t, map[string]any{
+		"message": "Not ready", "postgresql": "unreachable", "temporal": "ok", "spool_directory": "ok", "thumbnails_bucket": "ok",
+		"renderer": "ok", "task_queue": "not polled",
+	}, b.readyz(t, "", http.StatusServiceUnavailable), "it waits for PostgreSQL")
+	details := b.readyz(t, "?verbose", http.StatusServiceUnavailable)["details"].(map[string]any)
+	require.Contains(t, details["postgresql"], "127.0.0.1:1")
+	stop()
+
+	b.cfg = cfg
+	stop = b.work(t)
+	require.Equal(t, map[string]any{
+		"message": "Ready", "postgresql": "ok", "temporal": "ok", "spool_directory": "ok", "thumbnails_bucket": "ok", "renderer": "ok", "task_queue": "ok",
+	}, b.readyz(t, "", http.StatusOK))
+	details = b.readyz(t, "?verbose", http.StatusOK)["details"].(map[string]any)
+	require.Contains(t, details["renderer"].(map[string]any)["cage"], "seccomp")
+
+	require.NoError(t, os.RemoveAll(filepath.Join(cfg.DataDir, "thumbnails")))
+	answer := b.readyz(t, "", http.StatusServiceUnavailable)
+	require.Equal(t, "unreachable", answer["thumbnails_bucket"])
+	require.Equal(t, "ok", answer["postgresql"])
+	stop()
+	_, err = http.Get("http://" + cfg.MetricsAddr + "/healthz")
+	require.ErrorIs(t, err, syscall.ECONNREFUSED, "the listener is gone")
 }
 
 // reconcile has the schedule run the reconciler now, and gives what it did.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"image"
 	"image/jpeg"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -73,7 +74,7 @@ func newStack(t *testing.T) *stack {
 	require.NoError(t, err)
 	t.Cleanup(fetcher.Close)
 	s.act = &activities.Activities{
-		DB: s.db, Fetcher: fetcher, Format: photo.JPEG, BucketTimeout: time.Minute,
+		DB: s.db, Fetcher: fetcher, Format: photo.JPEG, Log: slog.New(slog.DiscardHandler), BucketTimeout: time.Minute,
 		Renderer: renderertest.New(t, renderer.Config{Options: renderer.Options{Boxes: []photo.Size{{Width: 320, Height: 320}}}}),
 	}
 	s.act.Temporal = temporal

@@ -280,8 +280,11 @@ func startServices(ctx context.Context, out io.Writer, cfg config.Config, dir de
 	if err := supervisor.Start(ctx, api); err != nil {
 		return err
 	}
+	metricsAddr := cfg.MetricsAddr
 	for _, name := range workers {
 		worker := service(name, "worker")
+		metricsAddr = nextPort(metricsAddr)
+		worker.Env = append(slices.Clip(env), "METRICS_ADDR="+metricsAddr)
 		worker.Prepare, worker.Ready = workerPolls(temporal, cfg.TaskQueue)
 		if err := supervisor.Start(ctx, worker); err != nil {
 			return err
@@ -293,6 +296,16 @@ func startServices(ctx context.Context, out io.Writer, cfg config.Config, dir de
 // freePort tells whether the API can have its port.
 func freePort(cfg config.Config) error {
 	return devstack.CheckPort(cfg.HTTPAddr, "the API", "HTTP_ADDR")
+}
+
+// nextPort is the address with the port after it; empty if the address is.
+func nextPort(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	number, err2 := strconv.Atoi(port)
+	if err != nil || err2 != nil || number == 0 {
+		return address // such as none, or one whose port the kernel chooses
+	}
+	return net.JoinHostPort(host, strconv.Itoa(number+1))
 }
 
 // ownTemporalAddress is that of the stack's own Temporal.

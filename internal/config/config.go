@@ -130,6 +130,11 @@ type Config struct {
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info"`
 	LogFormat string     `env:"LOG_FORMAT" envDefault:"text"`
 
+	// MetricsAddr is where metrics are served, and by a worker /healthz and
+	// /readyz; nowhere if it is empty. Nobody is asked for a token there, so that
+	// it is for networks of one's own.
+	MetricsAddr string `env:"METRICS_ADDR"`
+
 	// For the stack on one machine alone. See internal/devstack.
 	DevTemporalPort        int `env:"DEV_TEMPORAL_PORT" envDefault:"7233"`
 	DevTemporalUIPort      int `env:"DEV_TEMPORAL_UI_PORT" envDefault:"8233"`
@@ -295,6 +300,9 @@ func (c *Config) check(unread []error) (mistakes []error) {
 
 	if !slices.Contains([]string{"text", "json"}, c.LogFormat) {
 		wrong("LOG_FORMAT", "must be text or json, not %q", c.LogFormat)
+	}
+	if _, _, err := net.SplitHostPort(c.MetricsAddr); c.MetricsAddr != "" && err != nil {
+		wrong("METRICS_ADDR", "must be HOST:PORT, not %q", c.MetricsAddr)
 	}
 	for name, port := range map[string]int{
 		"DEV_TEMPORAL_PORT": c.DevTemporalPort, "DEV_TEMPORAL_UI_PORT": c.DevTemporalUIPort,

@@ -27,7 +27,7 @@ func BenchmarkRun(b *testing.B) {
 		_, err := db.SourceURL(b.Context(), run)
 		require.NoError(b, err)
 		require.NoError(b, db.PublishThumbnails(b.Context(), run, aSource, []photo.Thumbnail{thumbnail(320, 213, "a")}))
-		require.NoError(b, db.Finish(b.Context(), run, nil))
+		require.NoError(b, finish(b, db, run, nil))
 	}
 }
 
@@ -47,7 +47,7 @@ func BenchmarkFinish(b *testing.B) {
 		b.StopTimer()
 		require.NoError(b, db.MarkProcessing(b.Context(), run(i)))
 		b.StartTimer()
-		require.NoError(b, db.Finish(b.Context(), run(i), nil))
+		require.NoError(b, finish(b, db, run(i), nil))
 	}
 }
 

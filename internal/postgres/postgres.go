@@ -48,7 +48,7 @@ type DB struct {
 
 // Open prepares a pool of at most maxConns connections for the database at
 // url. It does not connect: a process may start before its database.
-func Open(url string, maxConns int32) (*DB, error) {
+func Open(url string, maxConns int32, options ...Option) (*DB, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, err // pgx redacts the password
@@ -58,6 +58,9 @@ func Open(url string, maxConns int32) (*DB, error) {
 	cfg.ConnConfig.ConnectTimeout = connectTimeout
 	if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
 		cfg.ConnConfig.RuntimeParams["application_name"] = "photo-processor"
+	}
+	for _, option := range options {
+		option(cfg)
 	}
 	pool, err := pgxpool.NewWithConfig(context.Background(), cfg)
 	if err != nil {
