@@ -348,7 +348,7 @@ func machineFacts() (m machine) {
 }
 
 // ownSettings are set by the benchmark for the stack that it starts.
-var ownSettings = []string{"DATA_DIR", "THUMBNAIL_SIZES", "DATABASE_URL", "ORIGINALS_BUCKET", "THUMBNAILS_BUCKET", "API_TOKEN", "RENDERER_PATH", "SOURCE_ALLOW_CIDRS"}
+var ownSettings = []string{"DATA_DIR", "THUMBNAIL_SIZES", "DATABASE_URL", "THUMBNAILS_BUCKET", "API_TOKEN", "RENDERER_PATH", "SOURCE_ALLOW_CIDRS"}
 
 // settings gives the variables of photo-processor that are set in the
 // environment, and so for the stack.

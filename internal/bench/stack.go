@@ -85,7 +85,7 @@ func startStack(ctx context.Context, program, name string, boxes []photo.Size) (
 		"DATA_DIR="+data,
 		"THUMBNAIL_SIZES="+sizesText(boxes),
 		// Its own servers and buckets.
-		"DATABASE_URL=", "TEMPORAL_ADDRESS=", "TEMPORAL_NAMESPACE=", "ORIGINALS_BUCKET=", "THUMBNAILS_BUCKET=", "API_TOKEN=", "RENDERER_PATH=",
+		"DATABASE_URL=", "TEMPORAL_ADDRESS=", "TEMPORAL_NAMESPACE=", "THUMBNAILS_BUCKET=", "API_TOKEN=", "RENDERER_PATH=",
 		// Where photoServer is.
 		"SOURCE_ALLOW_CIDRS=127.0.0.1/32")
 	for _, variable := range ports {
