@@ -8,15 +8,25 @@ STATICCHECK   := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 WORKFLOWCHECK := go run go.temporal.io/sdk/contrib/tools/workflowcheck@v0.6.0
 
 .DEFAULT_GOAL := help
-.PHONY: help start stop status logs db-schema psql build deps test check unit chaos fuzz histories clean
+.PHONY: help start cluster secrets stop status logs db-schema psql build deps test check unit bench test-cluster chaos fuzz histories clean
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 start: build ## Start everything on this machine, in the background; installs what is missing
 	@$(BIN) dev start
 
-stop: build ## Stop it; all data is kept
+cluster: build ## The same with Temporal's production server on PostgreSQL and three workers
+	@$(BIN) dev start --cluster
+
+SECRETS := POSTGRES_PASSWORD PHOTOS_PASSWORD TEMPORAL_PASSWORD TEMPORAL_VISIBILITY_PASSWORD \
+	GRAFANA_PASSWORD AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
+secrets: ## Write .secrets, random passwords for docker compose, unless it is there
+	@[ -e .secrets ] || (umask 077; for name in $(SECRETS); do \
+		echo "export $$name=$$(head -c 16 /dev/urandom | od -An -v -tx1 | tr -d ' \n')"; done >.secrets)
+	@echo "Set them with: . ./.secrets"
+
+stop: build ## Stop it, either of them; all data is kept
 	@$(BIN) dev stop
 
 status: build ## Tell what runs, and where
@@ -49,6 +59,19 @@ check:
 
 unit:
 	go test -race ./...
+	go test -run '^$$' -bench . -benchtime 1x ./api ./internal/postgres ./internal/renderer ./internal/source
+
+N      ?= 300
+STACK  ?= native
+BOXES  ?=
+REPEAT ?= 0
+SVG    ?=
+bench: build ## Measure throughput and cost of N photos (300); STACK="native cluster", BOXES="1 3", SVG=file
+	@go run ./internal/bench -n $(N) -stack "$(STACK)" -boxes "$(BOXES)" -repeat $(REPEAT) -svg "$(SVG)"
+
+PHOTOS ?= 500
+test-cluster: deps ## Kill a worker, Temporal and PostgreSQL under `make cluster` while PHOTOS (500) are processed
+	go test -race ./cmd/photo-processor -run '^(TestCluster|TestComposeNatively)$$' -cluster -photos $(PHOTOS) -timeout 30m -v
 
 SEEDS ?= 1
 SEED  ?= 0

@@ -17,6 +17,7 @@ package activities
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/google/uuid"
@@ -39,6 +40,13 @@ type Activities struct {
 	Fetcher    *source.Fetcher
 	Renderer   Renderer
 	Format     photo.Format // of what the renderer makes
+	Log        *slog.Logger // for lines about photos
+	Metrics    *Metrics     // nil: nothing is measured
+
+	// BucketTimeout bounds one request to the bucket: without it, one that says
+	// nothing would be noticed only when the activity's time is over, which is
+	// how a worker is lost.
+	BucketTimeout time.Duration
 
 	// For ReconcilePage and StartPage, which are about other workflows. The
 	// functions start a photo's, unless it runs; StartInBatch, unless the batch

@@ -10,6 +10,7 @@ import (
 	"image/jpeg"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -30,7 +31,7 @@ import (
 	"gocloud.dev/blob"
 
 	"github.com/photo-processor/photo-processor/activities"
-	"github.com/photo-processor/photo-processor/internal/config"
+	"github.com/photo-processor/photo-processor/internal/bucket"
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/postgres/postgrestest"
@@ -73,6 +74,9 @@ func setup(t *testing.T) *testBundle {
 		Thumbnails: b.bucket(t, "thumbnails"),
 		Fetcher:    fetcher,
 		Format:     photo.JPEG,
+		Log:        slog.New(slog.NewTextHandler(t.Output(), nil)),
+
+		BucketTimeout: time.Minute,
 	}
 	b.fit(box)
 	added, err := b.DB.AddPhotos(t.Context(), []string{server.URL + "/photo.jpg?secret=1"})
@@ -88,10 +92,15 @@ func setup(t *testing.T) *testBundle {
 
 func (b *testBundle) bucket(t *testing.T, name string) *blob.Bucket {
 	t.Helper()
-	bucket, err := config.OpenBucket(t.Context(), "file://"+filepath.Join(b.dir, name))
+	return open(t, "file://"+filepath.Join(b.dir, name))
+}
+
+func open(t *testing.T, url string) *blob.Bucket {
+	t.Helper()
+	opened, err := bucket.Open(t.Context(), url)
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = bucket.Close() })
-	return bucket
+	t.Cleanup(func() { _ = opened.Close() })
+	return opened
 }
 
 // fit has thumbnails fitted into the boxes from now on.

@@ -40,7 +40,7 @@ func (e *storageError) Unwrap() error { return e.err }
 // applicationError is the one table from our errors to Temporal's. errors.Is
 // does not survive the way through Temporal; the type does. An error that the
 // table does not know is a defect: its details go to the log.
-func applicationError(ctx context.Context, err error) error {
+func (a *Activities) applicationError(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -67,7 +67,9 @@ func applicationError(ctx context.Context, err error) error {
 	}
 	// One line for each failure, with what only the log may know of it. Failures
 	// of photos are daily business: benign errors are not logged by the SDK too.
-	activity.GetLogger(ctx).Warn("the attempt failed", "code", failure.Code, "error", err)
+	info := activity.GetInfo(ctx)
+	a.Log.WarnContext(ctx, "the attempt failed", "code", failure.Code, "error", err,
+		"activity", info.ActivityType.Name, "activity_attempt", info.Attempt)
 	category := temporal.ApplicationErrorCategoryBenign
 	if failure.Code == photo.Internal {
 		category = temporal.ApplicationErrorCategoryUnspecified

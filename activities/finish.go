@@ -20,11 +20,15 @@ type FinishInput struct {
 // nothing. It is not done before all is removed: an outage of a bucket is
 // outlasted.
 func (a *Activities) Finish(ctx context.Context, in FinishInput) error {
-	return applicationError(ctx, a.finish(ctx, in))
+	ctx = about(ctx, in.Run, 0)
+	return a.applicationError(ctx, a.finish(ctx, in))
 }
 
 func (a *Activities) finish(ctx context.Context, in FinishInput) error {
-	err := a.DB.Finish(ctx, in.Run, in.Failure)
+	first, err := a.DB.Finish(ctx, in.Run, in.Failure)
+	if first {
+		a.noteFinished(ctx, in.Failure)
+	}
 	if err != nil && !errors.Is(err, photo.ErrNotFound) { // of a photo that was deleted meanwhile, the files are left
 		return err
 	}
@@ -37,4 +41,14 @@ func (a *Activities) finish(ctx context.Context, in FinishInput) error {
 		}
 	}
 	return a.sweep(ctx, in.Run)
+}
+
+// noteFinished counts and logs a photo's final status, once for each run.
+func (a *Activities) noteFinished(ctx context.Context, failure *photo.Failure) {
+	a.Metrics.countFinished(ctx, failure)
+	if failure == nil {
+		a.Log.InfoContext(ctx, "photo completed")
+		return
+	}
+	a.Log.InfoContext(ctx, "photo failed", "code", failure.Code, "message", failure.Message)
 }

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
+	"go.temporal.io/sdk/activity"
 	"gocloud.dev/blob"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
@@ -15,7 +17,8 @@ import (
 
 // MakeThumbnailsInput says whose thumbnails to make.
 type MakeThumbnailsInput struct {
-	Run photo.Run `json:"run"`
+	Run     photo.Run `json:"run"`
+	Attempt int       `json:"attempt,omitempty"` // the workflow's own count, for the log alone
 }
 
 // MakeThumbnailsResult says what was made of what, for the reader of the
@@ -36,9 +39,10 @@ type MakeThumbnailsResult struct {
 // again, and because the first would run far ahead of the second: of a
 // backlog, every source would be staged before the first thumbnail is made.
 func (a *Activities) MakeThumbnails(ctx context.Context, in MakeThumbnailsInput) (*MakeThumbnailsResult, error) {
+	ctx = about(ctx, in.Run, in.Attempt)
 	made, err := a.makeThumbnails(ctx, in.Run)
 	if err != nil {
-		return nil, applicationError(ctx, err)
+		return nil, a.applicationError(ctx, err)
 	}
 	return made, nil
 }
@@ -47,14 +51,26 @@ func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run) (*MakeTh
 	var now progress
 	defer keepAlive(ctx, now.details)()
 
+	if activity.GetInfo(ctx).Attempt > 1 {
+		// Perhaps the bucket was away, which is known only when the thumbnails are
+		// made: the source is spared until it is back.
+		if err := a.askBucket(ctx, a.bucketIsThere); err != nil {
+			return nil, err
+		}
+	}
+	start := time.Now()
 	source, err := a.fetchSource(ctx, run, now.received.Store)
+	a.Metrics.countBytes(ctx, now.received.Load())
+	a.Metrics.timeStep(ctx, "fetch", start, err)
 	if err != nil {
 		return nil, err
 	}
 	defer source.Close()
 	now.fetched.Store(true)
 
+	start = time.Now()
 	pictures, err := a.Renderer.Render(ctx, source.forRenderer())
+	a.Metrics.timeStep(ctx, "render", start, err)
 	if err != nil {
 		return nil, err
 	}
@@ -74,6 +90,15 @@ func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run) (*MakeTh
 		result.Thumbnails = append(result.Thumbnails, t.Size.String())
 	}
 	return result, nil
+}
+
+// bucketIsThere asks whether there is a bucket, and whether it lets us in.
+func (a *Activities) bucketIsThere(ctx context.Context) error {
+	there, err := a.Thumbnails.IsAccessible(ctx)
+	if err == nil && !there {
+		err = errors.New("there is no such bucket")
+	}
+	return err
 }
 
 // progress is how far an attempt has come.
@@ -100,12 +125,14 @@ func (a *Activities) writePictures(ctx context.Context, run photo.Run, pictures 
 	for _, p := range pictures {
 		digest := sha256.Sum256(p.Bytes)
 		key := fmt.Sprintf("%s%s-%s%s", thumbnailPrefix(run.Photo), p.Size, hex.EncodeToString(digest[:8]), a.Format.Extension())
-		err := a.Thumbnails.WriteAll(ctx, key, p.Bytes, &blob.WriterOptions{
-			ContentType:                 a.Format.MediaType(),
-			DisableContentTypeDetection: true,
+		err := a.askBucket(ctx, func(ctx context.Context) error {
+			return a.Thumbnails.WriteAll(ctx, key, p.Bytes, &blob.WriterOptions{
+				ContentType:                 a.Format.MediaType(),
+				DisableContentTypeDetection: true,
+			})
 		})
 		if err != nil {
-			return nil, &storageError{thumbnailsBucket, err}
+			return nil, err
 		}
 		thumbnails = append(thumbnails, photo.Thumbnail{Size: p.Size, Key: key})
 	}

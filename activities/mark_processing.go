@@ -15,5 +15,6 @@ type MarkProcessingInput struct {
 // It is idempotent: one UPDATE that only the same or a newer run can make. A
 // photo that does not exist is a failure at once.
 func (a *Activities) MarkProcessing(ctx context.Context, in MarkProcessingInput) error {
-	return applicationError(ctx, a.DB.MarkProcessing(ctx, in.Run))
+	ctx = about(ctx, in.Run, 0)
+	return a.applicationError(ctx, a.DB.MarkProcessing(ctx, in.Run))
 }

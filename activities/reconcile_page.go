@@ -10,7 +10,6 @@ import (
 	"github.com/google/uuid"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
-	"go.temporal.io/sdk/activity"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
@@ -53,7 +52,7 @@ const describers = 8
 func (a *Activities) ReconcilePage(ctx context.Context, in ReconcilePageInput) (*ReconcilePageResult, error) {
 	result, err := a.reconcilePage(ctx, in)
 	if err != nil {
-		return nil, applicationError(ctx, err)
+		return nil, a.applicationError(ctx, err)
 	}
 	return result, nil
 }
@@ -88,12 +87,13 @@ func (a *Activities) reconcilePage(ctx context.Context, in ReconcilePageInput) (
 
 // reconcile looks at one photo that was processing a moment ago.
 func (a *Activities) reconcile(ctx context.Context, run photo.Run) (done Reconciled, err error) {
+	ctx = about(ctx, run, 0)
 	status, err := a.runStatus(ctx, run)
 	if err != nil || status == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
 		return done, err
 	}
 	if status == enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED {
-		activity.GetLogger(ctx).Warn("the photo's workflow was terminated", "photo", run.Photo, "run", run.ID)
+		a.Log.WarnContext(ctx, "the photo's workflow was terminated")
 		err := a.finish(ctx, FinishInput{Run: run, Failure: photo.Fail(photo.Canceled, "the workflow was terminated")})
 		if errors.Is(err, photo.ErrSuperseded) {
 			return done, nil // somebody has posted it again meanwhile
@@ -106,7 +106,7 @@ func (a *Activities) reconcile(ctx context.Context, run photo.Run) (done Reconci
 	if err != nil || !still {
 		return done, err
 	}
-	activity.GetLogger(ctx).Warn("the photo's run is gone; it is processed again", "photo", run.Photo, "run", run.ID, "status", status)
+	a.Log.WarnContext(ctx, "the photo's run is gone; it is processed again", "status", status)
 	return Reconciled{Restarted: 1}, a.StartProcessing(ctx, run.Photo)
 }
 

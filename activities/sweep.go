@@ -44,24 +44,38 @@ func (a *Activities) removeThumbnails(ctx context.Context, id uuid.UUID, keep ..
 		if slices.Contains(keep, key) {
 			continue
 		}
-		if err := a.Thumbnails.Delete(ctx, key); err != nil && gcerrors.Code(err) != gcerrors.NotFound {
-			return &storageError{thumbnailsBucket, err}
+		err := a.askBucket(ctx, func(ctx context.Context) error { return a.Thumbnails.Delete(ctx, key) })
+		if err != nil && gcerrors.Code(err) != gcerrors.NotFound {
+			return err
 		}
 	}
 	return nil
 }
 
 // listThumbnails gives the keys of the photo's files.
-func (a *Activities) listThumbnails(ctx context.Context, id uuid.UUID) ([]string, error) {
-	var keys []string
-	for iter := a.Thumbnails.List(&blob.ListOptions{Prefix: thumbnailPrefix(id)}); ; {
-		object, err := iter.Next(ctx)
-		if err == io.EOF {
-			return keys, nil
+func (a *Activities) listThumbnails(ctx context.Context, id uuid.UUID) (keys []string, err error) {
+	err = a.askBucket(ctx, func(ctx context.Context) error {
+		for iter := a.Thumbnails.List(&blob.ListOptions{Prefix: thumbnailPrefix(id)}); ; {
+			object, err := iter.Next(ctx)
+			if err == io.EOF {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			keys = append(keys, object.Key)
 		}
-		if err != nil {
-			return nil, &storageError{thumbnailsBucket, err}
-		}
-		keys = append(keys, object.Key)
+	})
+	return keys, err
+}
+
+// askBucket makes a request to the thumbnails bucket, and marks its error as
+// the bucket's.
+func (a *Activities) askBucket(ctx context.Context, request func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, a.BucketTimeout)
+	defer cancel()
+	if err := request(ctx); err != nil {
+		return &storageError{thumbnailsBucket, err}
 	}
+	return nil
 }

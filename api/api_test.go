@@ -26,6 +26,7 @@ import (
 	"gocloud.dev/blob"
 
 	"github.com/photo-processor/photo-processor/api"
+	"github.com/photo-processor/photo-processor/internal/bucket"
 	"github.com/photo-processor/photo-processor/internal/config"
 	"github.com/photo-processor/photo-processor/internal/devstack/devstacktest"
 	"github.com/photo-processor/photo-processor/internal/photo"
@@ -82,12 +83,12 @@ func setup(t *testing.T, options ...option) *testBundle {
 	cfg, err := config.Parse(map[string]string{"DATA_DIR": t.TempDir()})
 	require.NoError(t, err)
 	cfg.TaskQueue = t.Name()
-	bucket, err := config.OpenBucket(t.Context(), "file://"+filepath.Join(t.TempDir(), "thumbnails"))
+	thumbnails, err := bucket.Open(t.Context(), "file://"+filepath.Join(t.TempDir(), "thumbnails"))
 	require.NoError(t, err)
 	temporal := dial(t, temporalAddress)
 	log := &lockedBuffer{}
 	server := &api.Server{
-		DB: postgrestest.Open(t), Temporal: temporal, Thumbnails: bucket, Config: cfg,
+		DB: postgrestest.Open(t), Temporal: temporal, Thumbnails: thumbnails, Config: cfg,
 		Log: slog.New(slog.NewTextHandler(log, nil)),
 	}
 	for _, o := range options {
@@ -95,7 +96,7 @@ func setup(t *testing.T, options ...option) *testBundle {
 	}
 	listening := httptest.NewServer(server.Handler())
 	t.Cleanup(listening.Close)
-	return &testBundle{api: server, url: listening.URL, bucket: bucket, log: log}
+	return &testBundle{api: server, url: listening.URL, bucket: server.Thumbnails, log: log}
 }
 
 func dial(t *testing.T, address string) client.Client {
@@ -337,7 +338,7 @@ func TestWithoutTemporal(t *testing.T) {
 	require.Equal(t, http.StatusOK, b.get(t, "/photos/pending").status, "reads need no Temporal")
 	require.Equal(t, http.StatusOK, b.get(t, "/photos/"+withPhotos.Photos[0].UUID.String()).status)
 	ready := b.get(t, "/readyz")
-	requireAnswer(t, ready, http.StatusServiceUnavailable, `{"message":"Not ready","postgresql":"ok","temporal":"unreachable"}`+"\n")
+	requireAnswer(t, ready, http.StatusServiceUnavailable, `{"message":"Not ready","postgresql":"ok","temporal":"unreachable","thumbnails_bucket":"ok"}`+"\n")
 }
 
 func TestWithoutPostgres(t *testing.T) {
@@ -350,14 +351,14 @@ func TestWithoutPostgres(t *testing.T) {
 	}
 	requireError(t, b.post(t, "/photos", `{"url":"https://photos.example/1.jpg"}`), http.StatusServiceUnavailable, "database")
 	require.Equal(t, http.StatusCreated, b.post(t, "/photos/process", fmt.Sprintf(`[%q]`, uuid.New())).status, "starting needs no database")
-	requireAnswer(t, b.get(t, "/readyz"), http.StatusServiceUnavailable, `{"message":"Not ready","postgresql":"unreachable","temporal":"ok"}`+"\n")
+	requireAnswer(t, b.get(t, "/readyz"), http.StatusServiceUnavailable, `{"message":"Not ready","postgresql":"unreachable","temporal":"ok","thumbnails_bucket":"ok"}`+"\n")
 }
 
 func TestHealth(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	requireAnswer(t, b.get(t, "/healthz"), http.StatusOK, `{"status":"ok"}`+"\n")
-	requireAnswer(t, b.get(t, "/readyz"), http.StatusOK, `{"message":"Ready","postgresql":"ok","temporal":"ok"}`+"\n")
+	requireAnswer(t, b.get(t, "/readyz"), http.StatusOK, `{"message":"Ready","postgresql":"ok","temporal":"ok","thumbnails_bucket":"ok"}`+"\n")
 }
 
 func (b *testBundle) add(t *testing.T, urls ...string) []photo.Photo {
@@ -419,7 +420,8 @@ func TestShowPhoto(t *testing.T) {
 	source := photo.Source{Bytes: 1, SHA256: strings.Repeat("0", 64), MediaType: "image/jpeg"}
 	require.NoError(t, b.api.DB.PublishThumbnails(t.Context(), run, source,
 		[]photo.Thumbnail{{Size: photo.Size{Width: 320, Height: 213}, Key: "k.jpg"}}))
-	require.NoError(t, b.api.DB.Finish(t.Context(), run, photo.Fail(photo.SourceForbidden, "the source answered 403 Forbidden")))
+	_, err := b.api.DB.Finish(t.Context(), run, photo.Fail(photo.SourceForbidden, "the source answered 403 Forbidden"))
+	require.NoError(t, err)
 
 	shown, err := b.api.DB.Photo(t.Context(), p.UUID)
 	require.NoError(t, err)
@@ -478,7 +480,42 @@ func TestAddPhotos(t *testing.T) {
 
 func TestThumbnails(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	showsThumbnails(t, setup(t))
+}
+
+func TestThumbnailsInS3(t *testing.T) {
+	server, stop, err := devstacktest.S3(t.Context())
+	require.NoError(t, err)
+	defer stop()
+	server.Setenv(t)
+	in := func(bucketURL string) option {
+		return func(s *api.Server) {
+			s.Thumbnails, err = bucket.Open(t.Context(), bucketURL)
+			require.NoError(t, err)
+		}
+	}
+	require.NoError(t, server.MakeBucket("thumbnails"))
+	showsThumbnails(t, setup(t, in(server.BucketURL("thumbnails"))))
+
+	path := "/thumbnails/" + uuid.NewString() + "/320x213-0123456789abcdef.jpg"
+	for name, url := range map[string]string{
+		"there is no such bucket": server.BucketURL("nobodys"),
+		"the server is away":      server.Through("http://127.0.0.1:1").BucketURL("thumbnails"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := setup(t, in(url))
+			got := b.get(t, path)
+			require.Equal(t, http.StatusServiceUnavailable, got.status)
+			require.NotEmpty(t, got.header.Get("Retry-After"))
+			require.Equal(t, `{"message":"The thumbnails cannot be read"}`+"\n", got.body)
+			require.Contains(t, b.log.String(), "the thumbnails bucket cannot be used")
+		})
+	}
+}
+
+// showsThumbnails checks what the API makes of its bucket.
+func showsThumbnails(t *testing.T, b *testBundle) {
+	t.Helper()
 	id := uuid.New()
 	key := id.String() + "/320x213-0123456789abcdef.jpg"
 	require.NoError(t, b.bucket.WriteAll(t.Context(), key, []byte("0123456789"), nil))

@@ -11,14 +11,18 @@ import (
 
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/postgres"
+	"github.com/photo-processor/photo-processor/internal/telemetry"
 )
 
 const (
 	internalError = "Internal error; the server's log has the details"
-	// retryAfter is how many seconds a client is asked to wait for PostgreSQL
-	// or Temporal: about what one of them needs to restart.
+	// retryAfter is how many seconds a client is asked to wait for PostgreSQL,
+	// Temporal or the bucket: about what one of them needs to restart.
 	retryAfter = 5
 )
+
+// errBucketUnavailable says that the thumbnails bucket could not be read.
+var errBucketUnavailable = errors.New("the thumbnails bucket cannot be used")
 
 // clientError is an error that the client made, and may be told about.
 type clientError struct {
@@ -62,10 +66,13 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, postgres.ErrUnavailable):
 		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
 		writeError(w, http.StatusServiceUnavailable, "The database cannot be reached")
+	case errors.Is(err, errBucketUnavailable):
+		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
+		writeError(w, http.StatusServiceUnavailable, "The thumbnails cannot be read")
 	default:
 		writeError(w, http.StatusInternalServerError, internalError)
 	}
-	s.Log.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+	s.Log.ErrorContext(telemetry.WithAttrs(r.Context(), *subject(r)...), "request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 }
 
 type errorAnswer struct {

@@ -15,6 +15,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/source"
+	"github.com/photo-processor/photo-processor/internal/telemetry"
 )
 
 const (
@@ -74,11 +75,13 @@ func (s *Server) showPhoto(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, photo.ErrNotFound)
 		return
 	}
+	*subject(r) = telemetry.About(id, "")
 	p, err := s.DB.Photo(r.Context(), id)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
+	*subject(r) = telemetry.About(id, p.RunID)
 	page := photoPage{
 		photoAnswer: answerOf(p),
 		UpdatedAt:   p.UpdatedAt.UTC(),

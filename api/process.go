@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/photo-processor/photo-processor/internal/telemetry"
 	"github.com/photo-processor/photo-processor/workflows"
 )
 
@@ -171,9 +172,11 @@ func (s *Server) startWorkflows(ctx context.Context, ids []uuid.UUID) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if _, err := workflows.Start(ctx, s.Temporal, s.Config.TaskQueue, id); err != nil {
+			run, err := workflows.Start(ctx, s.Temporal, s.Config.TaskQueue, id)
+			if err != nil {
 				return err
 			}
+			s.Log.DebugContext(telemetry.WithAttrs(ctx, telemetry.About(id, run.GetRunID())...), "photo is being processed")
 			started.Add(1)
 			return nil
 		})

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -9,6 +10,8 @@ import (
 
 	"github.com/felixge/httpsnoop"
 	"github.com/gorilla/mux"
+
+	"github.com/photo-processor/photo-processor/internal/telemetry"
 )
 
 // Handler gives the routes.
@@ -24,7 +27,8 @@ func (s *Server) Handler() http.Handler {
 	r.HandleFunc("/photos/{uuid:[0-9A-Fa-f-]{32,36}}", s.showPhoto).Methods(get...)
 	r.HandleFunc("/thumbnails/{key:.+}", s.showThumbnail).Methods(get...)
 	r.HandleFunc("/healthz", s.healthz).Methods(get...)
-	r.HandleFunc("/readyz", s.readyz).Methods(get...)
+	r.Handle("/readyz", s.readyz()).Methods(get...)
+	r.Use(s.named)
 
 	r.NotFoundHandler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		writeError(w, http.StatusNotFound, "There is nothing at this path")
@@ -34,7 +38,7 @@ func (s *Server) Handler() http.Handler {
 		w.Header().Set("Allow", allowed)
 		writeError(w, http.StatusMethodNotAllowed, "This path can be used with "+allowed+" only")
 	})
-	return s.logged(s.recovered(secured(s.authorized(r))))
+	return s.observed(s.logged(s.recovered(secured(s.authorized(r)))))
 }
 
 // allowedMethods asks the router what it would do with each method.
@@ -76,12 +80,29 @@ func (s *Server) recovered(next http.Handler) http.Handler {
 // knows what clients put there; health checks are for debugging only.
 func (s *Server) logged(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r = r.WithContext(context.WithValue(r.Context(), subjectKey{}, new([]slog.Attr)))
 		m := httpsnoop.CaptureMetrics(next, w, r)
 		level := slog.LevelInfo
-		if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" {
+		if isProbe(r) {
 			level = slog.LevelDebug
 		}
-		s.Log.Log(r.Context(), level, "request", "method", r.Method, "path", r.URL.Path, "status", m.Code,
+		ctx := telemetry.WithAttrs(r.Context(), *subject(r)...)
+		s.Log.Log(ctx, level, "request", "method", r.Method, "path", r.URL.Path, "status", m.Code,
 			"bytes", m.Written, "duration", m.Duration, "remote", r.RemoteAddr)
 	})
 }
+
+type subjectKey struct{}
+
+// subject is what the line about the request says of the photo that the request
+// is about: nothing, unless a handler fills it in.
+func subject(r *http.Request) *[]slog.Attr {
+	attrs, ok := r.Context().Value(subjectKey{}).(*[]slog.Attr)
+	if !ok {
+		return new([]slog.Attr) // a test calls the handler by itself
+	}
+	return attrs
+}
+
+// isProbe is true for the requests that somebody makes every few seconds.
+func isProbe(r *http.Request) bool { return r.URL.Path == "/healthz" || r.URL.Path == "/readyz" }

@@ -7,21 +7,23 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"go.temporal.io/sdk/client"
 	"gocloud.dev/blob"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/photo-processor/photo-processor/internal/bucket"
 	"github.com/photo-processor/photo-processor/internal/config"
 	"github.com/photo-processor/photo-processor/internal/postgres"
+	"github.com/photo-processor/photo-processor/internal/telemetry"
 )
 
 const (
@@ -40,28 +42,41 @@ type Server struct {
 	DB         *postgres.DB
 	Temporal   client.Client
 	Thumbnails *blob.Bucket
+	Namespace  string // of Temporal
 	Config     config.Config
 	Log        *slog.Logger
-
-	missing sync.Map // whether "PostgreSQL" and "Temporal" could not be reached when last asked
+	Telemetry  *telemetry.Telemetry // nil: requests are neither measured nor traced
 }
 
 // Run serves the API until the context is done, and then finishes what it is
-// answering. It starts without PostgreSQL and without Temporal: /readyz tells
-// what is missing, and the schema is migrated as soon as it can be.
+// answering. It starts without PostgreSQL, Temporal and bucket: /readyz tells
+// what is missing, and the schema is migrated as soon as it can be. It ends when
+// one of them will never let it in.
 func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
-	db, err := postgres.Open(cfg.DatabaseURL, cfg.DatabaseMaxConns)
+	tel, err := telemetry.Start(ctx, "api", cfg.MetricsAddr, log)
+	if err != nil {
+		return err
+	}
+	defer tel.Close()
+	var traced []postgres.Option
+	if tel.Tracing() {
+		traced = append(traced, postgres.Traced(tel.Tracers))
+	}
+	db, err := postgres.Open(cfg.DatabaseURL, cfg.DatabaseMaxConns, traced...)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	thumbnails, err := config.OpenBucket(ctx, cfg.ThumbnailsBucket)
+	thumbnails, err := bucket.Open(ctx, cfg.ThumbnailsBucket)
 	if err != nil {
 		return fmt.Errorf("THUMBNAILS_BUCKET: %w", err)
 	}
 	defer thumbnails.Close()
 	options, err := config.Temporal(log)
 	if err != nil {
+		return err
+	}
+	if err := tel.Temporal(&options); err != nil {
 		return err
 	}
 	temporal, err := client.NewLazyClient(options)
@@ -74,10 +89,17 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("HTTP_ADDR: %w", err)
 	}
-	server := &Server{DB: db, Temporal: temporal, Thumbnails: thumbnails, Config: cfg, Log: log}
+	server := &Server{DB: db, Temporal: temporal, Namespace: cmp.Or(options.Namespace, client.DefaultNamespace), Thumbnails: thumbnails, Config: cfg, Log: log, Telemetry: tel}
+	if err := server.measure(); err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return db.MigrateWhenUp(ctx, log) })
+	group.Go(func() error {
+		return bucket.WhenUp(ctx, log, "THUMBNAILS_BUCKET", thumbnails, cfg.BucketTimeout)
+	})
+	group.Go(func() error { return config.TemporalWhenUp(ctx, log, temporal, options) })
 	group.Go(func() error { return server.serve(ctx, listener) })
 	return group.Wait()
 }

@@ -8,16 +8,18 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/google/uuid"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
 
 	"github.com/photo-processor/photo-processor/activities"
+	"github.com/photo-processor/photo-processor/internal/bucket"
 	"github.com/photo-processor/photo-processor/internal/config"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/renderer"
 	"github.com/photo-processor/photo-processor/internal/source"
+	"github.com/photo-processor/photo-processor/internal/telemetry"
 	"github.com/photo-processor/photo-processor/workflows"
 )
 
@@ -42,19 +44,27 @@ func Register(r worker.Registry, a *activities.Activities) {
 // task, and has SHUTDOWN_TIMEOUT to finish those it has; what is not finished
 // by then is given back, and retried by another worker.
 //
-// It waits for PostgreSQL and for Temporal when they are not there yet.
+// It waits for PostgreSQL, the bucket and Temporal when they are not there yet.
+// When one of them will never let it in, it says so and ends.
 func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
-	db, err := postgres.Open(cfg.DatabaseURL, cfg.DatabaseMaxConns)
+	tel, err := telemetry.Start(ctx, "worker", cfg.MetricsAddr, log)
+	if err != nil {
+		return err
+	}
+	defer tel.Close()
+	db, err := postgres.Open(cfg.DatabaseURL, cfg.DatabaseMaxConns, databaseOptions(tel)...)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	thumbnails, err := config.OpenBucket(ctx, cfg.ThumbnailsBucket)
+	thumbnails, err := bucket.Open(ctx, cfg.ThumbnailsBucket)
 	if err != nil {
 		return fmt.Errorf("THUMBNAILS_BUCKET: %w", err)
 	}
 	defer thumbnails.Close()
-	fetcher, err := source.New(sourceConfig(cfg))
+	fetch := sourceConfig(cfg)
+	fetch.Tracer = tel.Tracers.Tracer("github.com/photo-processor/photo-processor/internal/source")
+	fetcher, err := source.New(fetch)
 	if err != nil {
 		return fmt.Errorf("source: %w", err)
 	}
@@ -64,21 +74,45 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		return err
 	}
 	defer render.Close()
+	metrics, err := measure(tel, db, render)
+	if err != nil {
+		return err
+	}
+	options, err := config.Temporal(log)
+	if err != nil {
+		return err
+	}
+	if err := tel.Temporal(&options); err != nil {
+		return err
+	}
+	options.ConnectionOptions.DialOptions = append(options.ConnectionOptions.DialOptions, workflows.RequestIDs())
+	temporal, err := client.NewLazyClient(options)
+	if err != nil {
+		return fmt.Errorf("connect to Temporal: %w", err)
+	}
+	defer temporal.Close()
+	ready := readiness{db: db, spoolDir: cfg.SpoolDir, thumbnails: thumbnails, renderer: render, temporal: temporal}
+	tel.Handle("GET /readyz", ready.handler(log))
 
 	if err := db.MigrateWhenUp(ctx, log); err != nil {
 		return err
 	}
-	temporal, err := dialWhenUp(ctx, log)
-	if err != nil || ctx.Err() != nil {
+	if err := bucket.WhenUp(ctx, log, "THUMBNAILS_BUCKET", thumbnails, cfg.BucketTimeout); err != nil {
 		return err
 	}
-	defer temporal.Close()
+	if err := config.TemporalWhenUp(ctx, log, temporal, options); err != nil || ctx.Err() != nil {
+		return err
+	}
 
 	// The activities' own context: it ends some time after ours.
 	working, giveUp := context.WithCancel(context.WithoutCancel(ctx))
 	defer giveUp()
 	w := worker.New(temporal, cfg.TaskQueue, worker.Options{
+		DeploymentOptions:                  deployment(cfg),
+		Interceptors:                       interceptors(metrics),
 		MaxConcurrentActivityExecutionSize: cfg.WorkerActivities,
+		WorkflowTaskPollerBehavior:         worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
+		ActivityTaskPollerBehavior:         worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
 		BackgroundActivityContext:          working,
 		WorkerStopTimeout:                  cfg.ShutdownTimeout + reportTime,
 		MaxHeartbeatThrottleInterval:       heartbeatThrottle,
@@ -87,7 +121,10 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	Register(w, &activities.Activities{
 		DB: db, SpoolDir: cfg.SpoolDir, Thumbnails: thumbnails,
 		Fetcher: fetcher, Renderer: render, Format: cfg.ThumbnailFormat,
-		Temporal: temporal,
+		BucketTimeout: cfg.BucketTimeout,
+		Log:           log,
+		Metrics:       metrics,
+		Temporal:      temporal,
 		StartProcessing: func(ctx context.Context, id uuid.UUID) error {
 			_, err := workflows.Start(ctx, temporal, cfg.TaskQueue, id)
 			return err
@@ -104,33 +141,30 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	if err := w.Start(); err != nil {
 		return fmt.Errorf("start the worker: %w", err)
 	}
-	log.Info("worker is ready", "task_queue", cfg.TaskQueue, "activities", cfg.WorkerActivities, "renders", cfg.RenderConcurrency)
+	ready.working.Store(true)
+	log.Info("worker is ready", "task_queue", cfg.TaskQueue, "activities", cfg.WorkerActivities, "renders", cfg.RenderConcurrency,
+		"deployment", cfg.WorkerDeployment, "build_id", cfg.WorkerBuildID)
 	<-ctx.Done()
+	ready.working.Store(false)
 	log.Info("worker stops", "at_most", cfg.ShutdownTimeout)
 	defer time.AfterFunc(cfg.ShutdownTimeout, giveUp).Stop()
 	w.Stop()
 	return nil
 }
 
-// dialWhenUp connects to Temporal as soon as it can be reached; nil if the
-// context is done before.
-func dialWhenUp(ctx context.Context, log *slog.Logger) (client.Client, error) {
-	options, err := config.Temporal(log)
-	if err != nil {
-		return nil, err
+// deployment opts the worker in to versioning. Workflows move on to the current
+// version at their next task: one that outlasts an outage must not wait for
+// workers of a version that nobody runs any more. The replay tests see to it
+// that newer code can go on with it.
+func deployment(cfg config.Config) worker.DeploymentOptions {
+	if cfg.WorkerDeployment == "" {
+		return worker.DeploymentOptions{}
 	}
-	options.ConnectionOptions.DialOptions = append(options.ConnectionOptions.DialOptions, workflows.RequestIDs())
-	temporal, err := backoff.Retry(ctx, func() (client.Client, error) {
-		return client.DialContext(ctx, options)
-	}, backoff.WithBackOff(&backoff.ExponentialBackOff{
-		InitialInterval: 200 * time.Millisecond, Multiplier: 2, RandomizationFactor: 0.2, MaxInterval: 5 * time.Second,
-	}), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, wait time.Duration) {
-		log.WarnContext(ctx, "waiting for Temporal", "error", err, "next_try_in", wait)
-	}))
-	if ctx.Err() != nil {
-		return nil, nil
+	return worker.DeploymentOptions{
+		UseVersioning:             true,
+		Version:                   worker.WorkerDeploymentVersion{DeploymentName: cfg.WorkerDeployment, BuildID: cfg.WorkerBuildID},
+		DefaultVersioningBehavior: workflow.VersioningBehaviorAutoUpgrade,
 	}
-	return temporal, err
 }
 
 func sourceConfig(cfg config.Config) source.Config {

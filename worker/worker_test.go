@@ -3,6 +3,7 @@ package worker_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"image"
 	"image/jpeg"
@@ -10,12 +11,15 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
@@ -24,6 +28,7 @@ import (
 
 	"github.com/photo-processor/photo-processor/activities"
 	"github.com/photo-processor/photo-processor/internal/config"
+	"github.com/photo-processor/photo-processor/internal/devstack"
 	"github.com/photo-processor/photo-processor/internal/devstack/devstacktest"
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/postgres"
@@ -226,6 +231,117 @@ func TestRunWaitsForItsServers(t *testing.T) {
 	b.cfg = cfg
 	b.work(t)
 	b.requireCompleted(t)
+}
+
+func TestPhotosMoveOnToTheNextVersion(t *testing.T) {
+	b := setup(t)
+	b.cfg.WorkerDeployment, b.cfg.WorkerBuildID = t.Name(), "v1"
+	deployment := b.temporal.WorkerDeploymentClient().GetHandle(t.Name())
+	makeCurrent := func(buildID string) {
+		require.EventuallyWithT(t, func(c *assert.CollectT) {
+			_, err := deployment.SetCurrentVersion(t.Context(), client.WorkerDeploymentSetCurrentVersionOptions{BuildID: buildID})
+			require.NoError(c, err) // Temporal hears of a version from its worker
+		}, time.Minute, 50*time.Millisecond)
+	}
+	stop := b.work(t)
+	makeCurrent("v1")
+	b.awaitRequest(t) // the photo has begun with v1 …
+	b.cfg.WorkerBuildID = "v2"
+	b.work(t)
+	makeCurrent("v2")
+	close(b.release)
+	stop() // … whose last worker goes
+	b.requireCompleted(t)
+	described, err := b.temporal.DescribeWorkflowExecution(t.Context(), photo.WorkflowID(b.photo), "")
+	require.NoError(t, err)
+	version := described.GetWorkflowExecutionInfo().GetVersioningInfo()
+	require.Equal(t, "v2", version.GetDeploymentVersion().GetBuildId())
+	require.Equal(t, enumspb.VERSIONING_BEHAVIOR_AUTO_UPGRADE, version.GetBehavior())
+}
+
+func TestASourceIsSparedWhileTheBucketIsAway(t *testing.T) {
+	s3, stop, err := devstacktest.S3(t.Context())
+	require.NoError(t, err)
+	defer stop()
+	s3.Setenv(t)
+	require.NoError(t, s3.MakeBucket("thumbnails"))
+	var back, written atomic.Bool
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			written.Store(true)
+		}
+		if written.Load() && !back.Load() { // from the first write on
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		s3.Handler().ServeHTTP(w, r)
+	}))
+	defer proxy.Close()
+
+	b := setup(t)
+	close(b.release)
+	b.cfg.ThumbnailsBucket = s3.Through(proxy.URL).BucketURL("thumbnails")
+	b.work(t)
+	require.Eventually(t, func() bool {
+		described, err := b.temporal.DescribeWorkflowExecution(t.Context(), photo.WorkflowID(b.photo), "")
+		require.NoError(t, err)
+		pending := described.GetPendingActivities()
+		return len(pending) == 1 && pending[0].GetAttempt() >= 3
+	}, time.Minute, 20*time.Millisecond)
+	require.Len(t, b.asked, 1)
+	back.Store(true)
+	b.requireCompleted(t)
+	require.Len(t, b.asked, 2)
+}
+
+// readyz gives what the worker answers, once it answers with the status.
+func (b *testBundle) readyz(t *testing.T, query string, status int) (answer map[string]any) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		resp, err := http.Get("http://" + b.cfg.MetricsAddr + "/readyz" + query)
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		answer = nil
+		return json.NewDecoder(resp.Body).Decode(&answer) == nil && resp.StatusCode == status
+	}, time.Minute, 20*time.Millisecond)
+	return answer
+}
+
+func TestReadiness(t *testing.T) {
+	b := setup(t)
+	close(b.release)
+	port, err := devstack.FreePort()
+	require.NoError(t, err)
+	b.cfg.MetricsAddr = fmt.Sprintf("127.0.0.1:%d", port)
+	cfg := b.cfg
+
+	b.cfg.DatabaseURL = "postgres://photos@127.0.0.1:1/photos"
+	stop := b.work(t)
+	require.Equal(t, map[string]any{
+		"message": "Not ready", "postgresql": "unreachable", "temporal": "ok", "spool_directory": "ok", "thumbnails_bucket": "ok",
+		"renderer": "ok", "task_queue": "not polled",
+	}, b.readyz(t, "", http.StatusServiceUnavailable), "it waits for PostgreSQL")
+	details := b.readyz(t, "?verbose", http.StatusServiceUnavailable)["details"].(map[string]any)
+	require.Contains(t, details["postgresql"], "127.0.0.1:1")
+	stop()
+
+	b.cfg = cfg
+	stop = b.work(t)
+	require.Equal(t, map[string]any{
+		"message": "Ready", "postgresql": "ok", "temporal": "ok", "spool_directory": "ok", "thumbnails_bucket": "ok", "renderer": "ok", "task_queue": "ok",
+	}, b.readyz(t, "", http.StatusOK))
+	details = b.readyz(t, "?verbose", http.StatusOK)["details"].(map[string]any)
+	require.Contains(t, details["renderer"].(map[string]any)["cage"], "seccomp")
+
+	require.NoError(t, os.RemoveAll(filepath.Join(cfg.DataDir, "thumbnails")))
+	answer := b.readyz(t, "", http.StatusServiceUnavailable)
+	require.Equal(t, "unreachable", answer["thumbnails_bucket"])
+	require.Equal(t, "ok", answer["postgresql"])
+	stop()
+	_, err = http.Get("http://" + cfg.MetricsAddr + "/healthz")
+	require.ErrorIs(t, err, syscall.ECONNREFUSED, "the listener is gone")
 }
 
 // reconcile has the schedule run the reconciler now, and gives what it did.

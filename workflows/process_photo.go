@@ -75,7 +75,7 @@ func makeThumbnails(ctx workflow.Context, run photo.Run) (made *activities.MakeT
 	err = attempt(ctx, "making thumbnails", func(ctx workflow.Context, attempt int) error {
 		options := makeOptions
 		options.Summary = withAttempt("Fetch the source from the photo's URL and make thumbnails of it", attempt)
-		in := activities.MakeThumbnailsInput{Run: run}
+		in := activities.MakeThumbnailsInput{Run: run, Attempt: attempt}
 		return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), act.MakeThumbnails, in).Get(ctx, &made)
 	})
 	return made, err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"image"
 	"image/jpeg"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -27,7 +28,7 @@ import (
 	sdkworker "go.temporal.io/sdk/worker"
 
 	"github.com/photo-processor/photo-processor/activities"
-	"github.com/photo-processor/photo-processor/internal/config"
+	"github.com/photo-processor/photo-processor/internal/bucket"
 	"github.com/photo-processor/photo-processor/internal/devstack/devstacktest"
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/postgres"
@@ -73,7 +74,7 @@ func newStack(t *testing.T) *stack {
 	require.NoError(t, err)
 	t.Cleanup(fetcher.Close)
 	s.act = &activities.Activities{
-		DB: s.db, Fetcher: fetcher, Format: photo.JPEG,
+		DB: s.db, Fetcher: fetcher, Format: photo.JPEG, Log: slog.New(slog.DiscardHandler), BucketTimeout: time.Minute,
 		Renderer: renderertest.New(t, renderer.Config{Options: renderer.Options{Boxes: []photo.Size{{Width: 320, Height: 320}}}}),
 	}
 	s.act.Temporal = temporal
@@ -88,7 +89,7 @@ func newStack(t *testing.T) *stack {
 		_, err := workflows.StartInBatch(ctx, temporal, "photo-processor", id, batch)
 		return err
 	}
-	s.act.Thumbnails, err = config.OpenBucket(t.Context(), "file://"+filepath.Join(dir, "thumbnails"))
+	s.act.Thumbnails, err = bucket.Open(t.Context(), "file://"+filepath.Join(dir, "thumbnails"))
 	require.NoError(t, err)
 	return s
 }

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -25,9 +28,9 @@ import (
 )
 
 const (
-	// startTime bounds a start of the whole stack. Building Temporal's command
-	// line, once on a machine, takes minutes of it.
-	startTime = 20 * time.Minute
+	// startTime bounds a start of the whole stack. Building Temporal's programs,
+	// once on a machine, takes minutes of it.
+	startTime = 30 * time.Minute
 	// stopTime bounds a stop: the worker's, the API's, and the databases'.
 	stopTime = 3 * time.Minute
 )
@@ -40,9 +43,17 @@ func newDev() *cobra.Command {
 PostgreSQL, Temporal's development server with its Web UI, the API, a worker,
 and a few sample photos. All data is kept in DATA_DIR.
 
+With --cluster it is Temporal's production server on PostgreSQL, and three
+workers, as in docker-compose.yml. This keeps its data apart, in
+DATA_DIR/cluster. Either the one or the other can run.
+
 With DATABASE_URL or TEMPORAL_ADDRESS set, those are used instead.`,
 		Args: cobra.NoArgs,
 		RunE: withDir(runDev),
+	}
+	start := &cobra.Command{Use: "start", Short: "Run everything in the background, and return when it is ready", Args: cobra.NoArgs, RunE: withDir(devStart)}
+	for _, command := range []*cobra.Command{dev, start} {
+		command.Flags().Bool(clusterFlag, false, "run Temporal's production server and three workers")
 	}
 	var force bool
 	schema := &cobra.Command{
@@ -53,7 +64,7 @@ With DATABASE_URL or TEMPORAL_ADDRESS set, those are used instead.`,
 	}
 	schema.Flags().BoolVar(&force, "force", false, "also in a database that is not the stack's own")
 	dev.AddCommand(
-		&cobra.Command{Use: "start", Short: "Run everything in the background, and return when it is ready", Args: cobra.NoArgs, RunE: withDir(devStart)},
+		start,
 		&cobra.Command{Use: "stop", Short: "Stop what start has started; all data is kept", Args: cobra.NoArgs, RunE: withDir(devStop)},
 		&cobra.Command{Use: "status", Short: "Tell what runs, and where", Args: cobra.NoArgs, RunE: withDir(devStatus)},
 		&cobra.Command{Use: "env", Short: "Print the variables with which api and worker use this stack", Args: cobra.NoArgs, RunE: withDir(devEnv)},
@@ -62,6 +73,12 @@ With DATABASE_URL or TEMPORAL_ADDRESS set, those are used instead.`,
 	return dev
 }
 
+// clusterFlag asks for the production server, in a data directory of its own.
+const clusterFlag = "cluster"
+
+// withDir gives the command the data directory that it is about, and the
+// configuration that goes with it. That is the cluster's, below DATA_DIR, if it
+// is to be started or if it runs.
 func withDir(run func(*cobra.Command, config.Config, devstack.Dir) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, _ []string) error {
 		cfg, err := config.Load()
@@ -72,8 +89,53 @@ func withDir(run func(*cobra.Command, config.Config, devstack.Dir) error) func(*
 		if err != nil {
 			return err
 		}
-		return run(cmd, cfg, dir)
+		if dir.IsCluster() { // as "dev env" names it
+			return run(cmd, cfg, dir)
+		}
+		usual, cluster := dir, dir.Cluster()
+		flag := cmd.Flags().Lookup(clusterFlag) // of those commands that start a stack
+		toStart := flag != nil && flag.Changed
+		switch {
+		case toStart:
+			if err = refuseWhileRunning(usual); err == nil {
+				err = cluster.MakeCluster()
+			}
+		case flag != nil:
+			err = refuseWhileRunning(cluster)
+		}
+		if err != nil {
+			return err
+		}
+		status, err := cluster.Status()
+		if err != nil {
+			return err
+		}
+		if !toStart && status.PID == 0 {
+			return run(cmd, cfg, usual)
+		}
+		// Also for the processes that are started.
+		if err := os.Setenv("DATA_DIR", cluster.Root); err != nil {
+			return err
+		}
+		if cfg, err = config.Load(); err != nil {
+			return err
+		}
+		return run(cmd, cfg, cluster)
 	}
+}
+
+// refuseWhileRunning keeps the usual stack and the cluster from running at the
+// same time: they would want the same ports.
+func refuseWhileRunning(other devstack.Dir) error {
+	status, err := other.Status()
+	if err != nil || status.PID == 0 {
+		return err
+	}
+	what := "the usual stack"
+	if other.IsCluster() {
+		what = "the cluster"
+	}
+	return fmt.Errorf("%s runs (process %d); stop it first: make stop", what, status.PID)
 }
 
 // runDev is the foreground process that keeps all others running.
@@ -106,89 +168,173 @@ func runDev(cmd *cobra.Command, cfg config.Config, dir devstack.Dir) (err error)
 // startStack starts one thing after the other, each when those it needs are
 // ready.
 func startStack(ctx context.Context, out io.Writer, cfg config.Config, dir devstack.Dir, supervisor *devstack.Supervisor) (devstack.State, error) {
+	temporal, err := temporalOptions(cfg)
+	if err != nil {
+		return devstack.State{}, err
+	}
 	state := devstack.State{
 		APIURL:          "http://" + cfg.HTTPAddr,
 		DatabaseURL:     cfg.DatabaseURL,
-		TemporalAddress: temporalAddress(cfg),
+		TemporalAddress: temporal.HostPort,
 		SamplesURL:      fmt.Sprintf("http://127.0.0.1:%d", cfg.DevSamplesPort),
 	}
-	freePort := func(context.Context) error { return devstack.CheckPort(cfg.HTTPAddr, "the API", "HTTP_ADDR") }
 	if _, err := os.Stat(dir.PIDFile("api")); err != nil { // else it may be an orphan's, which is ended below
-		if err := freePort(ctx); err != nil {
+		if err := freePort(cfg); err != nil {
 			return state, err
 		}
 	}
-	if err := serveSamples(ctx, cfg, dir); err != nil {
+	samplesAddress := net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.DevSamplesPort))
+	if err := devstack.CheckPort(samplesAddress, "the sample photos", "DEV_SAMPLES_PORT"); err != nil {
 		return state, err
 	}
+	listener, err := net.Listen("tcp", samplesAddress)
+	if err != nil {
+		return state, err
+	}
+	go func() { _ = serveSamples(ctx, listener, dir) }()
 	// Variables that name the stack's own servers, as "dev env" prints them, are
 	// as good as none.
-	if own := (devstack.Postgres{Dir: dir}); state.DatabaseURL != own.DSN() {
+	own := devstack.Postgres{Dir: dir, Port: cfg.DevPostgresPort, TCP: dir.IsCluster()}
+	ownDatabase, ownTemporal := state.DatabaseURL == own.DSN(), state.TemporalAddress == ownTemporalAddress(cfg)
+	if !ownDatabase {
 		fmt.Fprintln(out, "Using the PostgreSQL that DATABASE_URL names …")
-	} else {
+	}
+	if ownDatabase || ownTemporal && dir.IsCluster() {
 		fmt.Fprintln(out, "Starting PostgreSQL …")
 		if err := start(ctx, supervisor, own); err != nil {
 			return state, err
 		}
 	}
-	if state.TemporalAddress != ownTemporalAddress(cfg) {
-		fmt.Fprintln(out, "Using the Temporal that TEMPORAL_ADDRESS names …")
-	} else {
-		cli, err := devstack.TemporalCLI(ctx, out)
-		if err != nil {
-			return state, err
-		}
-		temporal := devstack.Temporal{Dir: dir, CLI: cli, Port: cfg.DevTemporalPort, UIPort: cfg.DevTemporalUIPort}
-		fmt.Fprintln(out, "Starting Temporal …")
-		if err := start(ctx, supervisor, temporal); err != nil {
-			return state, err
-		}
-		state.TemporalUIURL = temporal.UIURL()
+	switch {
+	case state.TemporalAddress != ownTemporalAddress(cfg):
+		fmt.Fprintf(out, "Using the Temporal at %s …\n", state.TemporalAddress)
+	case dir.IsCluster():
+		state.TemporalUIURL, err = startTemporalServer(ctx, out, cfg, dir, own, supervisor)
+	default:
+		state.TemporalUIURL, err = startTemporal(ctx, out, cfg, dir, supervisor)
 	}
-	fmt.Fprintln(out, "Starting the API and a worker …")
-	self, err := os.Executable()
 	if err != nil {
 		return state, err
 	}
-	env := os.Environ()
-	for _, variable := range environment(cfg, dir) {
-		env = append(env, variable.name+"="+variable.value)
-	}
-	service := devstack.Process{Path: self, Env: env, StopTimeout: cfg.ShutdownTimeout + 10*time.Second}
-
-	api := service
-	api.Name, api.Args = "api", []string{"api"}
-	api.LogFile, api.PIDFile = dir.Log("api"), dir.PIDFile("api")
-	api.Prepare = freePort
-	api.Ready = func(ctx context.Context) error { return isReady(ctx, state.APIURL) }
-	if err := supervisor.Start(ctx, api); err != nil {
-		return state, err
-	}
-	worker := service
-	worker.Name, worker.Args = "worker", []string{"worker"}
-	worker.LogFile, worker.PIDFile = dir.Log("worker"), dir.PIDFile("worker")
-	worker.Prepare, worker.Ready = workerPolls(state.TemporalAddress, cfg.TaskQueue)
-	return state, supervisor.Start(ctx, worker)
+	return state, startServices(ctx, out, cfg, dir, state, temporal, supervisor)
 }
 
-// ownTemporalAddress is that of the stack's own Temporal; temporalAddress that
-// of the one to use.
+// startTemporal starts the development server, and gives the URL of its UI.
+func startTemporal(ctx context.Context, out io.Writer, cfg config.Config, dir devstack.Dir, supervisor *devstack.Supervisor) (string, error) {
+	cli, err := devstack.TemporalCLI(ctx, out)
+	if err != nil {
+		return "", err
+	}
+	temporal := devstack.Temporal{Dir: dir, CLI: cli, Port: cfg.DevTemporalPort, UIPort: cfg.DevTemporalUIPort}
+	fmt.Fprintln(out, "Starting Temporal …")
+	return temporal.UIURL(), start(ctx, supervisor, temporal)
+}
+
+// startTemporalServer starts the production server and its UI, and gives the
+// URL of that.
+func startTemporalServer(ctx context.Context, out io.Writer, cfg config.Config, dir devstack.Dir, postgres devstack.Postgres, supervisor *devstack.Supervisor) (string, error) {
+	programs, err := devstack.InstallTemporalServer(ctx, out)
+	if err != nil {
+		return "", err
+	}
+	temporal := devstack.TemporalServer{
+		Dir: dir, Programs: programs, Postgres: postgres,
+		Port: cfg.DevTemporalPort, UIPort: cfg.DevTemporalUIPort, MetricsPort: cfg.DevTemporalMetricsPort,
+	}
+	if err := temporal.Init(); err != nil {
+		return "", err
+	}
+	fmt.Fprintln(out, "Starting Temporal's server …")
+	if err := supervisor.Start(ctx, temporal.Process()); err != nil {
+		return "", err
+	}
+	return temporal.UIURL(), supervisor.Start(ctx, temporal.UIProcess())
+}
+
+// startServices starts the API and the workers.
+func startServices(ctx context.Context, out io.Writer, cfg config.Config, dir devstack.Dir, state devstack.State, temporal client.Options, supervisor *devstack.Supervisor) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	env := os.Environ()
+	for _, variable := range environment(cfg, dir, temporal) {
+		env = append(env, variable.name+"="+variable.value)
+	}
+	service := func(name, command string) devstack.Process {
+		return devstack.Process{
+			Name: name, Path: self, Args: []string{command}, Env: env,
+			LogFile: dir.Log(name), PIDFile: dir.PIDFile(name),
+			StopTimeout: cfg.ShutdownTimeout + 10*time.Second,
+		}
+	}
+
+	workers := []string{"worker"}
+	if dir.IsCluster() {
+		workers = []string{"worker-1", "worker-2", "worker-3"}
+	}
+	fmt.Fprintf(out, "Starting the API and %s …\n", strings.Join(workers, ", "))
+	api := service("api", "api")
+	api.Prepare = func(context.Context) error { return freePort(cfg) }
+	api.Ready = func(ctx context.Context) error { return isReady(ctx, state.APIURL) }
+	if err := supervisor.Start(ctx, api); err != nil {
+		return err
+	}
+	metricsAddr := cfg.MetricsAddr
+	for _, name := range workers {
+		worker := service(name, "worker")
+		metricsAddr = nextPort(metricsAddr)
+		worker.Env = append(slices.Clip(env), "METRICS_ADDR="+metricsAddr)
+		worker.Prepare, worker.Ready = workerPolls(temporal, cfg.TaskQueue)
+		if err := supervisor.Start(ctx, worker); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// freePort tells whether the API can have its port.
+func freePort(cfg config.Config) error {
+	return devstack.CheckPort(cfg.HTTPAddr, "the API", "HTTP_ADDR")
+}
+
+// nextPort is the address with the port after it; empty if the address is.
+func nextPort(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	number, err2 := strconv.Atoi(port)
+	if err != nil || err2 != nil || number == 0 {
+		return address // such as none, or one whose port the kernel chooses
+	}
+	return net.JoinHostPort(host, strconv.Itoa(number+1))
+}
+
+// ownTemporalAddress is that of the stack's own Temporal.
 func ownTemporalAddress(cfg config.Config) string {
 	return devstack.Temporal{Port: cfg.DevTemporalPort}.Address()
 }
 
-func temporalAddress(cfg config.Config) string {
-	if address := os.Getenv("TEMPORAL_ADDRESS"); address != "" {
-		return address
+// temporalOptions are those of the Temporal to use: the stack's own unless the
+// environment names another. A developer's default profile does not: it may be
+// of a Temporal that nobody wants to try things out with, so that the stack's
+// processes must not see it either.
+func temporalOptions(cfg config.Config) (client.Options, error) {
+	if os.Getenv("TEMPORAL_ADDRESS")+os.Getenv("TEMPORAL_PROFILE")+os.Getenv("TEMPORAL_CONFIG_FILE") == "" {
+		if err := os.Setenv("TEMPORAL_CONFIG_FILE", os.DevNull); err != nil {
+			return client.Options{}, err
+		}
 	}
-	return ownTemporalAddress(cfg)
+	options, err := config.Temporal(slog.New(slog.DiscardHandler))
+	if options.HostPort == "" {
+		options.HostPort = ownTemporalAddress(cfg)
+	}
+	return options, err
 }
 
 // variable is one of the environment.
 type variable struct{ name, value string }
 
 // environment is what makes a process one of the stack's.
-func environment(cfg config.Config, dir devstack.Dir) []variable {
+func environment(cfg config.Config, dir devstack.Dir, temporal client.Options) []variable {
 	allowed := "127.0.0.1/32" // the sample photos are there
 	if len(cfg.SourceAllowCIDRs) > 0 {
 		allowed = os.Getenv("SOURCE_ALLOW_CIDRS")
@@ -196,7 +342,8 @@ func environment(cfg config.Config, dir devstack.Dir) []variable {
 	return []variable{
 		{"DATA_DIR", dir.Root},
 		{"DATABASE_URL", cfg.DatabaseURL},
-		{"TEMPORAL_ADDRESS", temporalAddress(cfg)},
+		{"TEMPORAL_ADDRESS", temporal.HostPort},
+		{"TEMPORAL_CONFIG_FILE", os.Getenv("TEMPORAL_CONFIG_FILE")},
 		{"HTTP_ADDR", cfg.HTTPAddr},
 		{"SOURCE_ALLOW_CIDRS", allowed},
 	}
@@ -211,22 +358,6 @@ func start(ctx context.Context, supervisor *devstack.Supervisor, server interfac
 		return err
 	}
 	return supervisor.Start(ctx, process)
-}
-
-// serveSamples serves the sample photos from this process.
-func serveSamples(ctx context.Context, cfg config.Config, dir devstack.Dir) error {
-	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.DevSamplesPort))
-	if err := devstack.CheckPort(address, "the sample photos", "DEV_SAMPLES_PORT"); err != nil {
-		return err
-	}
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		return err
-	}
-	server := &http.Server{Handler: samples.Handler(dir.Samples()), ReadHeaderTimeout: 10 * time.Second}
-	context.AfterFunc(ctx, func() { _ = server.Close() })
-	go func() { _ = server.Serve(listener) }()
-	return nil
 }
 
 // visit has the server answer each URL, whatever it answers.
@@ -266,45 +397,56 @@ func isReady(ctx context.Context, apiURL string) error {
 }
 
 // workerPolls tells that a worker is ready by what Temporal knows: that one
-// has asked for tasks since it was started.
-func workerPolls(address, taskQueue string) (prepare, ready func(context.Context) error) {
-	var started time.Time
-	prepare = func(context.Context) error {
-		started = time.Now()
-		return nil
+// has asked for tasks which had not done so before.
+func workerPolls(options client.Options, taskQueue string) (prepare, ready func(context.Context) error) {
+	var before []poller
+	prepare = func(ctx context.Context) (err error) {
+		before, err = pollers(ctx, options, taskQueue)
+		return err
 	}
 	ready = func(ctx context.Context) error {
-		temporal, err := client.DialContext(ctx, client.Options{HostPort: address, Logger: quiet{}})
+		now, err := pollers(ctx, options, taskQueue)
 		if err != nil {
 			return err
 		}
-		defer temporal.Close()
-		queue, err := temporal.DescribeTaskQueue(ctx, taskQueue, enumspb.TASK_QUEUE_TYPE_ACTIVITY)
-		if err != nil {
-			return err
+		isNew := func(one poller) bool {
+			return !slices.ContainsFunc(before, func(other poller) bool { return other.identity == one.identity })
 		}
-		for _, poller := range queue.GetPollers() {
-			if poller.GetLastAccessTime().AsTime().After(started) {
-				return nil
-			}
+		if !slices.ContainsFunc(now, isNew) {
+			return errors.New("no new worker has asked for tasks yet")
 		}
-		return errors.New("no worker has asked for tasks yet")
+		return nil
 	}
 	return prepare, ready
 }
 
-// quiet is for a client whose errors are looked at, not logged.
-type quiet struct{}
+// poller is a worker that has lately asked for tasks. Each process has an
+// identity of its own.
+type poller struct {
+	identity string
+	lastSeen time.Time
+}
 
-func (quiet) Debug(string, ...any) {}
-func (quiet) Info(string, ...any)  {}
-func (quiet) Warn(string, ...any)  {}
-func (quiet) Error(string, ...any) {}
+func pollers(ctx context.Context, options client.Options, taskQueue string) (known []poller, err error) {
+	temporal, err := client.DialContext(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	defer temporal.Close()
+	queue, err := temporal.DescribeTaskQueue(ctx, taskQueue, enumspb.TASK_QUEUE_TYPE_WORKFLOW)
+	if err != nil {
+		return nil, err
+	}
+	for _, one := range queue.GetPollers() {
+		known = append(known, poller{identity: one.GetIdentity(), lastSeen: one.GetLastAccessTime().AsTime()})
+	}
+	return known, nil
+}
 
 func describe(w io.Writer, state devstack.State, dir devstack.Dir) {
 	ui := state.TemporalUIURL
 	if ui == "" {
-		ui = "(that of the Temporal which TEMPORAL_ADDRESS names)"
+		ui = "(that of the Temporal which is configured)"
 	}
 	fmt.Fprintf(w, `photo-processor is ready.
   API              %s
@@ -378,7 +520,11 @@ func devStatus(cmd *cobra.Command, _ config.Config, dir devstack.Dir) error {
 }
 
 func devEnv(cmd *cobra.Command, cfg config.Config, dir devstack.Dir) error {
-	for _, variable := range environment(cfg, dir) {
+	temporal, err := temporalOptions(cfg)
+	if err != nil {
+		return err
+	}
+	for _, variable := range environment(cfg, dir, temporal) {
 		fmt.Fprintf(cmd.OutOrStdout(), "export %s='%s'\n", variable.name, variable.value)
 	}
 	return nil
@@ -393,7 +539,7 @@ func devSchema(cmd *cobra.Command, cfg config.Config, dir devstack.Dir, force bo
 	} else if err != nil {
 		return err
 	}
-	if own := (devstack.Postgres{Dir: dir}).DSN(); state.DatabaseURL != own && !force {
+	if own := (devstack.Postgres{Dir: dir, Port: cfg.DevPostgresPort}).DSN(); state.DatabaseURL != own && !force {
 		return errors.New("DATABASE_URL names a database that is not this stack's own; --force drops its photos all the same")
 	}
 	db, err := postgres.Open(state.DatabaseURL, 2)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"image/jpeg"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -39,6 +40,8 @@ type program struct {
 	dir  string
 	env  []string
 	api  string // its URL
+
+	workerMetrics string // likewise
 }
 
 // build builds the program as `make build` does, and prepares to run it on
@@ -63,10 +66,28 @@ func build(t *testing.T) *program {
 	}
 	api := "127.0.0.1:" + port()
 	p.api = "http://" + api
-	p.env = append(os.Environ(), "DATA_DIR="+p.dir, "HTTP_ADDR="+api, "THUMBNAIL_SIZES=320x320,64x64",
-		"DEV_TEMPORAL_PORT="+port(), "DEV_TEMPORAL_UI_PORT="+port(), "DEV_SAMPLES_PORT="+port(),
+	metrics := twoPorts(t)
+	p.workerMetrics = fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics+1)
+	p.env = append(os.Environ(), "DATA_DIR="+p.dir, fmt.Sprintf("METRICS_ADDR=127.0.0.1:%d", metrics), "HTTP_ADDR="+api, "THUMBNAIL_SIZES=320x320,64x64",
+		"DEV_TEMPORAL_PORT="+port(), "DEV_TEMPORAL_UI_PORT="+port(), "DEV_TEMPORAL_METRICS_PORT="+port(),
+		"DEV_POSTGRES_PORT="+port(), "DEV_SAMPLES_PORT="+port(),
 		"DATABASE_URL=", "TEMPORAL_ADDRESS=")
 	return p
+}
+
+// twoPorts gives the first of two free ports in a row.
+func twoPorts(t *testing.T) int {
+	t.Helper()
+	for range 100 {
+		first, err := devstack.FreePort()
+		require.NoError(t, err)
+		if second, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+1)); err == nil {
+			require.NoError(t, second.Close())
+			return first
+		}
+	}
+	t.Fatal("there are no two free ports in a row")
+	return 0
 }
 
 // run runs the program, and gives what it printed and its exit code.
@@ -139,6 +160,10 @@ func TestEndToEnd(t *testing.T) {
 	t.Cleanup(func() { p.stop() })
 	require.Contains(t, p.must(t, "dev", "start"), "photo-processor is ready")
 	require.Contains(t, p.must(t, "dev", "start"), "runs already")
+	out, code = p.run(t, "dev", "start", "--cluster")
+	require.Equal(t, 1, code)
+	require.Contains(t, out, "the usual stack runs")
+	p.must(t, "health", "api")
 
 	p.must(t, "dev", "db-schema")
 	var pending []client.Photo
@@ -176,6 +201,23 @@ func TestEndToEnd(t *testing.T) {
 			require.NoError(t, err)
 			require.Contains(t, string(maps), "libvips")
 		}
+	})
+	t.Run("health", func(t *testing.T) {
+		other := *p
+		other.env = append(p.env, "TEMPORAL_ADDRESS="+p.variable(t, "TEMPORAL_ADDRESS"))
+		other.must(t, "health", "worker")
+		other.env = append(other.env, "TASK_QUEUE=nobodys")
+		out, code := other.run(t, "health", "worker")
+		require.Equal(t, 1, code)
+		require.Contains(t, out, "no worker of")
+		other.env = append(p.env, "HTTP_ADDR=127.0.0.1:1")
+		_, code = other.run(t, "health", "api")
+		require.Equal(t, 1, code)
+	})
+	t.Run("the worker's metrics are next to the API's", func(t *testing.T) {
+		status, body := get(t, p.workerMetrics)
+		require.Equal(t, http.StatusOK, status)
+		require.Contains(t, body, `photo_processor_photos_finished_total{code="source_forbidden",status="failed"} 1`)
 	})
 	t.Run("a worker by hand", func(t *testing.T) {
 		require.Equal(t, "127.0.0.1/32", p.variable(t, "SOURCE_ALLOW_CIDRS"), "it may fetch the sample photos too")

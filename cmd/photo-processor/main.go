@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -69,6 +70,8 @@ func newRoot() *cobra.Command {
 		service("worker", "Work on the task queue: fetch sources, make thumbnails", worker.Run),
 		service("migrate", "Bring the database to the current schema, and exit", migrate),
 		newDev(),
+		newHealth(),
+		newSamples(),
 		newProcess(),
 		newRender(),
 		newVersion(),
@@ -84,6 +87,12 @@ func service(name, short string, run func(context.Context, config.Config, *slog.
 			cfg, err := config.Load()
 			if err != nil {
 				return err
+			}
+			if cfg.WorkerBuildID == "" {
+				cfg.WorkerBuildID = programVersion()
+			}
+			if cfg.WorkerDeployment != "" && slices.Contains([]string{"", "unknown", "(devel)"}, cfg.WorkerBuildID) {
+				return errors.New("configuration:\nWORKER_BUILD_ID: is needed for WORKER_DEPLOYMENT, since this program was built without a version")
 			}
 			return run(cmd.Context(), cfg, newLogger(cfg, cmd.ErrOrStderr()))
 		},
@@ -113,11 +122,14 @@ func newVersion() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		Run: func(cmd *cobra.Command, _ []string) {
-			shown := version
-			if info, ok := debug.ReadBuildInfo(); ok && shown == "" {
-				shown = info.Main.Version
-			}
-			fmt.Fprintln(cmd.OutOrStdout(), "photo-processor", shown)
+			fmt.Fprintln(cmd.OutOrStdout(), "photo-processor", programVersion())
 		},
 	}
+}
+
+func programVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok && version == "" {
+		return info.Main.Version
+	}
+	return version
 }

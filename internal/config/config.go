@@ -71,6 +71,12 @@ type Config struct {
 	// mostly fetches, which wait for the network.
 	WorkerActivities int `env:"WORKER_ACTIVITIES" envDefault:"32"`
 
+	// WorkerDeployment opts workers in to Temporal's versioning of deployments,
+	// by the deployment's name; empty leaves it off. WorkerBuildID is then the
+	// version of this worker. Defaults to the program's.
+	WorkerDeployment string `env:"WORKER_DEPLOYMENT"`
+	WorkerBuildID    string `env:"WORKER_BUILD_ID"`
+
 	// ReconcileInterval is how often photos are looked for that were left
 	// processing, and so how long one may be.
 	ReconcileInterval time.Duration `env:"RECONCILE_INTERVAL" envDefault:"5m"`
@@ -80,6 +86,10 @@ type Config struct {
 	SpoolDir string `env:"SPOOL_DIR"`
 	// ThumbnailsBucket keeps the results: a URL of gocloud.dev/blob.
 	ThumbnailsBucket string `env:"THUMBNAILS_BUCKET"`
+
+	// BucketTimeout bounds one request of ours to a bucket, so that one which
+	// says nothing is noticed.
+	BucketTimeout time.Duration `env:"BUCKET_TIMEOUT" envDefault:"1m"`
 
 	// ThumbnailSizes are the boxes that thumbnails are fitted into.
 	ThumbnailSizes   []photo.Size `env:"THUMBNAIL_SIZES" envDefault:"320x320"`
@@ -120,10 +130,17 @@ type Config struct {
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info"`
 	LogFormat string     `env:"LOG_FORMAT" envDefault:"text"`
 
+	// MetricsAddr is where metrics are served, and by a worker /healthz and
+	// /readyz; nowhere if it is empty. Nobody is asked for a token there, so that
+	// it is for networks of one's own.
+	MetricsAddr string `env:"METRICS_ADDR"`
+
 	// For the stack on one machine alone. See internal/devstack.
-	DevTemporalPort   int `env:"DEV_TEMPORAL_PORT" envDefault:"7233"`
-	DevTemporalUIPort int `env:"DEV_TEMPORAL_UI_PORT" envDefault:"8233"`
-	DevSamplesPort    int `env:"DEV_SAMPLES_PORT" envDefault:"3100"`
+	DevTemporalPort        int `env:"DEV_TEMPORAL_PORT" envDefault:"7233"`
+	DevTemporalUIPort      int `env:"DEV_TEMPORAL_UI_PORT" envDefault:"8233"`
+	DevTemporalMetricsPort int `env:"DEV_TEMPORAL_METRICS_PORT" envDefault:"8000"`
+	DevPostgresPort        int `env:"DEV_POSTGRES_PORT" envDefault:"54320"`
+	DevSamplesPort         int `env:"DEV_SAMPLES_PORT" envDefault:"3100"`
 }
 
 // Limits of settings whose upper bound lies elsewhere.
@@ -181,7 +198,7 @@ func (c *Config) fillIn() error {
 	}
 	c.DataDir = dir.Root
 	if c.DatabaseURL == "" {
-		c.DatabaseURL = devstack.Postgres{Dir: dir}.DSN()
+		c.DatabaseURL = devstack.Postgres{Dir: dir, Port: c.DevPostgresPort}.DSN()
 	}
 	if c.SpoolDir == "" {
 		c.SpoolDir = dir.Spool()
@@ -194,6 +211,8 @@ func (c *Config) fillIn() error {
 	}
 	return nil
 }
+
+func fileBucket(dir string) string { return (&url.URL{Scheme: "file", Path: dir}).String() }
 
 func (c *Config) dir() (devstack.Dir, error) {
 	if c.DataDir == "" {
@@ -245,10 +264,14 @@ func (c *Config) check(unread []error) (mistakes []error) {
 		wrong("TASK_QUEUE", "must be a name without spaces around it, not %q", c.TaskQueue)
 	}
 	within("WORKER_ACTIVITIES", int64(c.WorkerActivities), 1, 10_000)
+	if strings.ContainsAny(c.WorkerDeployment, ". \t") { // Temporal writes a version as DEPLOYMENT.BUILD_ID
+		wrong("WORKER_DEPLOYMENT", "must be a name without dots and spaces, not %q", c.WorkerDeployment)
+	}
 	lasting("RECONCILE_INTERVAL", c.ReconcileInterval, 10*time.Second, 24*time.Hour)
 	if u, err := url.Parse(c.ThumbnailsBucket); err != nil || u.Scheme == "" {
 		wrong("THUMBNAILS_BUCKET", "must be a bucket's URL, such as file:///var/lib/thumbnails")
 	}
+	lasting("BUCKET_TIMEOUT", c.BucketTimeout, time.Second, maxStepTime)
 	within("THUMBNAIL_SIZES", int64(len(c.ThumbnailSizes)), 1, maxBoxes)
 	within("THUMBNAIL_QUALITY", int64(c.ThumbnailQuality), 1, 100)
 
@@ -278,8 +301,12 @@ func (c *Config) check(unread []error) (mistakes []error) {
 	if !slices.Contains([]string{"text", "json"}, c.LogFormat) {
 		wrong("LOG_FORMAT", "must be text or json, not %q", c.LogFormat)
 	}
+	if _, _, err := net.SplitHostPort(c.MetricsAddr); c.MetricsAddr != "" && err != nil {
+		wrong("METRICS_ADDR", "must be HOST:PORT, not %q", c.MetricsAddr)
+	}
 	for name, port := range map[string]int{
-		"DEV_TEMPORAL_PORT": c.DevTemporalPort, "DEV_TEMPORAL_UI_PORT": c.DevTemporalUIPort, "DEV_SAMPLES_PORT": c.DevSamplesPort,
+		"DEV_TEMPORAL_PORT": c.DevTemporalPort, "DEV_TEMPORAL_UI_PORT": c.DevTemporalUIPort,
+		"DEV_TEMPORAL_METRICS_PORT": c.DevTemporalMetricsPort, "DEV_POSTGRES_PORT": c.DevPostgresPort, "DEV_SAMPLES_PORT": c.DevSamplesPort,
 	} {
 		within(name, int64(port), 1, 65535)
 	}

@@ -36,6 +36,7 @@ func TestDefaultsRunOnThisMachine(t *testing.T) {
 	require.Contains(t, cfg.DatabaseURL, "postgres://photos@/photos?")
 	require.Positive(t, cfg.RenderConcurrency, "the number of CPUs")
 	require.Empty(t, cfg.SourceAllowCIDRs)
+	require.Empty(t, cfg.MetricsAddr, "several workers on one machine would want the same port")
 }
 
 func TestValues(t *testing.T) {
@@ -83,7 +84,7 @@ func TestMistakesAreReportedAtOnceByName(t *testing.T) {
 		wrong := map[string]string{
 			"HTTP_ADDR": "3000", "DATABASE_URL": "postgres://u:hunter2@h:x/d", "THUMBNAIL_QUALITY": "101", "SOURCE_MAX_BYTES": "0",
 			"SOURCE_TIMEOUT": "1h", "RENDER_CONCURRENCY": "-1", "RENDER_MAX_MEMORY": "1000000", "RENDER_MAX_PICTURES": "0", "LOG_FORMAT": "xml", "THUMBNAILS_BUCKET": "/var/thumbs",
-			"DEV_TEMPORAL_PORT": "0", "TASK_QUEUE": " ", "HTTP_MAX_BODY_BYTES": "-5", "SOURCE_PROXY": "ftp://x",
+			"DEV_TEMPORAL_PORT": "0", "TASK_QUEUE": " ", "HTTP_MAX_BODY_BYTES": "-5", "SOURCE_PROXY": "ftp://x", "METRICS_ADDR": "9090",
 		}
 		_, err := parse(t, wrong)
 		for name := range wrong {
@@ -139,7 +140,7 @@ func TestReadmeHasTheTable(t *testing.T) {
 		delete(documented, p.Key)
 	}
 	for name := range documented {
-		require.True(t, strings.HasPrefix(name, "TEMPORAL_") || name == "API_URL" || name == "POSTGRES_BIN",
+		require.True(t, strings.HasPrefix(name, "TEMPORAL_") || strings.HasPrefix(name, "OTEL_") || name == "API_URL" || name == "POSTGRES_BIN",
 			"README.md: %s is no variable of ours", name)
 	}
 }

@@ -1,21 +1,123 @@
 package config
 
 import (
+	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"strings"
+	"time"
 
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/contrib/envconfig"
 	"go.temporal.io/sdk/log"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/photo-processor/photo-processor/internal/startup"
 )
 
 // Temporal gives the options of the connection to Temporal, by the variables
 // and the file of Temporal's own tools.
 func Temporal(logger *slog.Logger) (client.Options, error) {
-	options, err := envconfig.LoadDefaultClientOptions()
-	if err != nil {
+	options, err := envconfig.LoadClientOptions(envconfig.LoadClientOptionsRequest{EnvLookup: setVariables{}})
+	if err := errors.Join(err, checkSwitches(), checkCertificates(options)); err != nil {
 		return client.Options{}, fmt.Errorf("configuration of Temporal (TEMPORAL_… variables and its file): %w", err)
 	}
+	if options.Namespace == "" {
+		options.Namespace = client.DefaultNamespace
+	}
 	options.Logger = log.NewStructuredLogger(logger)
+	// Our messages have some hundred bytes. To compress them, as the SDK does
+	// unless told otherwise, costs both sides much and saves nobody anything.
+	options.ConnectionOptions.GrpcCompression = &client.GrpcCompressionNone{}
 	return options, nil
+}
+
+// setVariables are the environment's variables but for those that are set to
+// nothing, which are as good as unset: an empty TEMPORAL_TLS_CLIENT_CERT_PATH
+// would turn TLS on.
+type setVariables struct{}
+
+func (setVariables) Environ() []string { return os.Environ() }
+
+func (setVariables) LookupEnv(name string) (string, bool) {
+	value := os.Getenv(name)
+	return value, value != ""
+}
+
+// checkSwitches reports what envconfig would take for "not set".
+func checkSwitches() error {
+	for _, name := range []string{"TEMPORAL_TLS", "TEMPORAL_TLS_DISABLE_HOST_VERIFICATION"} {
+		switch value := strings.ToLower(os.Getenv(name)); value {
+		case "", "0", "1", "true", "false":
+		default:
+			return fmt.Errorf("%s: must be true or false, not %q", name, value)
+		}
+	}
+	return nil
+}
+
+// checkCertificates looks at the dates of our own certificate: a server that
+// does not like them may just hang up.
+func checkCertificates(options client.Options) error {
+	if options.ConnectionOptions.TLS == nil {
+		return nil
+	}
+	for _, certificate := range options.ConnectionOptions.TLS.Certificates {
+		switch leaf, now := certificate.Leaf, time.Now(); {
+		case now.After(leaf.NotAfter):
+			return fmt.Errorf("TEMPORAL_TLS_CLIENT_CERT_PATH (or _DATA): the client's certificate has expired on %s", leaf.NotAfter.Format(time.RFC3339))
+		case now.Before(leaf.NotBefore):
+			return fmt.Errorf("TEMPORAL_TLS_CLIENT_CERT_PATH (or _DATA): the client's certificate is not valid before %s", leaf.NotBefore.Format(time.RFC3339))
+		}
+	}
+	return nil
+}
+
+// temporalTimeout bounds one question at a start: what Temporal's SDK allows for
+// its own.
+const temporalTimeout = 10 * time.Second
+
+// TemporalWhenUp returns as soon as Temporal knows us and our namespace. The
+// error says that it will not, and what is probably wrong.
+func TemporalWhenUp(ctx context.Context, logger *slog.Logger, c client.Client, options client.Options) error {
+	passes := func(err error) bool { return temporalAdvice(err, options) == "" }
+	err := startup.WhenUp(ctx, logger, "Temporal", passes, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, temporalTimeout)
+		defer cancel()
+		_, err := c.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: options.Namespace})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("Temporal at %s: %s: %w", cmp.Or(options.HostPort, client.DefaultHostPort), temporalAdvice(err, options), err)
+	}
+	return nil
+}
+
+// temporalAdvice tells what to do about an error that does not pass by itself;
+// nothing about one that does.
+func temporalAdvice(err error, options client.Options) string {
+	if _, ok := errors.AsType[*serviceerror.NamespaceNotFound](err); ok {
+		return fmt.Sprintf("it has no namespace %q; make it, or set TEMPORAL_NAMESPACE", options.Namespace)
+	}
+	_, denied := errors.AsType[*serviceerror.PermissionDenied](err)
+	if denied || status.Code(err) == codes.Unauthenticated {
+		return fmt.Sprintf("we are refused; look at TEMPORAL_API_KEY, or the client's certificate, and what it may do in the namespace %q (TEMPORAL_NAMESPACE)", options.Namespace)
+	}
+	// gRPC has no types for what is wrong with certificates, only Go's texts.
+	contains := func(text string) bool { return strings.Contains(err.Error(), text) }
+	switch {
+	case contains("x509: "):
+		return "its certificate is not accepted; look at TEMPORAL_TLS_SERVER_CA_CERT_PATH and TEMPORAL_TLS_SERVER_NAME"
+	case contains("remote error: tls: ") && contains("certificate"):
+		return "it does not accept the client's certificate; look at TEMPORAL_TLS_CLIENT_CERT_PATH and TEMPORAL_TLS_CLIENT_KEY_PATH"
+	case contains("first record does not look like a TLS handshake"):
+		return "it speaks no TLS; look at TEMPORAL_TLS and TEMPORAL_ADDRESS"
+	}
+	return ""
 }

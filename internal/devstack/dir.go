@@ -87,6 +87,27 @@ func (d Dir) Create() error {
 	return nil
 }
 
+// Cluster is where the cluster has its data: a [TemporalServer] and what goes with it. It runs instead of the usual stack, and shares
+// nothing with it.
+func (d Dir) Cluster() Dir { return Dir{Root: filepath.Join(d.Root, "cluster")} }
+
+// IsCluster tells whether this directory is a cluster's.
+func (d Dir) IsCluster() bool {
+	_, err := os.Stat(d.clusterMark())
+	return err == nil
+}
+
+// MakeCluster makes this directory a cluster's.
+func (d Dir) MakeCluster() error {
+	// The user whom PostgreSQL runs as must pass through all that we make.
+	if err := errors.Join((Dir{Root: filepath.Dir(d.Root)}).Create(), d.Create()); err != nil {
+		return err
+	}
+	return writeFile(d.clusterMark(), nil)
+}
+
+func (d Dir) clusterMark() string { return filepath.Join(d.Root, "is-a-cluster") }
+
 // Logs has one file for each process: <name>.log, and the one before it as <name>.log.1.
 func (d Dir) Logs() string { return filepath.Join(d.Root, "logs") }
 

@@ -17,6 +17,16 @@
 //	                 │ Supervisor.Stop     the same in reverse order
 //	                 └ Lock.Unlock
 //
+// # The cluster
+//
+// `make cluster` (photo-processor dev start --cluster) runs Temporal's production server instead, a [TemporalServer], with PostgreSQL
+// below it, in a directory of its own: [Dir.Cluster].
+//
+//	├──▶ postgres      <data>/cluster/postgres, and 127.0.0.1:54320 for roles with a password
+//	├──▶ temporal      databases.sql, schema.sh, the server, namespace.sh: see package temporalconfig
+//	├──▶ temporal-ui   its Web UI on 8233
+//	├──▶ …             the API and three workers
+//
 // # When something is killed
 //
 // A child that exits is started again by the [Supervisor]. If the supervisor itself is killed, there is nobody left to do anything,
@@ -28,5 +38,5 @@
 //   - The lock is the kernel's, and a state is believed only while the process that wrote it runs.
 //
 // PostgreSQL and Temporal keep what they have confirmed when they are killed at any moment. Only a power cut can take something:
-// Temporal's last moments, see [Temporal].
+// the last moments of Temporal's development server, see [Temporal].
 package devstack

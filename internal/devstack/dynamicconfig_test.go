@@ -67,16 +67,3 @@ func TestDynamicConfigKeys(t *testing.T) {
 		}
 	}
 }
-
-// docker-compose.yml runs the same server, with flags that it cannot read from the file.
-func TestDynamicConfigIsThatOfDockerCompose(t *testing.T) {
-	t.Parallel()
-	compose, err := os.ReadFile("../../docker-compose.yml")
-	require.NoError(t, err)
-	flags, err := dynamicConfigFlags(temporalconfig.DynamicConfig)
-	require.NoError(t, err)
-	require.NotEmpty(t, flags)
-	for i := 0; i+1 < len(flags); i += 2 {
-		require.Contains(t, string(compose), flags[i]+" "+flags[i+1])
-	}
-}

@@ -3,8 +3,10 @@ package devstack
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"runtime"
+	"strconv"
 	"syscall"
 )
 
@@ -59,4 +61,19 @@ func FreePort() (int, error) {
 		return 0, err
 	}
 	return port, server.Close()
+}
+
+// FreePortUpTo returns a TCP port of 127.0.0.1 that nobody listens on, below those that Linux gives out by itself.
+func FreePortUpTo(highest int) (int, error) {
+	const lowest, attempts = 10_000, 100
+	var errs []error
+	for range attempts {
+		port := lowest + rand.IntN(highest-lowest+1)
+		listener, err := net.Listen("tcp", net.JoinHostPort(loopback, strconv.Itoa(port)))
+		if err == nil {
+			return port, listener.Close()
+		}
+		errs = append(errs, err)
+	}
+	return 0, errors.Join(errs...)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -17,9 +18,9 @@ import (
 )
 
 const (
-	// postgresPort is no TCP port but part of the socket's name. It is not 5432, so that a client which ignores the host does
-	// not end up in another PostgreSQL of this machine.
-	postgresPort = 54320
+	// defaultPostgresPort is not 5432, so that a client which ignores the host does not end up in another PostgreSQL of this
+	// machine.
+	defaultPostgresPort = 54320
 
 	// postgresName is the name of the superuser and of the database.
 	postgresName = "photos"
@@ -36,13 +37,26 @@ const (
 	postgresReadyTimeout = 2 * time.Minute
 )
 
-// Postgres is PostgreSQL with a cluster of its own in Dir, made at the first start. It listens on a Unix socket only, in a
-// directory that nobody but its OS user and root can enter, and trusts whoever gets there.
+// Postgres is PostgreSQL with a cluster of its own in Dir, made at the first start. It listens on a Unix socket, in a directory that
+// nobody but its OS user and root can enter, and trusts whoever gets there.
 type Postgres struct {
 	Dir Dir
 
+	// Port is part of the socket's name. Defaults to 54320.
+	Port int
+
+	// TCP has it listen on that port of 127.0.0.1 as well, for roles that have a password.
+	TCP bool
+
 	// Disposable trades durability for speed, for tests: after a crash the cluster may be damaged.
 	Disposable bool
+}
+
+func (p Postgres) port() int {
+	if p.Port == 0 {
+		return defaultPostgresPort
+	}
+	return p.Port
 }
 
 // DSN is the URL of the database, for pgx as for psql.
@@ -51,7 +65,7 @@ func (p Postgres) DSN() string { return p.dsn(postgresName) }
 func (p Postgres) dsn(database string) string {
 	// In a URL's query a plus is a space to Go but a plus to libpq.
 	host := strings.ReplaceAll(url.QueryEscape(p.Dir.PostgresSocket()), "+", "%20")
-	return fmt.Sprintf("postgres://%s@/%s?host=%s&port=%d", postgresName, database, host, postgresPort)
+	return fmt.Sprintf("postgres://%s@/%s?host=%s&port=%d", postgresName, database, host, p.port())
 }
 
 // Process describes the server. It fails when PostgreSQL is not installed, or when Dir is where it cannot run.
@@ -98,14 +112,18 @@ func (p Postgres) Process() (Process, error) {
 }
 
 func (p Postgres) socket() string {
-	return filepath.Join(p.Dir.PostgresSocket(), fmt.Sprintf(".s.PGSQL.%d", postgresPort))
+	return filepath.Join(p.Dir.PostgresSocket(), fmt.Sprintf(".s.PGSQL.%d", p.port()))
 }
 
 // args has every setting, so that none is hidden in the cluster's postgresql.conf and new ones reach old clusters.
 func (p Postgres) args() []string {
+	listen := ""
+	if p.TCP {
+		listen = loopback
+	}
 	settings := []string{
-		"listen_addresses=",
-		"port=" + strconv.Itoa(postgresPort),
+		"listen_addresses=" + listen,
+		"port=" + strconv.Itoa(p.port()),
 		// A list, in which quotes keep a directory together.
 		`unix_socket_directories="` + strings.ReplaceAll(p.Dir.PostgresSocket(), `"`, `""`) + `"`,
 		"unix_socket_permissions=0700",
@@ -159,7 +177,13 @@ func (p Postgres) prepare(ctx context.Context, bin string, credential *syscall.C
 	if err := p.initCluster(ctx, bin, credential); err != nil {
 		return err
 	}
-	return p.recoverCluster(ctx)
+	if err := p.recoverCluster(ctx); err != nil {
+		return err
+	}
+	if p.TCP {
+		return CheckPort(net.JoinHostPort(loopback, strconv.Itoa(p.port())), "PostgreSQL", "DEV_POSTGRES_PORT")
+	}
+	return nil
 }
 
 // recoverCluster ends what may be left of a server that was killed, and takes away what would keep the new one from starting.

@@ -127,9 +127,10 @@ func (p Postgres) initCluster(ctx context.Context, bin string, credential *sysca
 	args := []string{
 		"-D", unfinished,
 		"-U", postgresName,
-		// Who can reach the socket is decided by its directory.
+		// Who can reach the socket is decided by its directory. By TCP, if it listens there at all, roles with a password can
+		// come; the superuser has none.
 		"--auth-local=trust",
-		"--auth-host=reject",
+		"--auth-host=scram-sha-256",
 		"--encoding=UTF8",
 		// Sorts by bytes, on every system alike, and needs no locale installed.
 		"--no-locale",
@@ -148,24 +149,11 @@ func (p Postgres) initCluster(ctx context.Context, bin string, credential *sysca
 }
 
 func initdb(ctx context.Context, bin string, args []string, credential *syscall.Credential) error {
-	var output bytes.Buffer
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), args...)
+	cmd := exec.Command(filepath.Join(bin, "initdb"), args...)
 	cmd.Env = postgresEnv()
 	cmd.Dir = "/"
-	cmd.Stdout = &output
-	cmd.Stderr = &output
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: credential}
-	setDeathSignal(cmd.SysProcAttr, syscall.SIGKILL)
-	// The servers that it runs meanwhile are in its group.
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	err := startOnLastingThread(cmd)
-	if err == nil {
-		err = cmd.Wait()
-	}
-	if err != nil {
-		return fmt.Errorf("initdb: %w\n\t%s", err, bytes.ReplaceAll(bytes.TrimSpace(output.Bytes()), []byte("\n"), []byte("\n\t")))
-	}
-	return nil
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: credential}
+	return run(ctx, cmd)
 }
 
 // escapeGlob makes the path match itself only.

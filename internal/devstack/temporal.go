@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
@@ -180,28 +181,18 @@ func (t Temporal) discardUnfinished() error {
 
 func (t Temporal) unfinishedMark() string { return filepath.Join(t.Dir.Root, temporalDBUnfinished) }
 
-// ready asks each of the services that a workflow needs: the frontend and the history service, through a workflow that does not
-// exist, then the Web UI.
+// ready asks each of the services that a workflow needs, then the Web UI.
 func (t Temporal) ready(ctx context.Context) error {
-	c, err := client.NewLazyClient(client.Options{
-		HostPort:  t.Address(),
-		Namespace: temporalNamespace,
-		Logger:    sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler)),
-	})
+	c, err := temporalClient(t.Address())
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	// A question that gets lost in a server which is just starting would wait for long.
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-
-	if _, err := c.CheckHealth(ctx, nil); err != nil {
+	if err := answers(ctx, c); err != nil {
 		return err
 	}
-	_, err = c.DescribeWorkflowExecution(ctx, "is-the-server-ready", "")
-	if notFound := (*serviceerror.NotFound)(nil); !errors.As(err, &notFound) {
-		return fmt.Errorf("describing a workflow: %w", err)
+	if err := servesWorkflows(ctx, c); err != nil {
+		return err
 	}
 	if t.UIPort != 0 {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", t.uiAddress())
@@ -218,6 +209,40 @@ func (t Temporal) ready(ctx context.Context) error {
 	}
 	if err := os.Remove(t.unfinishedMark()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
+	}
+	return nil
+}
+
+// temporalClient makes a client that connects when it is used.
+func temporalClient(address string) (client.Client, error) {
+	return client.NewLazyClient(client.Options{
+		HostPort:  address,
+		Namespace: temporalNamespace,
+		Logger:    sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler)),
+	})
+}
+
+// questionTimeout bounds one question: one that gets lost in a server which is just starting would wait for long.
+const questionTimeout = 2 * time.Second
+
+// answers asks the frontend.
+func answers(ctx context.Context, c client.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, questionTimeout)
+	defer cancel()
+	_, err := c.CheckHealth(ctx, nil)
+	return err
+}
+
+// servesWorkflows asks the history service, through a workflow that does not exist, and the matching service.
+func servesWorkflows(ctx context.Context, c client.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, questionTimeout)
+	defer cancel()
+	_, err := c.DescribeWorkflowExecution(ctx, "is-the-server-ready", "")
+	if notFound := (*serviceerror.NotFound)(nil); !errors.As(err, &notFound) {
+		return fmt.Errorf("describing a workflow: %w", err)
+	}
+	if _, err := c.DescribeTaskQueue(ctx, "is-the-server-ready", enumspb.TASK_QUEUE_TYPE_WORKFLOW); err != nil {
+		return fmt.Errorf("describing a task queue: %w", err)
 	}
 	return nil
 }

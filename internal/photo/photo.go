@@ -72,7 +72,20 @@ type Run struct {
 
 // WorkflowID is the id of the workflow that processes the photo. It is derived
 // from the canonical UUID, so that a photo has at most one open workflow.
-func WorkflowID(id uuid.UUID) string { return "process-photo-" + id.String() }
+func WorkflowID(id uuid.UUID) string { return workflowPrefix + id.String() }
+
+const workflowPrefix = "process-photo-"
+
+// OfWorkflow tells which photo a workflow processes, by its id; false if it
+// processes none.
+func OfWorkflow(workflowID string) (uuid.UUID, bool) {
+	text, ok := strings.CutPrefix(workflowID, workflowPrefix)
+	if !ok {
+		return uuid.UUID{}, false
+	}
+	id, err := uuid.Parse(text)
+	return id, err == nil
+}
 
 // IDs are photos' UUIDs, which as text are 16 bytes each in base64: lists of
 // thousands pass through Temporal, which takes messages of some megabytes.

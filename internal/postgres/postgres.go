@@ -19,11 +19,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/photo-processor/photo-processor/internal/startup"
 	"github.com/photo-processor/photo-processor/migrations"
 )
 
@@ -48,7 +48,7 @@ type DB struct {
 
 // Open prepares a pool of at most maxConns connections for the database at
 // url. It does not connect: a process may start before its database.
-func Open(url string, maxConns int32) (*DB, error) {
+func Open(url string, maxConns int32, options ...Option) (*DB, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, err // pgx redacts the password
@@ -58,6 +58,9 @@ func Open(url string, maxConns int32) (*DB, error) {
 	cfg.ConnConfig.ConnectTimeout = connectTimeout
 	if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
 		cfg.ConnConfig.RuntimeParams["application_name"] = "photo-processor"
+	}
+	for _, option := range options {
+		option(cfg)
 	}
 	pool, err := pgxpool.NewWithConfig(context.Background(), cfg)
 	if err != nil {
@@ -77,23 +80,11 @@ func (db *DB) Migrate(ctx context.Context) error {
 	return db.withConn(ctx, migrations.Apply)
 }
 
-// MigrateWhenUp migrates as soon as the database can be reached.
+// MigrateWhenUp migrates as soon as the database can be reached; not at all if
+// the context is done before.
 func (db *DB) MigrateWhenUp(ctx context.Context, log *slog.Logger) error {
-	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		err := db.Migrate(ctx)
-		if err != nil && !errors.Is(err, ErrUnavailable) {
-			err = backoff.Permanent(err)
-		}
-		return struct{}{}, err
-	}, backoff.WithBackOff(&backoff.ExponentialBackOff{
-		InitialInterval: 200 * time.Millisecond, Multiplier: 2, RandomizationFactor: 0.2, MaxInterval: 5 * time.Second,
-	}), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, wait time.Duration) {
-		log.WarnContext(ctx, "the schema waits to be migrated", "error", err, "next_try_in", wait)
-	}))
-	if ctx.Err() != nil {
-		return nil // asked to stop
-	}
-	return err
+	unavailable := func(err error) bool { return errors.Is(err, ErrUnavailable) }
+	return startup.WhenUp(ctx, log, "PostgreSQL", unavailable, db.Migrate)
 }
 
 // Reset drops all photos and thumbnails, and makes the schema anew. All other

@@ -41,6 +41,11 @@ func setup(t *testing.T) testBundle {
 	}
 }
 
+func finish(t testing.TB, db *postgres.DB, run photo.Run, failure *photo.Failure) error {
+	_, err := db.Finish(t.Context(), run, failure)
+	return err
+}
+
 func (b testBundle) get(t *testing.T) photo.Photo {
 	t.Helper()
 	p, err := b.db.Photo(t.Context(), b.photo)
@@ -76,8 +81,10 @@ func TestARunFromMarkToFinish(t *testing.T) {
 	for range 2 {
 		require.NoError(t, b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(320, 213, "a"), thumbnail(100, 67, "b")}))
 	}
-	for range 2 {
-		require.NoError(t, b.db.Finish(t.Context(), b.older, nil))
+	for _, want := range []bool{true, false} {
+		first, err := b.db.Finish(t.Context(), b.older, nil)
+		require.NoError(t, err)
+		require.Equal(t, want, first)
 	}
 	p = b.get(t)
 	require.Equal(t, photo.Completed, p.Status)
@@ -91,12 +98,12 @@ func TestFailureIsKeptUntilTheNextRun(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	require.NoError(t, b.db.MarkProcessing(t.Context(), b.older))
-	require.NoError(t, b.db.Finish(t.Context(), b.older, aFailure))
+	require.NoError(t, finish(t, b.db, b.older, aFailure))
 	p := b.get(t)
 	require.Equal(t, photo.Failed, p.Status)
 	require.Equal(t, aFailure, p.Failure)
 
-	require.NoError(t, b.db.Finish(t.Context(), b.older, nil), "finishing again")
+	require.NoError(t, finish(t, b.db, b.older, nil), "finishing again")
 	require.Equal(t, photo.Failed, b.get(t).Status, "changes nothing")
 
 	require.NoError(t, b.db.MarkProcessing(t.Context(), b.newer))
@@ -108,7 +115,7 @@ func TestFailureIsKeptUntilTheNextRun(t *testing.T) {
 func TestARunThatNeverMarkedCanFinish(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	require.NoError(t, b.db.Finish(t.Context(), b.older, photo.Fail(photo.Canceled, "processing was canceled")))
+	require.NoError(t, finish(t, b.db, b.older, photo.Fail(photo.Canceled, "processing was canceled")))
 	p := b.get(t)
 	require.Equal(t, photo.Failed, p.Status)
 	require.Equal(t, photo.Canceled, p.Failure.Code)
@@ -126,7 +133,7 @@ func TestAnOlderRunChangesNothing(t *testing.T) {
 			require.NoError(t, b.db.MarkProcessing(t.Context(), b.newer))
 			require.NoError(t, b.db.PublishThumbnails(t.Context(), b.newer, aSource, []photo.Thumbnail{thumbnail(320, 213, "newer")}))
 			if newerIs == "finished" {
-				require.NoError(t, b.db.Finish(t.Context(), b.newer, nil))
+				require.NoError(t, finish(t, b.db, b.newer, nil))
 			}
 			before := b.get(t)
 
@@ -134,7 +141,7 @@ func TestAnOlderRunChangesNothing(t *testing.T) {
 			_, err := b.db.SourceURL(t.Context(), b.older)
 			require.ErrorIs(t, err, photo.ErrSuperseded)
 			require.ErrorIs(t, b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(1, 1, "older")}), photo.ErrSuperseded)
-			require.ErrorIs(t, b.db.Finish(t.Context(), b.older, aFailure), photo.ErrSuperseded)
+			require.ErrorIs(t, finish(t, b.db, b.older, aFailure), photo.ErrSuperseded)
 
 			require.Equal(t, before, b.get(t))
 		})
@@ -145,7 +152,7 @@ func TestPublishThumbnailsAfterFinishChangesNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	require.NoError(t, b.db.MarkProcessing(t.Context(), b.older))
-	require.NoError(t, b.db.Finish(t.Context(), b.older, aFailure))
+	require.NoError(t, finish(t, b.db, b.older, aFailure))
 	require.ErrorIs(t, b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(1, 1, "late")}), photo.ErrSuperseded)
 	require.Empty(t, b.get(t).Thumbnails)
 }
@@ -157,7 +164,7 @@ func TestPublishThumbnailsReplacesWhatIsStale(t *testing.T) {
 		t.Helper()
 		require.NoError(t, b.db.MarkProcessing(t.Context(), run))
 		require.NoError(t, b.db.PublishThumbnails(t.Context(), run, aSource, thumbnails))
-		require.NoError(t, b.db.Finish(t.Context(), run, nil))
+		require.NoError(t, finish(t, b.db, run, nil))
 		return b.get(t).Thumbnails
 	}
 	first := publish(b.older, thumbnail(100, 67, "small"), thumbnail(320, 213, "large"))
@@ -192,7 +199,7 @@ func TestAPhotoThatDoesNotExist(t *testing.T) {
 	b := setup(t)
 	missing := photo.Run{Photo: uuid.New(), ID: "run", StartedAt: time.Now()}
 	require.ErrorIs(t, b.db.MarkProcessing(t.Context(), missing), photo.ErrNotFound)
-	require.ErrorIs(t, b.db.Finish(t.Context(), missing, nil), photo.ErrNotFound)
+	require.ErrorIs(t, finish(t, b.db, missing, nil), photo.ErrNotFound)
 	_, err := b.db.Photo(t.Context(), missing.Photo)
 	require.ErrorIs(t, err, photo.ErrNotFound)
 	require.ErrorIs(t, b.db.WithPhotoLocked(t.Context(), missing.Photo, func(postgres.Locked) error { return nil }), photo.ErrNotFound)
@@ -344,19 +351,4 @@ func killOthers(t *testing.T, db *postgres.DB) (killed int, err error) {
 	err = db.QueryRowForTest(t.Context(), `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 		WHERE datname = current_database() AND pid <> pg_backend_pid()`).Scan(&killed)
 	return killed, err
-}
-
-func BenchmarkRun(b *testing.B) {
-	db := postgrestest.Open(b)
-	added, err := db.AddPhotos(b.Context(), []string{"https://photos.example/1.jpg"})
-	require.NoError(b, err)
-	start := time.Now()
-	for i := 0; b.Loop(); i++ {
-		run := photo.Run{Photo: added[0].UUID, ID: fmt.Sprint(i), StartedAt: start.Add(time.Duration(i) * time.Millisecond)}
-		require.NoError(b, db.MarkProcessing(b.Context(), run))
-		_, err := db.SourceURL(b.Context(), run)
-		require.NoError(b, err)
-		require.NoError(b, db.PublishThumbnails(b.Context(), run, aSource, []photo.Thumbnail{thumbnail(320, 213, "a")}))
-		require.NoError(b, db.Finish(b.Context(), run, nil))
-	}
 }

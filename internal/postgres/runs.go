@@ -29,14 +29,16 @@ func fence(run photo.Run) []any {
 // MarkProcessing makes the run the photo's owner and its status processing.
 // Doing so again changes nothing, as long as no newer run has taken over.
 func (db *DB) MarkProcessing(ctx context.Context, run photo.Run) error {
-	return db.take(ctx, run, `UPDATE photos SET status = 'processing', run_id = $2, run_started_at = $3,
+	_, err := db.take(ctx, run, `UPDATE photos SET status = 'processing', run_id = $2, run_started_at = $3,
 		failure_code = NULL, failure_message = NULL, updated_at = now() WHERE `+mayTake)
+	return err
 }
 
 // Finish ends the run: the photo is completed, or failed for the reason given.
 // A run that never came to mark the photo may finish it too, so that whatever
-// went wrong is on record. Finishing again changes nothing.
-func (db *DB) Finish(ctx context.Context, run photo.Run, failure *photo.Failure) error {
+// went wrong is on record. Finishing again changes nothing; first tells whether
+// this was the time that counts.
+func (db *DB) Finish(ctx context.Context, run photo.Run, failure *photo.Failure) (first bool, err error) {
 	status, code, message := photo.Completed, (*string)(nil), (*string)(nil)
 	if failure != nil {
 		status, code, message = photo.Failed, (*string)(&failure.Code), &failure.Message
@@ -46,26 +48,26 @@ func (db *DB) Finish(ctx context.Context, run photo.Run, failure *photo.Failure)
 }
 
 // take runs an UPDATE of the photo's row that is guarded by mayTake, and tells
-// why when it changed nothing.
-func (db *DB) take(ctx context.Context, run photo.Run, update string, args ...any) error {
+// whether it changed anything, and why if not.
+func (db *DB) take(ctx context.Context, run photo.Run, update string, args ...any) (changed bool, err error) {
 	tag, err := db.pool.Exec(ctx, update, append(fence(run), args...)...)
 	if err != nil {
-		return fmt.Errorf("update photo: %w", translate(err))
+		return false, fmt.Errorf("update photo: %w", translate(err))
 	}
 	if tag.RowsAffected() == 1 {
-		return nil
+		return true, nil
 	}
 	var owner *string
 	err = db.pool.QueryRow(ctx, `SELECT run_id FROM photos WHERE uuid = $1`, run.Photo).Scan(&owner)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return photo.ErrNotFound
+		return false, photo.ErrNotFound
 	case err != nil:
-		return fmt.Errorf("read photo's run: %w", translate(err))
+		return false, fmt.Errorf("read photo's run: %w", translate(err))
 	case owner != nil && *owner == run.ID:
-		return nil // finished already: its final status stands
+		return false, nil // finished already: its final status stands
 	default:
-		return photo.ErrSuperseded
+		return false, photo.ErrSuperseded
 	}
 }
 

@@ -69,7 +69,7 @@ func (r *Renderer) render(p *process, j job) ([]photo.Picture, condition, error)
 	}
 	defer source.Close()
 
-	p.log.nextPicture()
+	p.log.nextPicture(j.ctx)
 	pictures, failure, err := p.exchange(source, j.source.Size, r.config.Options)
 	after := well
 	if killed := !stop(); killed { // perhaps a moment after it was done
@@ -83,14 +83,14 @@ func (r *Renderer) render(p *process, j job) ([]photo.Picture, condition, error)
 	case err != nil && after == abandoned:
 		return nil, abandoned, r.whyKilled(ctx, j)
 	case err != nil:
-		return nil, spoiled, r.post(p, err)
+		return nil, spoiled, r.post(j.ctx, p, err)
 	case p.stdout.Buffered() > 0:
-		r.config.Log.Error("a renderer says more than it was asked for", "process", p.pid())
+		r.config.Log.ErrorContext(j.ctx, "a renderer says more than it was asked for", "process", p.pid())
 		after = spoiled
 	case failure == nil:
 	case failure.Code == photo.Internal:
 		// What went wrong in there may have left its mark.
-		r.config.Log.Error("a renderer failed", "process", p.pid(), "reason", failure.Message)
+		r.config.Log.ErrorContext(j.ctx, "a renderer failed", "process", p.pid(), "reason", failure.Message)
 		after = spoiled
 	}
 	if failure != nil {
@@ -112,17 +112,17 @@ func (r *Renderer) whyKilled(ctx context.Context, j job) error {
 
 // post says what a process died of that gave no answer, or none that makes
 // sense. Only the log gets the details.
-func (r *Renderer) post(p *process, err error) error {
+func (r *Renderer) post(ctx context.Context, p *process, err error) error {
 	p.endSoon()
 	if p.outOfMemory() {
-		r.config.Log.Warn("a renderer was refused memory for a picture", "process", p.pid(), "limit", r.config.MaxMemory)
+		r.config.Log.WarnContext(ctx, "a renderer was refused memory for a picture", "process", p.pid(), "limit", r.config.MaxMemory)
 		return photo.Fail(photo.ImageTooLarge, "the picture needs more memory than the limit of %s (RENDER_MAX_MEMORY)", megabytes(r.config.MaxMemory))
 	}
 	if errors.Is(err, errUnread) {
-		r.config.Log.Error("a renderer died before it had a picture", "process", p.pid(), "ended", p.ending(), "error", err)
+		r.config.Log.ErrorContext(ctx, "a renderer died before it had a picture", "process", p.pid(), "ended", p.ending(), "error", err)
 		return errUnread
 	}
-	r.config.Log.Error("a renderer died of a picture", "process", p.pid(), "ended", p.ending(), "error", err)
+	r.config.Log.ErrorContext(ctx, "a renderer died of a picture", "process", p.pid(), "ended", p.ending(), "error", err)
 	return photo.Fail(photo.RenderCrashed, "the renderer died of this picture")
 }
 

@@ -117,6 +117,9 @@ type Renderer struct {
 	close   context.CancelFunc
 	keepers sync.WaitGroup
 
+	waiting atomic.Int64 // pictures that no process has begun to render
+	running atomic.Int64 // processes that render, or could
+
 	cage       atomic.Pointer[Status]
 	namespaces atomic.Bool // that the kernel made the processes' namespaces
 }
@@ -210,6 +213,17 @@ func (r *Renderer) Close() {
 // started last.
 func (r *Renderer) Cage() Status { return *r.cage.Load() }
 
+// Waiting is how many pictures wait for a process to be free.
+func (r *Renderer) Waiting() int64 { return r.waiting.Load() }
+
+// Ready says whether there is a process that can render.
+func (r *Renderer) Ready() error {
+	if r.running.Load() == 0 {
+		return errors.New("no process that renders is running; the log says why")
+	}
+	return nil
+}
+
 // logCage says it to who operates the worker; louder when it is not what it
 // should be.
 func (r *Renderer) logCage() {
@@ -240,6 +254,8 @@ func (r *Renderer) Render(ctx context.Context, source Source) ([]photo.Picture, 
 // submit gives the job to the first keeper that is free, who answers it; or
 // answers it when there is no more sense in waiting.
 func (r *Renderer) submit(j job) {
+	r.waiting.Add(1)
+	defer r.waiting.Add(-1)
 	select {
 	case r.jobs <- j:
 	case <-j.ctx.Done():
@@ -274,7 +290,10 @@ func (r *Renderer) keep(started chan<- error) {
 			failures++
 			continue
 		}
-		if r.serve(p) {
+		r.running.Add(1)
+		useful := r.serve(p)
+		r.running.Add(-1)
+		if useful {
 			failures = 0
 			pauses.Reset()
 		} else {

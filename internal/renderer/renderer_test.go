@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"image/jpeg"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +22,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/renderer"
 	"github.com/photo-processor/photo-processor/internal/renderer/renderertest"
+	"github.com/photo-processor/photo-processor/internal/telemetry"
 	"github.com/photo-processor/photo-processor/internal/thumbnail"
 )
 
@@ -171,7 +173,8 @@ func TestACrashIsThePicturesAlone(t *testing.T) {
 			b := setup(t, c, "")
 			before := b.work()
 			require.Len(t, before, 2)
-			first, second := b.render(t.Context(), large(t)), b.render(t.Context(), large(t))
+			about := telemetry.WithAttrs(t.Context(), slog.String("photo", "the one"))
+			first, second := b.render(about, large(t)), b.render(about, large(t))
 			b.awaitWork(t, before)
 			victim := b.processes()[0]
 			require.NoError(t, syscall.Kill(victim, signal))
@@ -191,8 +194,37 @@ func TestACrashIsThePicturesAlone(t *testing.T) {
 			await(t, "a new process takes its place", func() bool { return len(b.processes()) == 2 && stat(victim) == nil })
 			_, err := b.Render(t.Context(), small(t))
 			require.NoError(t, err)
+			b.Close()
+			require.Contains(t, b.log(), "a renderer died of a picture")
+			for line := range strings.Lines(b.log()) {
+				if strings.Contains(line, "a renderer died of a picture") || strings.Contains(line, "a renderer says") {
+					require.Contains(t, line, `photo="the one"`)
+				}
+			}
 		})
 	}
+}
+
+func TestWaitingPicturesAreCounted(t *testing.T) {
+	t.Parallel()
+	onLinux(t)
+	b := setup(t, renderer.Config{}, "")
+	require.Zero(t, b.Waiting())
+	require.NoError(t, b.Ready())
+	pid := b.processes()[0]
+	require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
+	var all []<-chan outcome
+	for range 3 {
+		all = append(all, b.render(t.Context(), small(t)))
+	}
+	await(t, "one is taken", func() bool { return b.Waiting() == 2 })
+	require.NoError(t, syscall.Kill(pid, syscall.SIGCONT))
+	for _, done := range all {
+		require.NoError(t, (<-done).err)
+	}
+	require.Zero(t, b.Waiting())
+	b.Close()
+	require.Error(t, b.Ready())
 }
 
 // TestADeathInIdlenessIsNobodysFault has processes die that wait for a picture.

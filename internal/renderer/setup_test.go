@@ -22,6 +22,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/renderer"
 	"github.com/photo-processor/photo-processor/internal/renderer/renderertest"
+	"github.com/photo-processor/photo-processor/internal/telemetry"
 )
 
 func TestMain(m *testing.M) {
@@ -80,7 +81,7 @@ func tryToSetup(t *testing.T, c renderer.Config, program string) (_ *testBundle,
 		c.Options.Boxes = []photo.Size{box}
 	}
 	b := &testBundle{config: c, logged: &bytes.Buffer{}}
-	b.config.Log = slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	b.config.Log = telemetry.NewLogger(b, slog.LevelDebug, false)
 	b.Renderer, err = renderer.New(b.config)
 	if err == nil {
 		t.Cleanup(func() {

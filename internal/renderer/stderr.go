@@ -2,6 +2,7 @@ package renderer
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"log/slog"
 	"strings"
@@ -24,13 +25,16 @@ type lineLogger struct {
 	log *slog.Logger
 
 	mu     sync.Mutex
-	lines  int // since the last picture began
-	bytes  int // likewise
+	about  context.Context // of the last picture, whose lines these are
+	lines  int             // since the last picture began
+	bytes  int             // likewise
 	last   string
 	memory bool // the Go runtime was refused memory
 }
 
-func newLineLogger(log *slog.Logger) *lineLogger { return &lineLogger{log: log} }
+func newLineLogger(log *slog.Logger) *lineLogger {
+	return &lineLogger{log: log, about: context.Background()}
+}
 
 // readFrom logs until there is no more, or far too much; it tells which.
 func (l *lineLogger) readFrom(r io.Reader) (tooMuch bool) {
@@ -55,7 +59,7 @@ func (l *lineLogger) line(text string) {
 	text = protocol.Sanitize(strings.TrimRight(text, "\r"), maxLine)
 	l.mu.Lock()
 	l.lines++
-	lines := l.lines
+	lines, about := l.lines, l.about
 	if lines <= maxLinesPerPicture {
 		l.last = text
 		for _, words := range []string{"out of memory", "cannot allocate memory", "failed to create new OS thread"} {
@@ -65,9 +69,9 @@ func (l *lineLogger) line(text string) {
 	l.mu.Unlock()
 	switch {
 	case lines <= maxLinesPerPicture:
-		l.log.Warn("a renderer says", "line", text)
+		l.log.WarnContext(about, "a renderer says", "line", text)
 	case lines == maxLinesPerPicture+1:
-		l.log.Warn("a renderer says more than is logged")
+		l.log.WarnContext(about, "a renderer says more than is logged")
 	}
 }
 
@@ -78,11 +82,12 @@ func (l *lineLogger) count(n int) int {
 	return l.bytes
 }
 
-// nextPicture lets the process say some more.
-func (l *lineLogger) nextPicture() {
+// nextPicture lets the process say some more. What the log shows of the context
+// is shown with it.
+func (l *lineLogger) nextPicture(about context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.lines, l.bytes = 0, 0
+	l.lines, l.bytes, l.about = 0, 0, about
 }
 
 func (l *lineLogger) lastLine() string {

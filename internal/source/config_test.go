@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/trace/noop"
 )
 
 func TestNewDefaults(t *testing.T) {
@@ -25,6 +26,7 @@ func TestNewDefaults(t *testing.T) {
 		SpeedWindow:       10 * time.Second,
 		HostConcurrency:   8,
 		UserAgent:         "photo-processor",
+		Tracer:            noop.NewTracerProvider().Tracer(""),
 		MaxRetryAfter:     5 * time.Minute,
 	}, f.config)
 }

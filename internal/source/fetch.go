@@ -6,8 +6,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"strconv"
 	"sync/atomic"
 	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
@@ -177,16 +182,20 @@ func (a *attempt) exchange(t target, w io.Writer) (*target, Fetched, error) {
 		return nil, Fetched{}, err
 	}
 	defer release()
-	ctx, cancel := context.WithCancel(a.ctx)
+	ctx, span := a.f.startSpan(a.ctx, t)
+	defer span.End()
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
 	a.total.run()
 	resp, err := a.f.transport.RoundTrip(a.request(ctx, t))
 	a.total.rest()
 	if err != nil {
+		span.SetStatus(codes.Error, string(a.failure(err).Code))
 		return nil, Fetched{}, err
 	}
 	defer resp.Body.Close()
+	span.SetAttributes(attribute.Int("http.response.status_code", resp.StatusCode))
 	a.reached.Store(int32(readingBody))
 
 	switch location := resp.Header.Get("Location"); {
@@ -196,11 +205,27 @@ func (a *attempt) exchange(t target, w io.Writer) (*target, Fetched, error) {
 		return next, Fetched{}, err
 	case resp.StatusCode == http.StatusOK, resp.StatusCode == http.StatusNonAuthoritativeInfo:
 		fetched, err := a.download(resp, w)
+		if err != nil {
+			span.SetStatus(codes.Error, "the body did not arrive, or could not be stored")
+		}
+		span.SetAttributes(attribute.Int64("http.response.body.size", a.written.Load()))
 		return nil, fetched, err
 	default: // also 202, 204 and 206, which hold no photo or not the whole of it
 		discard(resp, cancel)
 		return nil, Fetched{}, statusFailure(resp, time.Now(), a.f.config.MaxRetryAfter)
 	}
+}
+
+// startSpan begins the span of one request, by OpenTelemetry's conventions as far
+// as they show no more of the URL than its host.
+func (f *Fetcher) startSpan(ctx context.Context, t target) (context.Context, trace.Span) {
+	port, _ := strconv.Atoi(t.port()) // it is a number: newTarget has seen to it
+	return f.config.Tracer.Start(ctx, http.MethodGet, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
+		attribute.String("http.request.method", http.MethodGet),
+		attribute.String("url.scheme", t.url.Scheme),
+		attribute.String("server.address", t.host),
+		attribute.Int("server.port", port),
+	))
 }
 
 func (a *attempt) request(ctx context.Context, t target) *http.Request {

@@ -1,16 +1,134 @@
-// Package telemetry lets operators see what photo-processor does.
+// Package telemetry lets operators see what photo-processor does: its logs, its
+// metrics, its traces.
 package telemetry
 
 import (
+	"context"
 	"io"
 	"log/slog"
+	"slices"
+
+	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/photo-processor/photo-processor/internal/photo"
+)
+
+// The names that every line about a photo has. Logs are searched by them:
+// docs/operating.md tells operators so.
+const (
+	photoKey      = "photo"
+	workflowIDKey = "workflow_id"
+	runIDKey      = "run_id"
 )
 
 // NewLogger makes a logger that writes lines of text or of JSON, from level on.
+// A line that is logged with a context also has what [WithAttrs] put into it,
+// and the ids of its trace; what Temporal's SDK logs has our names.
 func NewLogger(w io.Writer, level slog.Level, asJSON bool) *slog.Logger {
-	options := &slog.HandlerOptions{Level: level}
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: rename}
 	if asJSON {
-		return slog.New(slog.NewJSONHandler(w, options))
+		return slog.New(handler{slog.NewJSONHandler(w, options), nil})
 	}
-	return slog.New(slog.NewTextHandler(w, options))
+	return slog.New(handler{slog.NewTextHandler(w, options), nil})
+}
+
+// About gives the attributes of a line about a photo. The id of a run that is
+// not known is left out.
+func About(id uuid.UUID, runID string) []slog.Attr {
+	attrs := []slog.Attr{slog.String(photoKey, id.String()), slog.String(workflowIDKey, photo.WorkflowID(id))}
+	if runID != "" {
+		attrs = append(attrs, slog.String(runIDKey, runID))
+	}
+	return attrs
+}
+
+type attrsKey struct{}
+
+// WithAttrs adds the attributes to every line that is logged with the context.
+func WithAttrs(ctx context.Context, attrs ...slog.Attr) context.Context {
+	before, _ := ctx.Value(attrsKey{}).([]slog.Attr)
+	return context.WithValue(ctx, attrsKey{}, append(slices.Clip(before), attrs...))
+}
+
+// ours are our names for what Temporal's SDK logs by names of its own. Its
+// attempt is of one activity; the workflow counts the attempts at a photo's step
+// itself, and those are what "attempt" is.
+var ours = map[string]string{
+	"WorkflowID":   workflowIDKey,
+	"RunID":        runIDKey,
+	"WorkflowType": "workflow",
+	"ActivityID":   "activity_id",
+	"ActivityType": "activity",
+	"Attempt":      "activity_attempt",
+	"Namespace":    "namespace",
+	"TaskQueue":    "task_queue",
+	"WorkerID":     "worker_id",
+	"WorkerType":   "worker_type",
+	"Error":        "error",
+	"TraceID":      "trace_id",
+	"SpanID":       "span_id",
+}
+
+func rename(groups []string, a slog.Attr) slog.Attr {
+	if len(groups) == 0 {
+		if name, ok := ours[a.Key]; ok {
+			a.Key = name
+		}
+	}
+	return a
+}
+
+// handler adds what a line should have. Attributes that are given beforehand are
+// formatted when there is a line to write: Temporal's SDK gives a dozen to the
+// logger of each activity, and most activities log nothing.
+type handler struct {
+	slog.Handler
+	before []slog.Attr
+}
+
+func (h handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return handler{h.Handler, append(slices.Clip(h.before), attrs...)}
+}
+
+func (h handler) WithGroup(name string) slog.Handler {
+	return handler{h.Handler.WithAttrs(withPhoto(h.before)).WithGroup(name), nil}
+}
+
+func (h handler) Handle(ctx context.Context, line slog.Record) error {
+	next := h.Handler
+	if len(h.before) > 0 {
+		next = next.WithAttrs(withPhoto(h.before))
+	}
+	var more []slog.Attr
+	line.Attrs(func(a slog.Attr) bool {
+		more = append(more, a)
+		return true
+	})
+	more = withPhoto(more)[len(more):]
+	if attrs, ok := ctx.Value(attrsKey{}).([]slog.Attr); ok {
+		more = append(more, attrs...)
+	}
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		more = append(more, slog.String("trace_id", span.TraceID().String()), slog.String("span_id", span.SpanID().String()))
+	}
+	if len(more) > 0 {
+		line = line.Clone()
+		line.AddAttrs(more...)
+	}
+	return next.Handle(ctx, line)
+}
+
+// withPhoto adds the photo where there is its workflow's id, as Temporal's SDK
+// logs it.
+func withPhoto(attrs []slog.Attr) []slog.Attr {
+	for _, a := range attrs {
+		if a.Key != "WorkflowID" || a.Value.Kind() != slog.KindString {
+			continue
+		}
+		if id, ok := photo.OfWorkflow(a.Value.String()); ok {
+			return append(slices.Clip(attrs), slog.String(photoKey, id.String()))
+		}
+	}
+	return attrs
 }

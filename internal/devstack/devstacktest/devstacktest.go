@@ -1,4 +1,4 @@
-// Package devstacktest starts PostgreSQL and Temporal's development server for tests, typically from TestMain:
+// Package devstacktest starts PostgreSQL, Temporal's development server and an S3 server for tests, typically from TestMain:
 //
 //	func TestMain(m *testing.M) { os.Exit(run(m)) }
 //

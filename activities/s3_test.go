@@ -1,0 +1,142 @@
+package activities_test
+
+import (
+	"image/color"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/photo-processor/photo-processor/internal/devstack/devstacktest"
+	"github.com/photo-processor/photo-processor/internal/photo"
+)
+
+// s3 is an S3 server and the proxy through which the activities see it: it
+// counts their requests, and answers them itself where the test says so.
+type s3 struct {
+	*devstacktest.S3Server
+	proxy  *httptest.Server
+	answer atomic.Pointer[http.HandlerFunc] // nil forwards
+
+	mu       sync.Mutex
+	requests map[string]int // by operation
+}
+
+func startS3(t *testing.T) *s3 {
+	t.Helper()
+	server, stop, err := devstacktest.S3(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(stop)
+	server.Setenv(t)
+	s := &s3{S3Server: server, requests: map[string]int{}}
+	forward := server.Handler()
+	s.proxy = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		operation := r.Method
+		if r.URL.Query().Has("list-type") {
+			operation = "LIST"
+		}
+		s.mu.Lock()
+		s.requests[operation]++
+		s.mu.Unlock()
+		if answer := s.answer.Load(); answer != nil {
+			(*answer)(w, r)
+			return
+		}
+		forward.ServeHTTP(w, r)
+	}))
+	t.Cleanup(s.proxy.Close)
+	return s
+}
+
+// counted gives the requests since it was last called.
+func (s *s3) counted() map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	counted := s.requests
+	s.requests = map[string]int{}
+	return counted
+}
+
+// use has the thumbnails' bucket be a new one of the server.
+func (s *s3) use(t *testing.T, b *testBundle) {
+	t.Helper()
+	require.NoError(t, s.DeleteBucket("thumbnails"))
+	require.NoError(t, s.MakeBucket("thumbnails"))
+	b.Thumbnails = open(t, s.Through(s.proxy.URL).BucketURL("thumbnails"))
+}
+
+func (s *s3) files(t *testing.T) []string {
+	t.Helper()
+	files, err := s.Files("thumbnails")
+	require.NoError(t, err)
+	return files
+}
+
+// TestS3RequestsOfOnePhoto is what a photo costs. What object stores charge for
+// is requests: those named in docs/object-storage.md are these.
+func TestS3RequestsOfOnePhoto(t *testing.T) {
+	s3, b := startS3(t), setup(t)
+	s3.use(t, b)
+	b.process(t, b.run)
+	require.Equal(t, map[string]int{"PUT": 1, "LIST": 1}, s3.counted())
+	require.Equal(t, []string{b.get(t).Thumbnails[0].Key}, s3.files(t))
+
+	t.Run("again, with another picture", func(t *testing.T) {
+		b.run = b.nextRun()
+		b.serve(picture(t, 200, 300, color.Black))
+		b.process(t, b.run)
+		require.Equal(t, map[string]int{"PUT": 1, "LIST": 2, "HEAD": 1, "DELETE": 1}, s3.counted())
+		require.Equal(t, []string{b.get(t).Thumbnails[0].Key}, s3.files(t))
+	})
+}
+
+// TestS3Outages has the object store fail in each way at each step: it is never
+// the photo's fault.
+func TestS3Outages(t *testing.T) {
+	s3, b := startS3(t), setup(t)
+	b.BucketTimeout = time.Second
+	refuse := func(status int, code string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/xml")
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, "<Error><Code>"+code+"</Code><Message>no</Message></Error>")
+		}
+	}
+	for name, answer := range map[string]http.HandlerFunc{
+		"down": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"silent": func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body) // only then it is noticed that the client has gone
+			<-r.Context().Done()
+		},
+		"overloaded": refuse(http.StatusServiceUnavailable, "SlowDown"),
+		"full":       refuse(http.StatusInsufficientStorage, "InsufficientStorage"),
+		"refused":    refuse(http.StatusForbidden, "AccessDenied"),
+		"no bucket":  refuse(http.StatusNotFound, "NoSuchBucket"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s3.use(t, b)
+			b.run = b.nextRun()
+			b.mark(t, b.run)
+			requireOurs := func(t *testing.T, step func() error) {
+				t.Helper()
+				s3.answer.Store(&answer)
+				err := step()
+				s3.answer.Store(nil)
+				appErr := requireType(t, err, string(photo.StorageUnavailable), true)
+				require.Contains(t, appErr.Message(), "the thumbnails bucket cannot be used")
+			}
+			requireOurs(t, func() error { _, err := b.make(b.run); return err })
+			_, err := b.make(b.run)
+			require.NoError(t, err)
+			requireOurs(t, func() error { return b.finish(b.run, nil) })
+			require.NoError(t, b.finish(b.run, nil))
+			require.Equal(t, photo.Completed, b.get(t).Status)
+			require.Len(t, s3.files(t), 1)
+		})
+	}
+}

@@ -1,0 +1,113 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"regexp"
+
+	"github.com/gorilla/mux"
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+	enumspb "go.temporal.io/api/enums/v1"
+	taskqueuepb "go.temporal.io/api/taskqueue/v1"
+	"go.temporal.io/api/workflowservice/v1"
+
+	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/postgres"
+	"github.com/photo-processor/photo-processor/internal/telemetry"
+)
+
+// observed measures and traces requests, as far as anybody asked for it. A
+// client's trace goes on here.
+func (s *Server) observed(next http.Handler) http.Handler {
+	if t := s.Telemetry; t == nil || !t.Measuring() && !t.Tracing() {
+		return next
+	}
+	return otelhttp.NewHandler(next, "request",
+		otelhttp.WithMeterProvider(s.Telemetry.Meters), otelhttp.WithTracerProvider(s.Telemetry.Tracers),
+		otelhttp.WithPropagators(telemetry.Propagator),
+		otelhttp.WithFilter(func(r *http.Request) bool { return !isProbe(r) }),
+		otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method }))
+}
+
+// pattern is what mux.Router adds to the name of a variable in a path.
+var pattern = regexp.MustCompile(`\{(\w+):(?:[^{}]|\{[^{}]*\})*\}`)
+
+// named tells which route a request took: a name that does not differ for each
+// photo.
+func (s *Server) named(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if route, err := mux.CurrentRoute(r).GetPathTemplate(); err == nil {
+			route = pattern.ReplaceAllString(route, "{$1}")
+			attr := attribute.String("http.route", route)
+			span := trace.SpanFromContext(r.Context())
+			span.SetName(r.Method + " " + route)
+			span.SetAttributes(attr)
+			if labels, ok := otelhttp.LabelerFromContext(r.Context()); ok {
+				labels.Add(attr)
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// measure makes the metrics of what waits, in PostgreSQL and in Temporal. They
+// are the API's, because it is there when no worker is.
+func (s *Server) measure() error {
+	if !s.Telemetry.Measuring() {
+		return nil
+	}
+	if err := s.DB.Measure(s.Telemetry.Meters); err != nil {
+		return err
+	}
+	meter := s.Telemetry.Meters.Meter("github.com/photo-processor/photo-processor/api")
+	gauge := func(name, unit, description string) (metric.Float64ObservableGauge, error) {
+		return meter.Float64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(description))
+	}
+	photos, err1 := gauge("photo_processor.photos", "", "Photos that are not finished, up to 10,000 of each status.")
+	photosAge, err2 := gauge("photo_processor.photos.oldest.age", "s", "How long the oldest of them has been pending, or processing.")
+	backlog, err3 := gauge("photo_processor.task_queue.backlog", "", "Tasks in Temporal that wait for a worker, approximately.")
+	backlogOldest, err4 := gauge("photo_processor.task_queue.backlog.age", "s", "How long the oldest of them has been waiting, approximately.")
+	pollers, err5 := gauge("photo_processor.task_queue.pollers", "", "Workers that have asked Temporal for tasks in the last minutes.")
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
+		return err
+	}
+
+	label := func(name, value string) metric.MeasurementOption {
+		return metric.WithAttributeSet(attribute.NewSet(attribute.String(name, value)))
+	}
+	pending, processing := label("status", string(photo.Pending)), label("status", string(photo.Processing))
+	err := telemetry.OnScrape(s.Telemetry, meter, s.DB.Backlog, func(o metric.Observer, b postgres.Backlog) {
+		o.ObserveFloat64(photos, float64(b.Pending), pending)
+		o.ObserveFloat64(photosAge, b.PendingFor.Seconds(), pending)
+		o.ObserveFloat64(photos, float64(b.Processing), processing)
+		o.ObserveFloat64(photosAge, b.ProcessingFor.Seconds(), processing)
+	}, photos, photosAge)
+	if err != nil {
+		return err
+	}
+	for name, kind := range map[string]enumspb.TaskQueueType{
+		"workflow": enumspb.TASK_QUEUE_TYPE_WORKFLOW, "activity": enumspb.TASK_QUEUE_TYPE_ACTIVITY,
+	} {
+		ofKind := label("type", name)
+		ask := func(ctx context.Context) (*workflowservice.DescribeTaskQueueResponse, error) {
+			return s.Temporal.WorkflowService().DescribeTaskQueue(ctx, &workflowservice.DescribeTaskQueueRequest{
+				Namespace:     s.Namespace,
+				TaskQueue:     &taskqueuepb.TaskQueue{Name: s.Config.TaskQueue},
+				TaskQueueType: kind, ReportStats: true,
+			})
+		}
+		err := telemetry.OnScrape(s.Telemetry, meter, ask, func(o metric.Observer, queue *workflowservice.DescribeTaskQueueResponse) {
+			o.ObserveFloat64(backlog, float64(queue.GetStats().GetApproximateBacklogCount()), ofKind)
+			o.ObserveFloat64(backlogOldest, queue.GetStats().GetApproximateBacklogAge().AsDuration().Seconds(), ofKind)
+			o.ObserveFloat64(pollers, float64(len(queue.GetPollers())), ofKind)
+		}, backlog, backlogOldest, pollers)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

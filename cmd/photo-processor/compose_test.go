@@ -1,0 +1,253 @@
+package main_test
+
+import (
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/compose-spec/compose-go/v2/cli"
+	"github.com/compose-spec/compose-go/v2/types"
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	repository  = "../.."
+	composeFile = repository + "/docker-compose.yml"
+	composeEnv  = repository + "/.env"
+)
+
+// secrets are the variables of docker-compose.yml that have no default.
+func secrets(t *testing.T) []string {
+	t.Helper()
+	makefile, err := os.ReadFile(repository + "/Makefile")
+	require.NoError(t, err)
+	found := regexp.MustCompile(`(?m)^SECRETS := (.*\\\n.*)$`).FindSubmatch(makefile)
+	require.NotNil(t, found)
+	return strings.Fields(strings.ReplaceAll(string(found[1]), "\\", ""))
+}
+
+// loadCompose reads docker-compose.yml as docker compose does, which checks it
+// against the schema, with all profiles. The environment is that of .env and
+// what is given here, without that of the test.
+func loadCompose(t *testing.T, environment []string) (*types.Project, error) {
+	t.Helper()
+	options, err := cli.NewProjectOptions([]string{composeFile},
+		cli.WithWorkingDirectory(repository),
+		cli.WithEnv(environment), cli.WithEnvFiles(composeEnv), cli.WithDotEnv,
+		cli.WithProfiles([]string{"*"}))
+	require.NoError(t, err)
+	return options.LoadProject(t.Context())
+}
+
+func withTestSecrets(t *testing.T) (environment []string) {
+	for _, name := range secrets(t) {
+		environment = append(environment, name+"="+strings.ToLower(name)+"0123456789")
+	}
+	return environment
+}
+
+func composeProject(t *testing.T) *types.Project {
+	t.Helper()
+	project, err := loadCompose(t, withTestSecrets(t))
+	require.NoError(t, err)
+	return project
+}
+
+// isStep tells whether the service is one that ends.
+func isStep(service types.ServiceConfig) bool {
+	return strings.HasPrefix(service.Restart, types.RestartPolicyOnFailure)
+}
+
+func hasHealthcheck(service types.ServiceConfig) bool {
+	return service.HealthCheck != nil && !service.HealthCheck.Disable && len(service.HealthCheck.Test) > 0
+}
+
+func TestComposeServices(t *testing.T) {
+	t.Parallel()
+	project := composeProject(t)
+	require.ElementsMatch(t, []string{
+		"postgres", "temporal-schema", "temporal", "temporal-namespace", "temporal-ui", "migrate", "api", "worker",
+		"samples", "s3", "prometheus", "grafana",
+	}, project.ServiceNames())
+	for name, service := range project.Services {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if service.Build == nil {
+				require.Regexp(t, `^[a-z/-]+:v?[0-9]+\.[0-9]+[a-z0-9.-]*$`, service.Image, "it is not pinned")
+			} else {
+				require.Equal(t, project.WorkingDir, service.Build.Context)
+				require.True(t, service.ReadOnly)
+				require.Equal(t, []string{"ALL"}, service.CapDrop)
+			}
+			require.NotEmpty(t, service.Restart)
+			require.NotZero(t, service.MemLimit)
+			require.Equal(t, "10m", service.Logging.Options["max-size"])
+			require.Contains(t, service.SecurityOpt, "no-new-privileges:true")
+			for _, port := range service.Ports {
+				require.Equal(t, "127.0.0.1", port.HostIP)
+			}
+			for _, volume := range service.Volumes {
+				if volume.Type == types.VolumeTypeBind {
+					require.True(t, volume.ReadOnly, volume.Source)
+					_, err := os.Stat(volume.Source)
+					if strings.HasPrefix(volume.Source, filepath.Join(project.WorkingDir, "observability")) && !exists(repository+"/observability") {
+						continue // a tree without it has no use for the profile
+					}
+					require.NoError(t, err)
+				} else {
+					require.Contains(t, project.Volumes, volume.Source)
+				}
+			}
+			for variable, value := range service.Environment {
+				require.NotNil(t, value, "%s would be that of the shell", variable)
+			}
+		})
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// TestComposeOrder holds that every service that is waited for comes to what is
+// waited for: docker compose up --wait does not end before, and takes a step
+// that ends for a failure unless somebody waits for its end.
+func TestComposeOrder(t *testing.T) {
+	t.Parallel()
+	project := composeProject(t)
+	awaited := map[string]bool{}
+	for name, service := range project.Services {
+		for dependency, how := range service.DependsOn {
+			other, known := project.Services[dependency]
+			require.True(t, known, "%s waits for %s, which there is not", name, dependency)
+			require.Equal(t, len(other.Profiles) == 0 || slices.Equal(other.Profiles, service.Profiles), how.Required,
+				"%s waits for %s, which may be absent", name, dependency)
+			if isStep(other) {
+				require.Equal(t, types.ServiceConditionCompletedSuccessfully, how.Condition, "%s waits for %s", name, dependency)
+				awaited[dependency] = true
+			} else {
+				require.Equal(t, types.ServiceConditionHealthy, how.Condition, "%s waits for %s", name, dependency)
+				require.True(t, hasHealthcheck(other), "%s waits for %s, which has no health check", name, dependency)
+			}
+		}
+	}
+	order := startOrder(t, project)
+	require.Len(t, order, len(project.Services))
+	for _, service := range order {
+		require.Equal(t, isStep(service), awaited[service.Name], "%s", service.Name)
+	}
+	require.Equal(t, map[string]string{
+		"migrate":            types.ServiceConditionCompletedSuccessfully,
+		"temporal-namespace": types.ServiceConditionCompletedSuccessfully,
+		"s3":                 types.ServiceConditionHealthy,
+	}, conditions(project.Services["worker"]))
+}
+
+// TestComposeSources has workers reach no private address but that of the
+// sample photos, which Docker gives to nobody else.
+func TestComposeSources(t *testing.T) {
+	t.Parallel()
+	project := composeProject(t)
+	address, err := netip.ParseAddr(project.Services["samples"].Networks["samples"].Ipv4Address)
+	require.NoError(t, err)
+	require.Equal(t, address.String()+"/32", *project.Services["worker"].Environment["SOURCE_ALLOW_CIDRS"])
+	require.Len(t, project.Networks["samples"].Ipam.Config, 1)
+	pool := project.Networks["samples"].Ipam.Config[0]
+	require.True(t, netip.MustParsePrefix(pool.Subnet).Contains(address))
+	require.False(t, netip.MustParsePrefix(pool.IPRange).Contains(address))
+}
+
+func conditions(service types.ServiceConfig) map[string]string {
+	all := map[string]string{}
+	for name, how := range service.DependsOn {
+		all[name] = how.Condition
+	}
+	return all
+}
+
+// startOrder gives the services, each after those it depends on.
+func startOrder(t *testing.T, project *types.Project) (order []types.ServiceConfig) {
+	t.Helper()
+	const underWay, done = 1, 2
+	state := map[string]int{}
+	var visit func(name string)
+	visit = func(name string) {
+		require.NotEqual(t, underWay, state[name], "%s depends on itself", name)
+		if state[name] == done {
+			return
+		}
+		state[name] = underWay
+		for _, dependency := range slices.Sorted(maps.Keys(project.Services[name].DependsOn)) {
+			visit(dependency)
+		}
+		state[name] = done
+		order = append(order, project.Services[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(project.Services)) {
+		visit(name)
+	}
+	return order
+}
+
+// TestComposeVariables holds docker-compose.yml against .env, and has every
+// password missed.
+func TestComposeVariables(t *testing.T) {
+	t.Parallel()
+	compose, err := os.ReadFile(composeFile)
+	require.NoError(t, err)
+	env, err := os.ReadFile(composeEnv)
+	require.NoError(t, err)
+	used := map[string]bool{}
+	for _, found := range regexp.MustCompile(`\$\{([A-Z0-9_]+)`).FindAllSubmatch(compose, -1) {
+		used[string(found[1])] = true
+	}
+	defined := map[string]bool{}
+	for _, paragraph := range strings.Split(string(env), "\n\n") {
+		for _, found := range regexp.MustCompile(`(?m)^([A-Z0-9_]+)=`).FindAllStringSubmatch(paragraph, -1) {
+			defined[found[1]] = true
+		}
+	}
+	for _, name := range secrets(t) {
+		require.Contains(t, string(env), name, ".env does not explain it")
+		require.NotContains(t, defined, name, "a password with a default")
+		defined[name] = true
+
+		others := slices.DeleteFunc(withTestSecrets(t), func(v string) bool { return strings.HasPrefix(v, name+"=") })
+		_, err := loadCompose(t, others)
+		require.ErrorContains(t, err, name)
+		_, err = loadCompose(t, append(others, name+"="))
+		require.ErrorContains(t, err, name, "an empty one is as bad")
+	}
+	require.Equal(t, slices.Sorted(maps.Keys(used)), slices.Sorted(maps.Keys(defined)))
+}
+
+// TestComposeVersions holds .env and the Dockerfile against what is tested.
+func TestComposeVersions(t *testing.T) {
+	t.Parallel()
+	project := composeProject(t)
+	installed, err := os.ReadFile(repository + "/internal/devstack/temporal_server_install.go")
+	require.NoError(t, err)
+	for constant, service := range map[string]string{"temporalServerVersion": "temporal", "temporalUIVersion": "temporal-ui"} {
+		_, version, _ := strings.Cut(project.Services[service].Image, ":")
+		require.Contains(t, string(installed), constant+` = "`+version+`"`)
+	}
+	for _, step := range []string{"temporal-schema", "temporal-namespace"} {
+		_, version, _ := strings.Cut(project.Services["temporal"].Image, ":")
+		require.Equal(t, "temporalio/admin-tools:"+version, project.Services[step].Image)
+	}
+
+	dockerfile, err := os.ReadFile(repository + "/Dockerfile")
+	require.NoError(t, err)
+	debian := regexp.MustCompile(`(?m)^FROM golang:[0-9.]+-([a-z]+) AS build$`).FindSubmatch(dockerfile)
+	require.NotNil(t, debian)
+	require.Regexp(t, `(?m)^FROM debian:`+string(debian[1])+`-[0-9]{8}-slim$`, string(dockerfile), "both must be of the same Debian, for libvips")
+	for _, want := range []string{"\nUSER photo-processor\n", "\nHEALTHCHECK ", "\nENTRYPOINT [\"tini\", "} {
+		require.Contains(t, string(dockerfile), want)
+	}
+}

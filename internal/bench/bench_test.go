@@ -1,0 +1,267 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestMain is the process that measures the limit when TestSmoke starts it.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == limitCommand {
+		if err := runLimit(os.Args[2:], os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// TestSmoke measures a few small photos, so that the benchmark does not rot.
+func TestSmoke(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	built := exec.Command("go", "build", "-o", dir, "../../cmd/photo-processor", "../../cmd/photo-processor-render")
+	output, err := built.CombinedOutput()
+	require.NoError(t, err, string(output))
+	o := options{
+		program: filepath.Join(dir, "photo-processor"), cache: filepath.Join(dir, "photos"),
+		batches: []int{12}, stacks: []string{"native"}, boxes: []int{1}, repeats: 1, crossCheck: true,
+		recipe: []recipe{
+			{kind: baseline, width: 700, height: 500, orientation: 6}, {kind: progressive, width: 500, height: 500},
+			{kind: png, width: 500, height: 500}, {kind: webp, width: 500, height: 500},
+		},
+	}
+	r, err := measure(t.Context(), o, io.Discard)
+	require.NoError(t, err)
+	require.Len(t, r.columns, 2)
+
+	limit, native := r.columns[0].runs[0], r.columns[1].runs[0]
+	require.Positive(t, limit.CPU[limitRole])
+	require.Positive(t, limit.Memory[limitRole].Largest)
+	require.GreaterOrEqual(t, native.Photos, 12, "and single ones, if there was time")
+	require.Len(t, native.Completed, 12)
+	for _, needed := range []role{renderRole, workerRole, temporalRole} {
+		require.Positive(t, native.CPU[needed], needed)
+	}
+	for _, running := range roles {
+		require.Positive(t, native.Memory[running].Largest, running)
+	}
+	require.Contains(t, r.photos, "4 files (1 baseline JPEG, 1 progressive JPEG, 1 PNG, 1 WebP)")
+	var shown strings.Builder
+	r.write(&shown)
+	t.Log(shown.String())
+}
+
+func TestPhotosAreTheSameEachTime(t *testing.T) {
+	t.Parallel()
+	small := []recipe{{kind: baseline, width: 300, height: 200}, {kind: progressive, width: 300, height: 200}, {kind: webp, width: 200, height: 300}}
+	quiet := func(string, ...any) {}
+	first, err := loadPhotos(t.Context(), t.TempDir(), small, quiet)
+	require.NoError(t, err)
+	cache := t.TempDir()
+	again, err := loadPhotos(t.Context(), cache, small, quiet)
+	require.NoError(t, err)
+	require.Equal(t, first.content, again.content)
+	require.Equal(t, filepath.Base(first.dir), filepath.Base(again.dir))
+
+	cached, err := loadPhotos(t.Context(), cache, small, func(format string, args ...any) { t.Errorf(format, args...) })
+	require.NoError(t, err)
+	require.Equal(t, first.content, cached.content)
+
+	require.NotContains(t, string(first.content[0]), "\xff\xc2", "baseline")
+	require.Contains(t, string(first.content[1]), "\xff\xc2", "progressive: its frame has another marker")
+	other, err := loadPhotos(t.Context(), cache, small[:2], quiet)
+	require.NoError(t, err)
+	require.NotEqual(t, cached.dir, other.dir, "another recipe has another place")
+}
+
+func TestDefaultPhotos(t *testing.T) {
+	t.Parallel()
+	pixels, largest := 0, 0
+	for _, r := range defaultRecipe {
+		pixels += r.width * r.height
+		largest = max(largest, r.width*r.height)
+		require.GreaterOrEqual(t, max(r.width, r.height), boxSets[3][0].Width, "large enough for each box")
+	}
+	require.InDelta(t, 6.4e6, pixels/len(defaultRecipe), 0.05e6)
+	require.Equal(t, 24_000_000, largest)
+	require.Less(t, len(defaultRecipe), 100, "their names are in their order")
+}
+
+func TestPercentileAndMedian(t *testing.T) {
+	t.Parallel()
+	hundred := make([]int64, 100)
+	for i := range hundred {
+		hundred[len(hundred)-1-i] = int64(i + 1)
+	}
+	require.EqualValues(t, 50, percentile(hundred, 50))
+	require.EqualValues(t, 95, percentile(hundred, 95))
+	require.EqualValues(t, 100, percentile(hundred, 100))
+	require.EqualValues(t, 7, percentile([]int64{7}, 99))
+	require.Zero(t, percentile([]int64(nil), 50))
+	require.EqualValues(t, 100, hundred[0], "its argument is left alone")
+
+	require.EqualValues(t, 2, median([]float64{3, 1, 2}))
+	require.EqualValues(t, 2.5, median([]float64{4, 1, 2, 3}))
+	require.Zero(t, median([]float64(nil)))
+}
+
+func TestReadingProc(t *testing.T) {
+	t.Parallel()
+	stat, err := parseStat([]byte("42 (a (strange) name) S 7 42 42 0 -1 4194304 100 200 0 0 150 50 30 20 20 0 1 0 9999 1000 100 18446744073709551615"))
+	require.NoError(t, err)
+	require.Equal(t, processStat{parent: 7, cpu: 2 * time.Second, ended: 500 * time.Millisecond}, stat)
+	_, err = parseStat([]byte("42 (short) S 7"))
+	require.Error(t, err)
+
+	memory, err := parseMemory([]byte("Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nRssAnon:\t     512 kB\nRssFile:\t     256 kB\nRssShmem:\t     128 kB\n"))
+	require.NoError(t, err)
+	require.Equal(t, processMemory{peak: 2 << 20, anonymous: 512 << 10, file: 256 << 10, shared: 128 << 10}, memory)
+
+	machine, err := parseMachine([]byte("cpu  100 10 50 9000 5 3 2 7 0 0\ncpu0 1 2 3\n"))
+	require.NoError(t, err)
+	require.Equal(t, machineTime{busy: 1650 * time.Millisecond, withheld: 70 * time.Millisecond}, machine)
+	_, err = parseMachine([]byte("nonsense"))
+	require.Error(t, err)
+}
+
+func TestCPUByRole(t *testing.T) {
+	t.Parallel()
+	second := func(n time.Duration) time.Duration { return n * time.Second }
+	all := map[int]processStat{
+		1:  {parent: 0, cpu: second(1), ended: second(100)}, // photo-processor dev
+		10: {parent: 1, cpu: second(2)},                     // api
+		20: {parent: 1, cpu: second(3), ended: second(4)},   // worker; two renderers have ended
+		21: {parent: 20, cpu: second(5)},
+		22: {parent: 20, cpu: second(6)},
+		30: {parent: 1, cpu: second(7), ended: second(8)}, // postgres
+		31: {parent: 30, cpu: second(9)},
+		40: {parent: 1, cpu: second(10)}, // Temporal's server and its UI
+		41: {parent: 1, cpu: second(11)},
+		99: {parent: 0, cpu: second(1000)}, // none of ours
+	}
+	supervised := map[int]role{1: devRole}
+	for pid, name := range map[int]string{10: "api", 20: "worker-1", 30: "postgres", 40: "temporal", 41: "temporal-ui"} {
+		r, known := roleOf(name)
+		require.True(t, known, name)
+		supervised[pid] = r
+	}
+	require.Equal(t, map[role]time.Duration{
+		devRole: second(1), apiRole: second(2), workerRole: second(3), renderRole: second(4 + 5 + 6),
+		postgresRole: second(7 + 8 + 9), temporalRole: second(10 + 11),
+	}, cpuByRole(all, supervised))
+	_, known := roleOf("something")
+	require.False(t, known)
+}
+
+func TestCut(t *testing.T) {
+	t.Parallel()
+	start := time.Now()
+	// A photo each second, and two seconds of CPU for each in the first half,
+	// three in the second.
+	var completions []time.Duration
+	var samples []sample
+	cpu := time.Duration(0)
+	for i := range 101 {
+		at := time.Duration(i) * time.Second
+		samples = append(samples, sample{start.Add(at), map[role]time.Duration{workerRole: cpu}})
+		if i < 100 {
+			completions = append(completions, at+500*time.Millisecond)
+		}
+		cpu += 2 * time.Second
+		if i >= 50 {
+			cpu += time.Second
+		}
+	}
+	parts := cut(samples, start, completions)
+	require.Len(t, parts, sliceCount)
+	require.Equal(t, slice{From: 0, To: 20, Wall: 20 * time.Second, CPU: map[role]time.Duration{workerRole: 40 * time.Second}}, parts[0])
+	last := parts[sliceCount-1]
+	require.Equal(t, slice{From: 80, To: 100, Wall: 20 * time.Second, CPU: map[role]time.Duration{workerRole: 60 * time.Second}}, last)
+}
+
+// example is a report with two runs of each.
+func example() *report {
+	run := func(seconds, cost time.Duration) figures {
+		return figures{
+			Photos: 100, Wall: seconds * time.Second,
+			CPU:       map[role]time.Duration{renderRole: cost * 100 * time.Millisecond, temporalRole: 1000 * time.Millisecond},
+			Memory:    map[role]memory{renderRole: {Processes: 2, Largest: 50 << 20}, postgresRole: {Processes: 9, Sum: 99 << 20}},
+			Completed: []time.Duration{time.Second, 2 * time.Second}, Post: time.Second,
+		}
+	}
+	limit := figures{Photos: 100, Wall: 2 * time.Second, CPU: map[role]time.Duration{limitRole: 3 * time.Second}, Memory: map[role]memory{limitRole: {1, 10 << 20, 0}}}
+	native := &column{stack: "native", boxes: 1, photos: 100, runs: []figures{run(4, 30), run(6, 50)}}
+	native.runs[0].Slices = []slice{{From: 0, To: 50, Wall: 2 * time.Second, CPU: map[role]time.Duration{workerRole: time.Second}}}
+	return &report{columns: []*column{{stack: limitColumn, boxes: 1, photos: 100, runs: []figures{limit, limit}}, native}}
+}
+
+func TestTable(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	example().write(&out)
+	for _, want := range []string{
+		`\|  limit, 1 box \| +native, 1 box \|`,
+		`\*\*photos/s\*\* +\| +\*\*50.0\*\* \| +\*\*20.8\*\*`,         // the median of 25 and 16.7
+		`of the limit +\| +100 % \| +42 %`,                            //
+		`\*\*CPU ms per photo\*\* +\| +\*\*30.0\*\* \| +\*\*50.0\*\*`, // of 40 and 60
+		`– Temporal +\| +– \| +10.0`,                                  //
+		`from POST to completed, p50 / p95, s +\| +– \| +1.00 / 2.00`, //
+		`POST of one photo meanwhile, p50 / p99, ms +\| +– \| +– \|`,  // there was none
+		`– render processes +\| +– \| +2 × 50 `,                       //
+		`– PostgreSQL +\| +– \| +99 in 9 processes`,                   //
+		`0 to 50 +\| +25.0 \| +20.0 `,                                 // the slice
+	} {
+		require.Regexp(t, want, out.String())
+	}
+	width := 0
+	for _, line := range strings.Split(out.String(), "\n\n")[0:1] {
+		for _, row := range strings.Split(line, "\n") {
+			if width == 0 {
+				width = len([]rune(row))
+			}
+			require.Len(t, []rune(row), width, "the columns are aligned")
+		}
+	}
+}
+
+func TestChart(t *testing.T) {
+	t.Parallel()
+	svg := chart(example())
+	for decoder := xml.NewDecoder(bytes.NewReader(svg)); ; {
+		_, err := decoder.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		require.NoError(t, err, "it is well-formed")
+	}
+	require.Contains(t, string(svg), ">native, 1 box<")
+	require.Contains(t, string(svg), ">50 ms<")
+	require.Contains(t, string(svg), "20.8 photos/s (42 %)")
+	require.NotRegexp(t, regexp.MustCompile(`NaN|Inf|="-`), string(svg))
+	for value, want := range map[float64]float64{0.7: 1, 1: 1, 1.1: 2, 4: 5, 18: 20, 51: 100} {
+		require.InDelta(t, want, niceStep(value), 1e-9)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	for _, args := range []string{"-n 0", "-n 10001", "-stack moon", "-boxes 2", "-boxes x", "-repeat -1", "extra"} {
+		err := realMain(context.Background(), strings.Fields(args), io.Discard, io.Discard)
+		require.Error(t, err, args)
+	}
+}

@@ -1,0 +1,240 @@
+// Command bench measures photo-processor end to end, beside the raw limit: what
+// the same thumbnails cost in one process that does nothing else.
+//
+//	make bench                          300 photos, 1 and 3 boxes, the native stack
+//	make bench STACK="native cluster"   both stacks
+//	make bench N=10000                  does the cost per photo grow with the backlog?
+//
+// It makes photos (photos.go), starts the program's own stack as a user would
+// (stack.go), posts all photos in one request and single ones meanwhile, and
+// waits until each is completed (batch.go). The limit (limit.go) is measured in
+// the same run, before and after. Everything is repeated; the table has medians.
+//
+// What is configured in the environment, such as WORKER_ACTIVITIES, applies to
+// the stack that is measured, and is named in the output.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/photo-processor/photo-processor/internal/photo"
+)
+
+// largeBatch is from how many photos on a batch is a backlog. It is measured
+// beside one of smallBatch, and in slices.
+const (
+	smallBatch = 300
+	largeBatch = 1000
+	maxBatch   = 10_000 // what one POST may have, by default
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var err error
+	if len(os.Args) > 1 && os.Args[1] == limitCommand {
+		err = runLimit(os.Args[2:], os.Stdout)
+	} else {
+		err = realMain(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	}
+	if errors.Is(err, flag.ErrHelp) {
+		os.Exit(2)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// options is what to measure.
+type options struct {
+	program    string   // the built photo-processor
+	batches    []int    // photos in a POST; each of these is measured
+	stacks     []string // of stackFlags
+	boxes      []int    // keys of boxSets
+	repeats    int
+	crossCheck bool // measure plain govips, too
+	recipe     []recipe
+	cache      string // where the photos are kept
+}
+
+// boxSets are the sizes of the thumbnails, by how many there are.
+var boxSets = map[int][]photo.Size{
+	1: {{Width: 320, Height: 320}},
+	3: {{Width: 1024, Height: 1024}, {Width: 320, Height: 320}, {Width: 64, Height: 64}},
+}
+
+func realMain(ctx context.Context, args []string, out, progress io.Writer) error {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	program := flags.String("program", "bin/photo-processor", "the built `program`; its renderer lies next to it")
+	n := flags.Int("n", smallBatch, fmt.Sprintf("photos in a POST, up to %d", maxBatch))
+	stacks := flags.String("stack", "native", "native, cluster, or both")
+	boxes := flags.String("boxes", "", "how many thumbnails of each photo: 1, 3, or both (the default; of large batches 1)")
+	repeats := flags.Int("repeat", 0, "how often each is measured (3; large batches once)")
+	svg := flags.String("svg", "", "draw the result to this `file`")
+	crossCheck := flags.Bool("govips", true, "measure plain govips beside the limit")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	o := options{batches: []int{*n}, repeats: 3, recipe: defaultRecipe, crossCheck: *crossCheck}
+	defaultBoxes := "1 3"
+	if *n >= largeBatch {
+		o.batches, o.repeats, defaultBoxes = []int{smallBatch, *n}, 1, "1"
+	}
+	if *repeats > 0 {
+		o.repeats = *repeats
+	}
+	for _, text := range list(*boxes, defaultBoxes) {
+		number, err := strconv.Atoi(text)
+		if err != nil || boxSets[number] == nil {
+			return fmt.Errorf("-boxes: %q is neither 1 nor 3", text)
+		}
+		o.boxes = append(o.boxes, number)
+	}
+	for _, name := range list(*stacks, "native") {
+		if _, known := stackFlags[name]; !known {
+			return fmt.Errorf("-stack: %q is neither native nor cluster", name)
+		}
+		o.stacks = append(o.stacks, name)
+	}
+	if flags.NArg() > 0 || *n < 1 || *n > maxBatch || *repeats < 0 {
+		return fmt.Errorf("usage: bench [flags]; -n must be from 1 to %d", maxBatch)
+	}
+	var err error
+	if o.program, err = filepath.Abs(*program); err != nil {
+		return err
+	}
+	caches, err := os.UserCacheDir()
+	if err != nil {
+		return err
+	}
+	o.cache = filepath.Join(caches, "photo-processor", "bench")
+
+	report, err := measure(ctx, o, progress)
+	if err != nil {
+		return err
+	}
+	report.write(out)
+	if *svg == "" {
+		return nil
+	}
+	return os.WriteFile(*svg, chart(report), 0o644)
+}
+
+// list reads words that are separated by commas or spaces.
+func list(text, byDefault string) []string {
+	words := func(text string) []string {
+		return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
+	}
+	if found := words(text); len(found) > 0 {
+		return found
+	}
+	return words(byDefault)
+}
+
+// limitPasses is how often the limit makes thumbnails of each file: enough to
+// last some seconds. It has no backlog, so more would show nothing else.
+const limitPasses = 5
+
+// measure does everything but show it.
+func measure(ctx context.Context, o options, progress io.Writer) (*report, error) {
+	report := &report{machine: machineFacts(), settings: settings()}
+	say := func(format string, args ...any) { fmt.Fprintf(progress, format+"\n", args...) }
+	set, err := loadPhotos(ctx, o.cache, o.recipe, say)
+	if err != nil {
+		return nil, fmt.Errorf("photos: %w", err)
+	}
+	report.photos = set.facts()
+	server, err := set.serve()
+	if err != nil {
+		return nil, err
+	}
+	defer server.Close()
+
+	for _, boxes := range o.boxes {
+		limit := &column{stack: limitColumn, boxes: boxes, photos: limitPasses * len(o.recipe)}
+		report.columns = append(report.columns, limit)
+		measureLimit := func(times int) error {
+			for range times {
+				say("the limit, %d photos, %d boxes …", limit.photos, boxes)
+				figures, err := startLimit(ctx, set, boxes, limit.photos, byMake)
+				if err != nil {
+					return fmt.Errorf("limit: %w", err)
+				}
+				limit.runs = append(limit.runs, figures)
+			}
+			return nil
+		}
+		// Half of them before and half after, since machines change.
+		if err := measureLimit((o.repeats + 1) / 2); err != nil {
+			return nil, err
+		}
+		for _, name := range o.stacks {
+			columns, err := measureStack(ctx, o, name, boxes, server, report, say)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
+			report.columns = append(report.columns, columns...)
+		}
+		if err := measureLimit(o.repeats / 2); err != nil {
+			return nil, err
+		}
+		if o.crossCheck {
+			say("plain govips, %d photos, %d boxes …", limit.photos, boxes)
+			figures, err := startLimit(ctx, set, boxes, limit.photos, byGovips)
+			if err != nil {
+				return nil, fmt.Errorf("plain govips: %w", err)
+			}
+			report.govips = append(report.govips, govipsFigures{boxes, figures})
+		}
+	}
+	return report, nil
+}
+
+// warmup is how many photos a stack processes before it is measured: its pools
+// have their connections then, and its renderers have run.
+const warmup = 20
+
+func measureStack(ctx context.Context, o options, name string, boxes int, server *photoServer, report *report, say func(string, ...any)) (columns []*column, err error) {
+	say("starting the %s stack …", name)
+	s, err := startStack(ctx, o.program, name, boxSets[boxes])
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.stop()) }()
+	if report.versions[name] == "" {
+		if report.versions == nil {
+			report.versions = map[string]string{}
+		}
+		if report.versions[name], err = s.versions(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := s.batch(ctx, server, min(warmup, slices.Max(o.batches)), boxes); err != nil {
+		return nil, fmt.Errorf("the first photos: %w", err)
+	}
+	for _, n := range o.batches {
+		c := &column{stack: name, boxes: boxes, photos: n}
+		for range o.repeats {
+			say("%s, %d photos, %d boxes …", name, n, boxes)
+			figures, err := s.batch(ctx, server, n, boxes)
+			if err != nil {
+				return nil, err
+			}
+			c.runs = append(c.runs, figures)
+		}
+		columns = append(columns, c)
+	}
+	return columns, nil
+}

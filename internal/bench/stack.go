@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"go.temporal.io/api/workflowservice/v1"
+	temporalclient "go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/log"
+
+	"github.com/photo-processor/photo-processor/internal/client"
+	"github.com/photo-processor/photo-processor/internal/devstack"
+	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/postgres"
+)
+
+// stackFlags are the stacks that can be measured: what follows
+// `photo-processor dev` on the command line.
+var stackFlags = map[string][]string{
+	"native":  nil,
+	"cluster": {"--cluster"},
+}
+
+// stackSubdirectories is where below DATA_DIR a stack keeps its data.
+var stackSubdirectories = map[string]string{"cluster": "cluster"}
+
+const (
+	// startTime bounds a start. Building Temporal's programs, once on a machine,
+	// takes minutes of it.
+	startTime = 30 * time.Minute
+	stopTime  = 3 * time.Minute
+)
+
+// stack is a running photo-processor with all that it needs.
+type stack struct {
+	root  string // a temporary directory; DATA_DIR is in it
+	dir   devstack.Dir
+	dev   *devstack.Child
+	state devstack.State
+
+	api  *client.Client
+	db   *postgres.DB // adds photos, as a client of the product would
+	conn *pgx.Conn    // looks how far they are
+}
+
+// startStack starts the program as a user does, on an empty data directory and
+// ports that are free.
+func startStack(ctx context.Context, program, name string, boxes []photo.Size) (_ *stack, err error) {
+	flags := stackFlags[name]
+	if len(flags) > 0 {
+		help, err := exec.CommandContext(ctx, program, "dev", "--help").Output()
+		if err != nil {
+			return nil, fmt.Errorf("%s dev --help: %w", program, err)
+		}
+		if !strings.Contains(string(help), flags[0]) {
+			return nil, fmt.Errorf("this photo-processor has no %s yet: dev does not know %s", name, flags[0])
+		}
+	}
+	// Not in os.TempDir: PostgreSQL's user must be able to go there, and the path
+	// of a socket must be short.
+	s := &stack{}
+	if s.root, err = os.MkdirTemp("/tmp", "photo-processor-bench-"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.stop())
+		}
+	}()
+	if err := os.Chmod(s.root, 0o711); err != nil {
+		return nil, err
+	}
+	data := filepath.Join(s.root, "data")
+	env := append(os.Environ(),
+		"DATA_DIR="+data,
+		"THUMBNAIL_SIZES="+sizesText(boxes),
+		// Its own servers and buckets.
+		"DATABASE_URL=", "TEMPORAL_ADDRESS=", "TEMPORAL_NAMESPACE=", "THUMBNAILS_BUCKET=", "API_TOKEN=", "RENDERER_PATH=",
+		// Where photoServer is.
+		"SOURCE_ALLOW_CIDRS=127.0.0.1/32")
+	for _, variable := range ports {
+		port, err := devstack.FreePort()
+		if err != nil {
+			return nil, err
+		}
+		value := strconv.Itoa(port)
+		if variable == "HTTP_ADDR" {
+			value = "127.0.0.1:" + value
+		}
+		env = append(env, variable+"="+value)
+	}
+	if s.dir, err = devstack.NewDir(filepath.Join(data, stackSubdirectories[name])); err != nil {
+		return nil, err
+	}
+	process := devstack.Process{
+		Name: "photo-processor dev", Path: program, Args: append([]string{"dev"}, flags...), Env: env,
+		LogFile: filepath.Join(s.root, "dev.log"),
+		Ready: func(context.Context) (err error) {
+			s.state, err = s.dir.ReadState()
+			return err
+		},
+		ReadyTimeout: startTime, StopTimeout: stopTime,
+	}
+	if s.dev, err = process.Start(ctx); err != nil {
+		return nil, err
+	}
+	s.api = client.New(s.state.APIURL, "")
+	if s.db, err = postgres.Open(s.state.DatabaseURL, 1); err != nil {
+		return nil, err
+	}
+	s.conn, err = pgx.Connect(ctx, s.state.DatabaseURL)
+	return s, err
+}
+
+// ports are the variables that say where the stack listens; what a stack does
+// not know, it does not read.
+var ports = []string{
+	"HTTP_ADDR", "DEV_TEMPORAL_PORT", "DEV_TEMPORAL_UI_PORT", "DEV_TEMPORAL_METRICS_PORT", "DEV_POSTGRES_PORT", "DEV_SAMPLES_PORT",
+}
+
+// stop stops the stack and deletes its data.
+func (s *stack) stop() error {
+	var errs []error
+	if s.conn != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = s.conn.Close(ctx)
+	}
+	if s.db != nil {
+		s.db.Close()
+	}
+	if s.dev != nil {
+		errs = append(errs, s.dev.Stop())
+	}
+	return errors.Join(append(errs, os.RemoveAll(s.root))...)
+}
+
+// supervised gives the processes of the stack that have a role of their own.
+func (s *stack) supervised() (map[int]role, error) {
+	status, err := s.dir.Status()
+	if err != nil {
+		return nil, err
+	}
+	roles := map[int]role{status.PID: devRole}
+	for _, process := range status.Processes {
+		r, known := roleOf(process.Name)
+		if !known {
+			return nil, fmt.Errorf("what is the process %q there for?", process.Name)
+		}
+		if process.PID == 0 {
+			return nil, fmt.Errorf("%s does not run", process.Name)
+		}
+		roles[process.PID] = r
+	}
+	return roles, nil
+}
+
+// versions names what the stack is made of.
+func (s *stack) versions(ctx context.Context) (string, error) {
+	var postgresVersion string
+	if err := s.conn.QueryRow(ctx, `SHOW server_version`).Scan(&postgresVersion); err != nil {
+		return "", err
+	}
+	temporal, err := temporalclient.DialContext(ctx, temporalclient.Options{
+		HostPort: s.state.TemporalAddress, Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler)),
+	})
+	if err != nil {
+		return "", err
+	}
+	defer temporal.Close()
+	info, err := temporal.WorkflowService().GetSystemInfo(ctx, &workflowservice.GetSystemInfoRequest{})
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("PostgreSQL %s, Temporal %s", postgresVersion, info.GetServerVersion()), nil
+}
+
+// progress is how a photo stands.
+type progress struct {
+	status         photo.Status
+	updatedAt      time.Time
+	code, message  string
+	thumbnailCount int
+}
+
+// unfinished tells whether any photo waits or is worked on. It costs PostgreSQL
+// one look at an index.
+func (s *stack) unfinished(ctx context.Context) (some bool, err error) {
+	err = s.conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM photos WHERE status = 'pending') OR EXISTS (SELECT FROM photos WHERE status = 'processing')`).Scan(&some)
+	return some, err
+}
+
+// results gives how the photos ended.
+func (s *stack) results(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]progress, error) {
+	rows, err := s.conn.Query(ctx, `SELECT uuid, status, updated_at, coalesce(failure_code, ''), coalesce(failure_message, ''),
+		(SELECT count(*) FROM photo_thumbnails WHERE photo_uuid = photos.uuid)
+		FROM photos WHERE uuid = ANY ($1)`, ids)
+	if err != nil {
+		return nil, err
+	}
+	results := map[uuid.UUID]progress{}
+	var id uuid.UUID
+	var p progress
+	_, err = pgx.ForEachRow(rows, []any{&id, &p.status, &p.updatedAt, &p.code, &p.message, &p.thumbnailCount}, func() error {
+		results[id] = p
+		return nil
+	})
+	return results, err
+}

@@ -1,0 +1,32 @@
+package main
+
+import (
+	"math"
+	"slices"
+)
+
+type number interface{ ~int64 | ~float64 }
+
+// percentile gives the smallest value that at least p percent are not above (the
+// nearest rank); 0 if there are none.
+func percentile[T number](values []T, p float64) T {
+	if len(values) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	rank := int(math.Ceil(p / 100 * float64(len(sorted))))
+	return sorted[max(rank, 1)-1]
+}
+
+// median gives the middle value, or the mean of the two in the middle.
+func median[T number](values []T) T {
+	if len(values) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	middle := len(sorted) / 2
+	if len(sorted)%2 == 1 {
+		return sorted[middle]
+	}
+	return (sorted[middle-1] + sorted[middle]) / 2
+}

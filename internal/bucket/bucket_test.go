@@ -1,0 +1,264 @@
+package bucket_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"gocloud.dev/blob"
+	_ "gocloud.dev/blob/memblob" // mem://
+	"gocloud.dev/gcerrors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/photo-processor/photo-processor/internal/bucket"
+	"github.com/photo-processor/photo-processor/internal/devstack/devstacktest"
+)
+
+func startS3(t *testing.T) *devstacktest.S3Server {
+	t.Helper()
+	server, stop, err := devstacktest.S3(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(stop)
+	server.Setenv(t)
+	return server
+}
+
+func openBucket(t *testing.T, url string) *blob.Bucket {
+	t.Helper()
+	b, err := bucket.Open(t.Context(), url)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = b.Close() })
+	return b
+}
+
+// TestEveryKindOfBucketDoesWhatWeNeed is what a kind of bucket must pass before
+// it is linked in: every operation that the product asks of one.
+func TestEveryKindOfBucketDoesWhatWeNeed(t *testing.T) {
+	s3 := startS3(t)
+	require.NoError(t, s3.MakeBucket("photos"))
+	for name, url := range map[string]string{
+		"file":                     "file://" + t.TempDir() + "/photos",
+		"mem":                      "mem://",
+		"s3":                       s3.BucketURL("photos"),
+		"s3, a folder of a bucket": s3.BucketURL("photos") + "&prefix=folder/",
+	} {
+		t.Run(name, func(t *testing.T) {
+			conform(t, openBucket(t, url))
+			if strings.HasPrefix(name, "s3") {
+				// No part of an upload is left; the server may still be busy with one.
+				require.EventuallyWithT(t, func(c *assert.CollectT) {
+					files, err := s3.Files("photos")
+					require.NoError(c, err)
+					require.Empty(c, files)
+				}, 30*time.Second, 20*time.Millisecond)
+			}
+		})
+	}
+}
+
+var asJPEG = blob.WriterOptions{ContentType: "image/jpeg", DisableContentTypeDetection: true}
+
+func conform(t *testing.T, b *blob.Bucket) {
+	ctx := t.Context()
+	list := func(t *testing.T, prefix string) (keys []string) {
+		t.Helper()
+		for iter := b.List(&blob.ListOptions{Prefix: prefix}); ; {
+			object, err := iter.Next(ctx)
+			if err == io.EOF {
+				return keys
+			}
+			require.NoError(t, err)
+			keys = append(keys, object.Key)
+		}
+	}
+	noise := func(size int) []byte {
+		content := make([]byte, size)
+		_, _ = rand.NewChaCha8([32]byte{}).Read(content)
+		return content
+	}
+
+	t.Run("it is there", func(t *testing.T) {
+		there, err := b.IsAccessible(ctx)
+		require.NoError(t, err)
+		require.True(t, there)
+	})
+	// As large as one request takes, and as is sent in parts.
+	for _, size := range []int{1, 17 << 20} {
+		t.Run(fmt.Sprintf("write %d bytes, read them, delete them", size), func(t *testing.T) {
+			key, content := "photo/whole", noise(size)
+			require.NoError(t, b.WriteAll(ctx, key, content, &asJPEG))
+			read, err := b.ReadAll(ctx, key)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(content, read))
+			require.NoError(t, b.Delete(ctx, key))
+		})
+	}
+	t.Run("what is given up is not there", func(t *testing.T) {
+		gone, cancel := context.WithCancel(ctx)
+		cancel()
+		require.Error(t, b.WriteAll(gone, "photo/given-up", noise(20_000), &asJPEG))
+		require.Empty(t, list(t, ""))
+	})
+	t.Run("a thumbnail is written twice and served", func(t *testing.T) {
+		key, content := "photo/320x213-0123456789abcdef.jpg", noise(20_000)
+		for range 2 {
+			require.NoError(t, b.WriteAll(ctx, key, content, &asJPEG))
+		}
+		require.Equal(t, []string{key}, list(t, "photo/"))
+		for ranges, want := range map[string]struct {
+			status  int
+			content []byte
+		}{
+			"":                 {http.StatusOK, content},
+			"bytes=0-":         {http.StatusPartialContent, content},
+			"bytes=100-199":    {http.StatusPartialContent, content[100:200]},
+			"bytes=-1":         {http.StatusPartialContent, content[len(content)-1:]},
+			"bytes=20000-":     {http.StatusRequestedRangeNotSatisfiable, nil},
+			"bytes=19999-9999": {http.StatusRequestedRangeNotSatisfiable, nil},
+		} {
+			reader, err := b.NewReader(ctx, key, nil)
+			require.NoError(t, err)
+			require.WithinDuration(t, time.Now(), reader.ModTime(), time.Hour)
+			req := httptest.NewRequest(http.MethodGet, "/", nil)
+			req.Header.Set("Range", ranges)
+			answer := httptest.NewRecorder()
+			http.ServeContent(answer, req, key, reader.ModTime(), reader)
+			require.NoError(t, reader.Close())
+			require.Equal(t, want.status, answer.Code, ranges)
+			if want.content != nil {
+				require.True(t, bytes.Equal(want.content, answer.Body.Bytes()), ranges)
+			}
+		}
+		require.NoError(t, b.Delete(ctx, key))
+	})
+	t.Run("what is not there", func(t *testing.T) {
+		_, err := b.NewReader(ctx, "ab/missing", nil)
+		require.Equal(t, gcerrors.NotFound, gcerrors.Code(err), "%v", err)
+		require.Equal(t, gcerrors.NotFound, gcerrors.Code(b.Delete(ctx, "ab/missing")))
+		require.Empty(t, list(t, "ab/missing"))
+	})
+	t.Run("lists by prefix", func(t *testing.T) {
+		const n = 25
+		group, ctx := errgroup.WithContext(ctx)
+		group.SetLimit(16)
+		for i := range n {
+			group.Go(func() error { return b.WriteAll(ctx, fmt.Sprintf("ab/photo.run-%d", i), []byte("x"), nil) })
+		}
+		group.Go(func() error { return b.WriteAll(ctx, "ab/photo2", []byte("x"), nil) })
+		group.Go(func() error { return b.WriteAll(ctx, "ac/photo.", []byte("x"), nil) })
+		require.NoError(t, group.Wait())
+		keys := list(t, "ab/photo.")
+		require.Len(t, keys, n)
+		deletes, ctx := errgroup.WithContext(t.Context())
+		deletes.SetLimit(16)
+		for _, key := range append(keys, "ab/photo2", "ac/photo.") {
+			deletes.Go(func() error { return b.Delete(ctx, key) })
+		}
+		require.NoError(t, deletes.Wait())
+		require.Empty(t, list(t, ""))
+	})
+}
+
+func TestS3ListsAllThatThereIs(t *testing.T) {
+	s3 := startS3(t)
+	require.NoError(t, s3.MakeBucket("photos"))
+	const n = 1001 // one more than it gives at a time
+	for i := range n {
+		require.NoError(t, s3.AddFile("photos", fmt.Sprintf("ab/photo.run-%d", i)))
+	}
+	found := 0
+	for iter := openBucket(t, s3.BucketURL("photos")).List(&blob.ListOptions{Prefix: "ab/photo."}); ; found++ {
+		_, err := iter.Next(t.Context())
+		if err == io.EOF {
+			break
+		}
+		require.NoError(t, err)
+	}
+	require.Equal(t, n, found)
+}
+
+// warnings gets the lines of a log.
+type warnings chan string
+
+func (w warnings) Write(line []byte) (int, error) {
+	w <- string(line)
+	return len(line), nil
+}
+
+func TestBucketWhenUp(t *testing.T) {
+	s3 := startS3(t)
+	require.NoError(t, s3.MakeBucket("photos"))
+	whenUp := func(ctx context.Context, t *testing.T, url string, log io.Writer) error {
+		t.Helper()
+		return bucket.WhenUp(ctx, slog.New(slog.NewTextHandler(log, nil)), "THUMBNAILS_BUCKET", openBucket(t, url), 10*time.Second)
+	}
+	t.Run("is up", func(t *testing.T) {
+		require.NoError(t, whenUp(t.Context(), t, s3.BucketURL("photos"), t.Output()))
+		require.NoError(t, whenUp(t.Context(), t, "file://"+t.TempDir(), t.Output()))
+	})
+	another := httptest.NewServer(http.NotFoundHandler())
+	defer another.Close()
+	for name, test := range map[string]struct {
+		url  string
+		env  map[string]string
+		want string
+	}{
+		"no such bucket":  {url: s3.BucketURL("nobodys"), want: "there is no such bucket"},
+		"wrong secret":    {env: map[string]string{"AWS_SECRET_ACCESS_KEY": "wrong"}, want: "AWS_SECRET_ACCESS_KEY"},
+		"unknown key":     {env: map[string]string{"AWS_ACCESS_KEY_ID": "wrong"}, want: "AWS_ACCESS_KEY_ID"},
+		"no credentials":  {env: map[string]string{"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, want: "no credentials; set AWS_ACCESS_KEY_ID"},
+		"another region":  {url: strings.Replace(s3.BucketURL("photos"), "us-east-1", "eu-west-1", 1), want: "look at its URL"},
+		"another service": {url: "s3://photos?region=us-east-1&use_path_style=true&endpoint=" + another.URL, want: "no such bucket"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for name, value := range test.env {
+				t.Setenv(name, value)
+			}
+			if test.url == "" {
+				test.url = s3.BucketURL("photos")
+			}
+			err := whenUp(t.Context(), t, test.url, t.Output())
+			require.ErrorContains(t, err, "THUMBNAILS_BUCKET: ")
+			require.ErrorContains(t, err, test.want)
+			require.NotContains(t, err.Error(), "\n", "one line")
+		})
+	}
+	t.Run("waits for a server that is away", func(t *testing.T) {
+		overloaded := make(chan struct{})
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			select {
+			case <-overloaded:
+				s3.Handler().ServeHTTP(w, r)
+			default:
+				w.WriteHeader(http.StatusServiceUnavailable)
+			}
+		}))
+		defer server.Close()
+		log, ended := make(warnings, 100), make(chan error, 1)
+		go func() { ended <- whenUp(t.Context(), t, s3.Through(server.URL).BucketURL("photos"), log) }()
+		require.Contains(t, <-log, "waiting for THUMBNAILS_BUCKET")
+		close(overloaded)
+		require.NoError(t, <-ended)
+	})
+	t.Run("stops waiting when it is asked to", func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		log, ended := make(warnings, 100), make(chan error, 1)
+		go func() {
+			ended <- whenUp(ctx, t, "s3://photos?region=us-east-1&use_path_style=true&endpoint=http://127.0.0.1:1", log)
+		}()
+		require.Contains(t, <-log, "connection refused")
+		cancel(errors.New("asked to stop"))
+		require.NoError(t, <-ended)
+	})
+}

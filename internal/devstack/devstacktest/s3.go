@@ -1,0 +1,171 @@
+package devstacktest
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/photo-processor/photo-processor/internal/devstack"
+)
+
+// The only user of an S3 server, and where it says that it is.
+const (
+	s3AccessKey = "photo-processor"
+	s3SecretKey = "an S3 server of the tests"
+	s3Region    = "us-east-1"
+)
+
+// S3Server is an S3 server.
+type S3Server struct {
+	Endpoint string // its URL
+	buckets  string // the directory that has a directory for each bucket
+}
+
+// S3 starts an S3 server that has no buckets yet, and that checks signatures. Call stop when done; calling it again does nothing.
+//
+// The first time on a machine it is built from source, which takes a minute or two.
+func S3(ctx context.Context) (server *S3Server, stop func(), err error) {
+	gateway, err := devstack.S3Gateway(ctx, os.Stderr)
+	if err != nil {
+		return nil, nil, err
+	}
+	for range portAttempts {
+		server, stop, err = startS3(ctx, gateway)
+		if !portTaken(err) {
+			break
+		}
+	}
+	return server, stop, err
+}
+
+func startS3(ctx context.Context, gateway string) (*S3Server, func(), error) {
+	port, err := devstack.FreePort()
+	if err != nil {
+		return nil, nil, err
+	}
+	box, err := newSandbox(os.TempDir())
+	if err != nil {
+		return nil, nil, err
+	}
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	s := &S3Server{Endpoint: "http://" + address, buckets: filepath.Join(box.dir.Root, "buckets")}
+	attributes := filepath.Join(box.dir.Root, "attributes") // beside the objects, for file systems that have none
+	process := devstack.Process{
+		Name:    "versitygw",
+		Path:    gateway,
+		Args:    []string{"--port", address, "--region", s3Region, "posix", "--sidecar", attributes, s.buckets},
+		Env:     []string{"ROOT_ACCESS_KEY=" + s3AccessKey, "ROOT_SECRET_KEY=" + s3SecretKey, "HOME=" + box.dir.Root},
+		Dir:     box.dir.Root,
+		LogFile: box.dir.Log("versitygw"),
+		PIDFile: box.dir.PIDFile("versitygw"),
+		Prepare: func(context.Context) error {
+			for _, dir := range []string{s.buckets, attributes} {
+				if err := os.MkdirAll(dir, 0o755); err != nil {
+					return err
+				}
+			}
+			return box.dir.Create()
+		},
+		Ready: func(ctx context.Context) error {
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.Endpoint, nil)
+			if err != nil {
+				return err
+			}
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				return err
+			}
+			return resp.Body.Close() // that we are refused is answer enough
+		},
+		StopSignals: []syscall.Signal{syscall.SIGKILL},
+	}
+	stop, err := box.start(ctx, process)
+	return s, stop, err
+}
+
+// MakeBucket makes a bucket.
+func (s *S3Server) MakeBucket(name string) error {
+	return os.Mkdir(filepath.Join(s.buckets, name), 0o755)
+}
+
+// DeleteBucket deletes a bucket and all that is in it.
+func (s *S3Server) DeleteBucket(name string) error {
+	return os.RemoveAll(filepath.Join(s.buckets, name))
+}
+
+// AddFile puts an object that has one byte where the server finds it.
+func (s *S3Server) AddFile(bucket, key string) error {
+	path := filepath.Join(s.buckets, bucket, filepath.FromSlash(key))
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte{'x'}, 0o644)
+}
+
+// Files gives the names of the files that the server keeps for a bucket, also those of uploads that were not completed.
+func (s *S3Server) Files(bucket string) (names []string, err error) {
+	root := filepath.Join(s.buckets, bucket)
+	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() {
+			name, _ := filepath.Rel(root, path)
+			names = append(names, name)
+		}
+		return err
+	})
+	return names, err
+}
+
+// BucketURL is the URL of a bucket, for who has the variables of Env.
+func (s *S3Server) BucketURL(name string) string {
+	query := url.Values{"endpoint": {s.Endpoint}, "region": {s3Region}, "use_path_style": {"true"}}
+	return "s3://" + name + "?" + query.Encode()
+}
+
+// Env has the credentials.
+func (s *S3Server) Env() []string {
+	return []string{
+		"AWS_ACCESS_KEY_ID=" + s3AccessKey, "AWS_SECRET_ACCESS_KEY=" + s3SecretKey,
+		"AWS_EC2_METADATA_DISABLED=true", // there is nobody to ask
+	}
+}
+
+// Setenv gives the test Env for its environment.
+func (s *S3Server) Setenv(t testing.TB) {
+	t.Helper()
+	for _, variable := range s.Env() {
+		name, value, _ := strings.Cut(variable, "=")
+		t.Setenv(name, value)
+	}
+}
+
+// Through gives the server as it is seen through a proxy at the URL, which must forward to Handler.
+func (s *S3Server) Through(proxy string) *S3Server {
+	return &S3Server{Endpoint: proxy, buckets: s.buckets}
+}
+
+// Handler forwards requests to the server. Their signatures stay what they are.
+func (s *S3Server) Handler() http.Handler {
+	server, err := url.Parse(s.Endpoint)
+	if err != nil {
+		panic(err) // we have made it
+	}
+	return &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(server)
+			r.Out.Host = r.In.Host // is signed
+		},
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			http.Error(w, fmt.Sprintf("the S3 server does not answer: %v", err), http.StatusBadGateway)
+		},
+	}
+}

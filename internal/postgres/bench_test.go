@@ -1,0 +1,90 @@
+package postgres_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/postgres"
+	"github.com/photo-processor/photo-processor/internal/postgres/postgrestest"
+)
+
+// The server of the tests does not sync its disk: what is measured is the
+// statements and their round trips.
+
+// BenchmarkRun is all SQL of one photo's run.
+func BenchmarkRun(b *testing.B) {
+	db := postgrestest.Open(b)
+	added, err := db.AddPhotos(b.Context(), []string{"https://photos.example/1.jpg"})
+	require.NoError(b, err)
+	start := time.Now()
+	for i := 0; b.Loop(); i++ {
+		run := photo.Run{Photo: added[0].UUID, ID: fmt.Sprint(i), StartedAt: start.Add(time.Duration(i) * time.Millisecond)}
+		require.NoError(b, db.MarkProcessing(b.Context(), run))
+		_, err := db.SourceURL(b.Context(), run)
+		require.NoError(b, err)
+		require.NoError(b, db.PublishThumbnails(b.Context(), run, aSource, []photo.Thumbnail{thumbnail(320, 213, "a")}))
+		require.NoError(b, finish(b, db, run, nil))
+	}
+}
+
+// BenchmarkMarkProcessing has a newer run take the photo each time.
+func BenchmarkMarkProcessing(b *testing.B) {
+	db, run := benchRun(b)
+	for i := 0; b.Loop(); i++ {
+		require.NoError(b, db.MarkProcessing(b.Context(), run(i)))
+	}
+}
+
+// BenchmarkFinish finishes a photo that a newer run has taken each time, the
+// taking not counted.
+func BenchmarkFinish(b *testing.B) {
+	db, run := benchRun(b)
+	for i := 0; b.Loop(); i++ {
+		b.StopTimer()
+		require.NoError(b, db.MarkProcessing(b.Context(), run(i)))
+		b.StartTimer()
+		require.NoError(b, finish(b, db, run(i), nil))
+	}
+}
+
+// benchRun gives a database with one photo, and ever newer runs of it.
+func benchRun(b *testing.B) (*postgres.DB, func(i int) photo.Run) {
+	b.Helper()
+	db := postgrestest.Open(b)
+	added, err := db.AddPhotos(b.Context(), []string{"https://photos.example/1.jpg"})
+	require.NoError(b, err)
+	start := time.Now()
+	return db, func(i int) photo.Run {
+		return photo.Run{Photo: added[0].UUID, ID: fmt.Sprint(i), StartedAt: start.Add(time.Duration(i) * time.Millisecond)}
+	}
+}
+
+// BenchmarkPhotos lists a page of 100 of 10,000 photos, at the list's start and in
+// its middle, which must cost the same.
+func BenchmarkPhotos(b *testing.B) {
+	const photos, page = 10_000, 100
+	db := postgrestest.Open(b)
+	urls := make([]string, photos)
+	for i := range urls {
+		urls[i] = fmt.Sprintf("https://photos.example/%d.jpg", i)
+	}
+	added, err := db.AddPhotos(b.Context(), urls)
+	require.NoError(b, err)
+	middle := added[photos/2]
+	for _, c := range []struct {
+		name  string
+		after postgres.Cursor
+	}{{"first", postgres.Cursor{}}, {"middle", postgres.Cursor{CreatedAt: middle.CreatedAt, UUID: middle.UUID}}} {
+		b.Run(c.name, func(b *testing.B) {
+			for b.Loop() {
+				listed, err := db.Photos(b.Context(), photo.Pending, c.after, page)
+				require.NoError(b, err)
+				require.Len(b, listed, page)
+			}
+		})
+	}
+}

@@ -1,0 +1,88 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"os"
+	"sync/atomic"
+
+	"go.opentelemetry.io/otel/metric"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/interceptor"
+	"gocloud.dev/blob"
+
+	"github.com/photo-processor/photo-processor/activities"
+	"github.com/photo-processor/photo-processor/internal/health"
+	"github.com/photo-processor/photo-processor/internal/postgres"
+	"github.com/photo-processor/photo-processor/internal/renderer"
+	"github.com/photo-processor/photo-processor/internal/telemetry"
+)
+
+func databaseOptions(tel *telemetry.Telemetry) []postgres.Option {
+	if !tel.Tracing() {
+		return nil
+	}
+	return []postgres.Option{postgres.Traced(tel.Tracers)}
+}
+
+// measure makes the worker's metrics; nil if nobody asked for any.
+func measure(tel *telemetry.Telemetry, db *postgres.DB, render *renderer.Renderer) (*activities.Metrics, error) {
+	if !tel.Measuring() {
+		return nil, nil
+	}
+	_, err := tel.Meters.Meter("github.com/photo-processor/photo-processor/worker").Int64ObservableGauge("photo_processor.render.queue.depth",
+		metric.WithDescription("Pictures that wait for a process to render them."),
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			o.Observe(render.Waiting())
+			return nil
+		}))
+	if err := errors.Join(err, db.Measure(tel.Meters)); err != nil {
+		return nil, err
+	}
+	return activities.NewMetrics(tel.Meters)
+}
+
+func interceptors(metrics *activities.Metrics) []interceptor.WorkerInterceptor {
+	if metrics == nil {
+		return nil
+	}
+	return []interceptor.WorkerInterceptor{metrics.Interceptor()}
+}
+
+// readiness is what /readyz of a worker looks at.
+type readiness struct {
+	db         *postgres.DB
+	spoolDir   string
+	thumbnails *blob.Bucket
+	renderer   *renderer.Renderer
+	temporal   client.Client
+	working    atomic.Bool // takes tasks
+}
+
+func (rd *readiness) handler(log *slog.Logger) http.Handler {
+	return &health.Readiness{Log: log, Verbose: true, Checks: []health.Check{
+		{Name: "postgresql", Title: "PostgreSQL", Ping: rd.db.Ping},
+		{Name: "temporal", Title: "Temporal", Ping: rd.pingTemporal},
+		{Name: "thumbnails_bucket", Title: "the thumbnails bucket", Ping: health.Bucket(rd.thumbnails)},
+		{Name: "spool_directory", Title: "the spool directory", Missing: "not usable",
+			Ping: func(context.Context) error { return os.MkdirAll(rd.spoolDir, 0o700) }}, // as the first fetch would
+		{Name: "renderer", Title: "the renderer", Missing: "not running",
+			Ping:    func(context.Context) error { return rd.renderer.Ready() },
+			Details: func() any { return map[string]any{"cage": rd.renderer.Cage(), "waiting": rd.renderer.Waiting()} }},
+		{Name: "task_queue", Title: "the task queue", Missing: "not polled", Ping: rd.pingQueue},
+	}}
+}
+
+func (rd *readiness) pingTemporal(ctx context.Context) error {
+	_, err := rd.temporal.CheckHealth(ctx, &client.CheckHealthRequest{})
+	return err
+}
+
+func (rd *readiness) pingQueue(context.Context) error {
+	if !rd.working.Load() {
+		return errors.New("the worker takes no tasks: it starts or stops")
+	}
+	return nil
+}
