@@ -43,6 +43,7 @@ type plan struct {
 	posts   []post
 	faults  []fault
 	bad     float64 // the part of the sources' answers that is bad
+	maxBad  int     // the most bad answers of one source
 }
 
 const (
@@ -57,6 +58,11 @@ type scale struct {
 	photos int
 	window time.Duration // in which all posts and faults begin
 
+	// maxBad bounds the bad answers of one source. After the third the photo has
+	// waited 2 + 6 + 18 seconds, about as long as the loss of a worker costs. A
+	// fourth would wait 54 more, and a fifth end the photo.
+	maxBad int
+
 	// Killing a worker costs the photos in its hands a heartbeat time-out of 30
 	// seconds. The short form, which is part of every test run, leaves that out:
 	// TestEndToEnd does it, too.
@@ -64,8 +70,8 @@ type scale struct {
 }
 
 var (
-	whole = scale{photos: 100, window: 12 * time.Second, killWorkers: true}
-	short = scale{photos: 40, window: 5 * time.Second}
+	whole = scale{photos: 100, window: 12 * time.Second, maxBad: 3, killWorkers: true}
+	short = scale{photos: 40, window: 5 * time.Second, maxBad: 2}
 )
 
 // calm is a small batch to which nothing happens, with some of each kind.
@@ -78,7 +84,7 @@ func draw(seed uint64, s scale) plan {
 	between := func(low, high time.Duration) time.Duration {
 		return low + time.Duration(r.Int64N(int64(high-low)))
 	}
-	p := plan{seed: seed, photos: s.photos, missing: 2, bad: badAnswers}
+	p := plan{seed: seed, photos: s.photos, missing: 2, bad: badAnswers, maxBad: s.maxBad}
 
 	// One large post, many small ones, and some photos again: while they are
 	// processed, or later.

@@ -18,10 +18,6 @@ import (
 const (
 	// badAnswers of all that a source gives are bad, while it has any left.
 	badAnswers = 0.30
-	// maxBadAnswers bounds those of one source: after the third the photo has
-	// waited 2 + 6 + 18 seconds, about as long as the loss of a worker costs. A
-	// fourth would wait 54 more, and a fifth end the photo.
-	maxBadAnswers = 3
 	// slowestAnswer keeps photos in the workers' hands while things break.
 	slowestAnswer = 800 * time.Millisecond
 )
@@ -42,7 +38,8 @@ type source struct {
 	wellStatus int    // of an answer that is not bad
 	code       string // with which its photo must fail; "" if it must be completed
 
-	badAnswers float64 // the part of the answers that are to be bad
+	badAnswers float64 // the part of the answers that are to be bad, up to maxBad
+	maxBad     int
 
 	mu      sync.Mutex
 	answers *rand.Rand
@@ -63,16 +60,16 @@ func serveSources(t *testing.T, p plan) *sources {
 	t.Helper()
 	s := &sources{}
 	for i := range p.photos {
-		s.all = append(s.all, newSource(p.seed, i, p.bad))
+		s.all = append(s.all, newSource(p, i))
 	}
 	s.server = httptest.NewServer(http.HandlerFunc(s.serve))
 	t.Cleanup(s.server.Close)
 	return s
 }
 
-func newSource(seed uint64, number int, badAnswers float64) *source {
-	r := rand.New(rand.NewPCG(seed, uint64(number)+1))
-	s := &source{wellStatus: http.StatusOK, answers: r, badAnswers: badAnswers}
+func newSource(p plan, number int) *source {
+	r := rand.New(rand.NewPCG(p.seed, uint64(number)+1))
+	s := &source{wellStatus: http.StatusOK, answers: r, badAnswers: p.bad, maxBad: p.maxBad}
 	for i := range s.versions {
 		s.versions[i] = newVersion(r, color.YCbCr{
 			// Away from black and white, where colours cannot all be shown; 12 apart.
@@ -129,7 +126,7 @@ func (s *sources) serve(w http.ResponseWriter, r *http.Request) {
 
 func (s *source) serve(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
-	bad := s.answers.Float64() < s.badAnswers && s.bad < maxBadAnswers
+	bad := s.answers.Float64() < s.badAnswers && s.bad < s.maxBad
 	if bad {
 		s.bad++
 	}
