@@ -1,7 +1,6 @@
 package main_test
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"io"
@@ -14,127 +13,175 @@ import (
 
 	"github.com/caarlos0/env/v11"
 	"github.com/stretchr/testify/require"
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
-	k8syaml "k8s.io/apimachinery/pkg/util/yaml"
-	"sigs.k8s.io/yaml"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/photo-processor/photo-processor/internal/config"
 )
 
-// manifests are those of docs/kubernetes, by name.
-type manifests struct {
-	configMaps  map[string]corev1.ConfigMap
-	secrets     map[string]corev1.Secret
-	services    map[string]corev1.Service
-	deployments map[string]appsv1.Deployment
-	budgets     map[string]policyv1.PodDisruptionBudget
-	scaled      scaledObject
+// manifest is what the tests read of one. `make check-kubernetes` holds all of it
+// against Kubernetes' own schema.
+type manifest struct {
+	Kind       string            `yaml:"kind"`
+	Metadata   named             `yaml:"metadata"`
+	Data       map[string]string `yaml:"data"`       // of a ConfigMap
+	StringData map[string]string `yaml:"stringData"` // of a Secret
+	Spec       struct {
+		Replicas *int      `yaml:"replicas"`
+		Selector yaml.Node `yaml:"selector"`
+		Template struct {
+			Metadata struct {
+				Labels map[string]string `yaml:"labels"`
+			} `yaml:"metadata"`
+			Spec pod `yaml:"spec"`
+		} `yaml:"template"`
+		Ports          []port `yaml:"ports"` // of a Service
+		ScaleTargetRef named  `yaml:"scaleTargetRef"`
+		Triggers       []struct {
+			Metadata map[string]string `yaml:"metadata"`
+		} `yaml:"triggers"`
+	} `yaml:"spec"`
 }
 
-// scaledObject has what of KEDA's type the manifest uses. KEDA's own would bring
-// all of Kubernetes' client.
-type scaledObject struct {
-	APIVersion, Kind string
-	Metadata         struct{ Name string }
-	Spec             struct {
-		ScaleTargetRef                   struct{ Name string }
-		MinReplicaCount, MaxReplicaCount int
-		Advanced                         map[string]any
-		Triggers                         []struct {
-			Type     string
-			Metadata map[string]string
-		}
-	}
+type named struct {
+	Name string `yaml:"name"`
 }
 
-// loadManifests reads every document, with no field that Kubernetes does not
-// know and none twice.
-func loadManifests(t *testing.T) manifests {
+type pod struct {
+	TerminationGracePeriodSeconds int `yaml:"terminationGracePeriodSeconds"`
+	SecurityContext               struct {
+		RunAsUser int `yaml:"runAsUser"`
+	} `yaml:"securityContext"`
+	Containers []container `yaml:"containers"`
+	Volumes    []struct {
+		EmptyDir struct {
+			SizeLimit string `yaml:"sizeLimit"`
+		} `yaml:"emptyDir"`
+	} `yaml:"volumes"`
+}
+
+type container struct {
+	EnvFrom []struct {
+		ConfigMapRef named `yaml:"configMapRef"`
+		SecretRef    named `yaml:"secretRef"`
+	} `yaml:"envFrom"`
+	Env []struct {
+		Name  string `yaml:"name"`
+		Value string `yaml:"value"`
+	} `yaml:"env"`
+	Ports          []port `yaml:"ports"`
+	LivenessProbe  probe  `yaml:"livenessProbe"`
+	ReadinessProbe probe  `yaml:"readinessProbe"`
+	Lifecycle      struct {
+		PreStop struct {
+			Sleep struct {
+				Seconds int `yaml:"seconds"`
+			} `yaml:"sleep"`
+		} `yaml:"preStop"`
+	} `yaml:"lifecycle"`
+	Resources    struct{ Requests, Limits map[string]string } `yaml:"resources"`
+	VolumeMounts []struct {
+		MountPath string `yaml:"mountPath"`
+	} `yaml:"volumeMounts"`
+}
+
+type port struct {
+	Name          string `yaml:"name"`
+	ContainerPort int    `yaml:"containerPort"`
+	TargetPort    string `yaml:"targetPort"`
+}
+
+type probe struct {
+	HTTPGet struct {
+		Path string `yaml:"path"`
+		Port string `yaml:"port"`
+	} `yaml:"httpGet"`
+	TimeoutSeconds int `yaml:"timeoutSeconds"`
+}
+
+// manifests gives those of docs/kubernetes, by kind and name.
+func manifests(t *testing.T) map[string]manifest {
 	t.Helper()
-	all := manifests{
-		map[string]corev1.ConfigMap{}, map[string]corev1.Secret{}, map[string]corev1.Service{},
-		map[string]appsv1.Deployment{}, map[string]policyv1.PodDisruptionBudget{}, scaledObject{},
-	}
+	all := map[string]manifest{}
 	files, err := filepath.Glob(repository + "/docs/kubernetes/*.yaml")
 	require.NoError(t, err)
-	require.NotEmpty(t, files)
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
-		documents := k8syaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(text)))
+		documents := yaml.NewDecoder(bytes.NewReader(text))
 		for {
-			document, err := documents.Read()
+			var m manifest
+			err := documents.Decode(&m)
 			if errors.Is(err, io.EOF) {
 				break
 			}
 			require.NoError(t, err, file)
-			var kind struct{ APIVersion, Kind string }
-			require.NoError(t, yaml.Unmarshal(document, &kind))
-			switch kind.APIVersion + " " + kind.Kind {
-			case "v1 ConfigMap":
-				o := decode[corev1.ConfigMap](t, document)
-				all.configMaps[o.Name] = o
-			case "v1 Secret":
-				o := decode[corev1.Secret](t, document)
-				all.secrets[o.Name] = o
-			case "v1 Service":
-				o := decode[corev1.Service](t, document)
-				all.services[o.Name] = o
-			case "apps/v1 Deployment":
-				o := decode[appsv1.Deployment](t, document)
-				all.deployments[o.Name] = o
-			case "policy/v1 PodDisruptionBudget":
-				o := decode[policyv1.PodDisruptionBudget](t, document)
-				all.budgets[o.Name] = o
-			case "keda.sh/v1alpha1 ScaledObject":
-				all.scaled = decode[scaledObject](t, document)
-			default:
-				t.Errorf("%s: an unknown %s", file, kind)
-			}
+			require.NotEmpty(t, m.Metadata.Name, file)
+			require.NotContains(t, all, m.Kind+" "+m.Metadata.Name)
+			all[m.Kind+" "+m.Metadata.Name] = m
 		}
 	}
 	return all
 }
 
-func decode[T any](t *testing.T, document []byte) (object T) {
+// selected gives the labels that a Deployment, a Service or a
+// PodDisruptionBudget selects.
+func (m manifest) selected(t *testing.T) map[string]string {
 	t.Helper()
-	require.NoError(t, yaml.UnmarshalStrict(document, &object))
-	return object
+	var selector struct {
+		MatchLabels map[string]string `yaml:"matchLabels"`
+	}
+	require.NoError(t, m.Spec.Selector.Decode(&selector))
+	if selector.MatchLabels != nil {
+		return selector.MatchLabels
+	}
+	var labels map[string]string
+	require.NoError(t, m.Spec.Selector.Decode(&labels))
+	return labels
 }
 
-// environment is that of the deployment's one container.
-func (m manifests) environment(t *testing.T, deployment string) map[string]string {
+// podEnvironment is that of the deployment's container.
+func podEnvironment(t *testing.T, all map[string]manifest, c container) map[string]string {
 	t.Helper()
-	all := map[string]string{}
-	container := m.deployments[deployment].Spec.Template.Spec.Containers[0]
-	for _, from := range container.EnvFrom {
-		if from.ConfigMapRef != nil {
-			require.Contains(t, m.configMaps, from.ConfigMapRef.Name)
-			for name, value := range m.configMaps[from.ConfigMapRef.Name].Data {
-				all[name] = value
+	variables := map[string]string{}
+	add := func(name, value string) {
+		require.NotContains(t, variables, name, "it is set twice")
+		variables[name] = value
+	}
+	for _, from := range c.EnvFrom {
+		for _, source := range []string{"ConfigMap " + from.ConfigMapRef.Name, "Secret " + from.SecretRef.Name} {
+			if strings.HasSuffix(source, " ") {
+				continue
 			}
-			continue
-		}
-		require.Contains(t, m.secrets, from.SecretRef.Name)
-		for name, value := range m.secrets[from.SecretRef.Name].StringData {
-			all[name] = value
+			require.Contains(t, all, source)
+			for name, value := range all[source].Data {
+				add(name, value)
+			}
+			for name, value := range all[source].StringData {
+				add(name, value)
+			}
 		}
 	}
-	for _, variable := range container.Env {
-		require.NotContains(t, all, variable.Name, "it is set twice")
-		all[variable.Name] = variable.Value
+	for _, variable := range c.Env {
+		add(variable.Name, variable.Value)
 	}
-	return all
+	return variables
 }
 
-// TestKubernetes holds docs/kubernetes against the configuration, the Dockerfile,
-// and what the manifests say of each other.
+// quantity reads a number of MiB or GiB.
+func quantity(t *testing.T, text string) int64 {
+	t.Helper()
+	number, unit := text[:len(text)-2], map[string]int64{"Mi": 1 << 20, "Gi": 1 << 30}[text[len(text)-2:]]
+	value, err := strconv.ParseInt(number, 10, 64)
+	require.NoError(t, err)
+	require.NotZero(t, unit, text)
+	return value * unit
+}
+
+// TestKubernetes holds docs/kubernetes against the configuration, the README's
+// table of it, the Dockerfile, and what the manifests say of each other.
 func TestKubernetes(t *testing.T) {
 	t.Parallel()
-	m := loadManifests(t)
+	all := manifests(t)
 	readme, err := os.ReadFile(repository + "/README.md")
 	require.NoError(t, err)
 	dockerfile, err := os.ReadFile(repository + "/Dockerfile")
@@ -145,14 +192,15 @@ func TestKubernetes(t *testing.T) {
 	for _, p := range params {
 		ours[p.Key] = true
 	}
-	require.Len(t, m.deployments, 2)
-	for name, deployment := range m.deployments {
+	for _, name := range []string{"photo-processor-api", "photo-processor-worker"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			pod := deployment.Spec.Template
-			require.Len(t, pod.Spec.Containers, 1)
-			container := pod.Spec.Containers[0]
-			variables := m.environment(t, name)
+			require.Contains(t, all, "Deployment "+name)
+			deployment := all["Deployment "+name]
+			labels, pod := deployment.Spec.Template.Metadata.Labels, deployment.Spec.Template.Spec
+			require.Len(t, pod.Containers, 1)
+			c := pod.Containers[0]
+			variables := podEnvironment(t, all, c)
 			for variable := range variables {
 				switch {
 				case strings.HasPrefix(variable, "AWS_"):
@@ -165,45 +213,43 @@ func TestKubernetes(t *testing.T) {
 			cfg, err := config.Parse(variables)
 			require.NoError(t, err)
 
-			require.Equal(t, pod.Labels, deployment.Spec.Selector.MatchLabels)
-			require.Contains(t, m.budgets, name)
-			require.Equal(t, pod.Labels, m.budgets[name].Spec.Selector.MatchLabels)
-			require.Contains(t, string(dockerfile), "--uid "+strconv.FormatInt(*pod.Spec.SecurityContext.RunAsUser, 10)+" ")
-			grace := time.Duration(*pod.Spec.TerminationGracePeriodSeconds) * time.Second
-			if container.Lifecycle != nil {
-				grace -= time.Duration(container.Lifecycle.PreStop.Sleep.Seconds) * time.Second
-			}
+			require.NotEmpty(t, labels)
+			require.Equal(t, labels, deployment.selected(t))
+			require.Equal(t, labels, all["PodDisruptionBudget "+name].selected(t))
+			require.Contains(t, string(dockerfile), "--uid "+strconv.Itoa(pod.SecurityContext.RunAsUser)+" ")
+			grace := time.Duration(pod.TerminationGracePeriodSeconds-c.Lifecycle.PreStop.Sleep.Seconds) * time.Second
 			require.Greater(t, grace, cfg.ShutdownTimeout+5*time.Second, "and some time to report what was given up")
 
 			ports := map[string]string{}
-			for _, port := range container.Ports {
-				ports[port.Name] = strconv.Itoa(int(port.ContainerPort))
+			for _, p := range c.Ports {
+				ports[p.Name] = strconv.Itoa(p.ContainerPort)
 			}
 			require.Equal(t, "0.0.0.0:"+ports["metrics"], cfg.MetricsAddr)
-			for _, probe := range []*corev1.Probe{container.LivenessProbe, container.ReadinessProbe} {
-				require.Contains(t, ports, probe.HTTPGet.Port.StrVal)
-				require.Greater(t, probe.TimeoutSeconds, int32(3), "/readyz takes up to 3 seconds")
+			for path, p := range map[string]probe{"/healthz": c.LivenessProbe, "/readyz": c.ReadinessProbe} {
+				require.Equal(t, path, p.HTTPGet.Path)
+				require.Contains(t, ports, p.HTTPGet.Port)
+				require.Greater(t, p.TimeoutSeconds, 3, "/readyz takes up to 3 seconds")
 			}
-			for _, mount := range container.VolumeMounts {
-				require.Equal(t, cfg.SpoolDir, mount.MountPath)
-			}
-			if name != "photo-processor-worker" {
+			if name == "photo-processor-api" {
 				require.Equal(t, "0.0.0.0:"+ports["http"], cfg.HTTPAddr)
-				require.Equal(t, intstr.FromString("http"), m.services[name].Spec.Ports[0].TargetPort)
-				require.Equal(t, pod.Labels, m.services[name].Spec.Selector)
+				require.NotEmpty(t, cfg.APITokens)
+				service := all["Service "+name]
+				require.Equal(t, labels, service.selected(t))
+				require.Equal(t, "http", service.Spec.Ports[0].TargetPort)
 				return
 			}
 			require.NotContains(t, variables, "API_TOKEN", "a worker has no use for it")
-			require.Len(t, pod.Spec.Volumes, 1)
-			require.GreaterOrEqual(t, pod.Spec.Volumes[0].EmptyDir.SizeLimit.Value(), int64(cfg.WorkerActivities)*cfg.SourceMaxBytes)
-			require.GreaterOrEqual(t, container.Resources.Requests.StorageEphemeral().Value(), int64(cfg.WorkerActivities)*cfg.SourceMaxBytes)
-			require.GreaterOrEqual(t, container.Resources.Limits.Memory().Value(), int64(cfg.RenderConcurrency)*cfg.RenderMaxMemory+512<<20)
-			require.Equal(t, int64(cfg.RenderConcurrency), container.Resources.Requests.Cpu().Value())
+			require.Equal(t, cfg.SpoolDir, c.VolumeMounts[0].MountPath)
+			spool := int64(cfg.WorkerActivities) * cfg.SourceMaxBytes
+			require.GreaterOrEqual(t, quantity(t, pod.Volumes[0].EmptyDir.SizeLimit), spool)
+			require.GreaterOrEqual(t, quantity(t, c.Resources.Requests["ephemeral-storage"]), spool)
+			require.GreaterOrEqual(t, quantity(t, c.Resources.Limits["memory"]), int64(cfg.RenderConcurrency)*cfg.RenderMaxMemory+512<<20)
+			require.Equal(t, strconv.Itoa(cfg.RenderConcurrency), c.Resources.Requests["cpu"])
 
 			require.Nil(t, deployment.Spec.Replicas, "else each apply would undo what KEDA has done")
-			require.Equal(t, name, m.scaled.Spec.ScaleTargetRef.Name)
-			require.Len(t, m.scaled.Spec.Triggers, 1)
-			trigger := m.scaled.Spec.Triggers[0].Metadata
+			scaled := all["ScaledObject "+name]
+			require.Equal(t, name, scaled.Spec.ScaleTargetRef.Name)
+			trigger := scaled.Spec.Triggers[0].Metadata
 			require.Equal(t, cfg.TaskQueue, trigger["taskQueue"])
 			require.Equal(t, variables["TEMPORAL_ADDRESS"], trigger["endpoint"])
 			require.Equal(t, variables["TEMPORAL_NAMESPACE"], trigger["namespace"])
