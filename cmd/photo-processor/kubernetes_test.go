@@ -19,7 +19,7 @@ import (
 )
 
 // manifest is what the tests read of one. `make check-kubernetes` holds all of it
-// against Kubernetes' own schema.
+// against Kubernetes' own types.
 type manifest struct {
 	Kind       string            `yaml:"kind"`
 	Metadata   named             `yaml:"metadata"`
