@@ -28,5 +28,6 @@ ENV DATA_DIR=/data
 VOLUME /data
 ENTRYPOINT ["tini", "--", "photo-processor"]
 CMD ["api"]
-# Of the default command. A worker's is: photo-processor health worker
+# Of the default command. A worker's is: photo-processor health worker, with
+# METRICS_ADDR.
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 CMD ["photo-processor", "health", "api"]

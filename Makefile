@@ -8,10 +8,10 @@ STATICCHECK   := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 WORKFLOWCHECK := go run go.temporal.io/sdk/contrib/tools/workflowcheck@v0.6.0
 
 .DEFAULT_GOAL := help
-.PHONY: help start cluster secrets stop status logs db-schema psql build deps test check unit bench test-cluster chaos fuzz histories clean
+.PHONY: help start cluster secrets stop status logs db-schema psql build deps test check unit bench test-cluster chaos fuzz histories check-kubernetes clean
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 start: build ## Start everything on this machine, in the background; installs what is missing
 	@$(BIN) dev start
@@ -88,6 +88,9 @@ fuzz: deps ## Fuzz what parses bytes from outside, for FUZZTIME each (1m)
 
 histories: deps ## Record anew the histories that the replay tests replay
 	go test ./workflows -run TestRecordHistories -record -v
+
+check-kubernetes: ## Read docs/kubernetes/*.yaml as Kubernetes' own types
+	@cd docs/kubernetes/check && go run . ../*.yaml
 
 clean: stop ## Stop everything and delete its data and what was built
 	@eval "$$($(BIN) dev env)" && rm -rf "$$DATA_DIR" && echo "Deleted $$DATA_DIR"

@@ -35,19 +35,8 @@ import (
 	"github.com/photo-processor/photo-processor/workflows"
 )
 
-var temporalAddress string // of the server that all tests share
-
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	address, stop, err := devstacktest.Temporal(context.Background())
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer stop()
-	temporalAddress = address
-	return postgrestest.Main(m)
+func TestMain(m *testing.M) {
+	os.Exit(devstacktest.WithTemporal(func() int { return postgrestest.Main(m) }))
 }
 
 // testBundle is an API on a database and a task queue of its own. No worker
@@ -85,7 +74,7 @@ func setup(t *testing.T, options ...option) *testBundle {
 	cfg.TaskQueue = t.Name()
 	thumbnails, err := bucket.Open(t.Context(), "file://"+filepath.Join(t.TempDir(), "thumbnails"))
 	require.NoError(t, err)
-	temporal := dial(t, temporalAddress)
+	temporal := dial(t, os.Getenv("TEMPORAL_ADDRESS"))
 	log := &lockedBuffer{}
 	server := &api.Server{
 		DB: postgrestest.Open(t), Temporal: temporal, Thumbnails: thumbnails, Config: cfg,

@@ -38,21 +38,8 @@ import (
 	"github.com/photo-processor/photo-processor/workflows"
 )
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	address, stop, err := devstacktest.Temporal(context.Background())
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer stop()
-	// As an operator would configure it; Run reads it.
-	if err := os.Setenv("TEMPORAL_ADDRESS", address); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return postgrestest.Main(m)
+func TestMain(m *testing.M) {
+	os.Exit(devstacktest.WithTemporal(func() int { return postgrestest.Main(m) }))
 }
 
 // testBundle is a photo whose source holds its answer back until released.

@@ -53,6 +53,13 @@ func TestComposeNatively(t *testing.T) {
 		}
 	}
 
+	t.Run("a worker with the bucket of the profile s3", func(t *testing.T) {
+		worker := c.project.Services["worker"]
+		worker.Environment = maps.Clone(worker.Environment)
+		bucket := s3BucketURL(t)
+		worker.Environment["THUMBNAILS_BUCKET"] = &bucket
+		c.start(t, worker) // ready, it has reached the bucket
+	})
 	t.Run("the server knows every key of the dynamic configuration", func(t *testing.T) {
 		output, err := exec.Command(c.programs.Server, "validate-dynamic-config", repository+"/temporal-config/dynamicconfig.yaml").CombinedOutput()
 		require.NoError(t, err, string(output))

@@ -1,10 +1,12 @@
 package main_test
 
 import (
+	"fmt"
 	"maps"
+	"net"
 	"net/netip"
+	"net/url"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,6 +15,7 @@ import (
 	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
 )
 
 const (
@@ -95,9 +98,6 @@ func TestComposeServices(t *testing.T) {
 				if volume.Type == types.VolumeTypeBind {
 					require.True(t, volume.ReadOnly, volume.Source)
 					_, err := os.Stat(volume.Source)
-					if strings.HasPrefix(volume.Source, filepath.Join(project.WorkingDir, "observability")) && !exists(repository+"/observability") {
-						continue // a tree without it has no use for the profile
-					}
 					require.NoError(t, err)
 				} else {
 					require.Contains(t, project.Volumes, volume.Source)
@@ -108,11 +108,6 @@ func TestComposeServices(t *testing.T) {
 			}
 		})
 	}
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
 }
 
 // TestComposeOrder holds that every service that is waited for comes to what is
@@ -161,6 +156,76 @@ func TestComposeSources(t *testing.T) {
 	pool := project.Networks["samples"].Ipam.Config[0]
 	require.True(t, netip.MustParsePrefix(pool.Subnet).Contains(address))
 	require.False(t, netip.MustParsePrefix(pool.IPRange).Contains(address))
+}
+
+// TestComposeMetrics has each service serve its metrics where Prometheus asks
+// for them, and nobody outside reach them.
+func TestComposeMetrics(t *testing.T) {
+	t.Parallel()
+	project := composeProject(t)
+	text, err := os.ReadFile(repository + "/observability/prometheus.yml")
+	require.NoError(t, err)
+	var prometheus struct {
+		Jobs []struct {
+			DNS []struct {
+				Names []string
+				Port  int
+			} `yaml:"dns_sd_configs"`
+			Static []struct{ Targets []string } `yaml:"static_configs"`
+		} `yaml:"scrape_configs"`
+	}
+	require.NoError(t, yaml.Unmarshal(text, &prometheus))
+	var asked []string
+	for _, job := range prometheus.Jobs {
+		for _, discovered := range job.DNS {
+			for _, name := range discovered.Names {
+				asked = append(asked, fmt.Sprintf("%s:%d", name, discovered.Port))
+			}
+		}
+		for _, static := range job.Static {
+			asked = append(asked, static.Targets...)
+		}
+	}
+	require.Len(t, asked, 3)
+	for service, variable := range map[string]string{"api": "METRICS_ADDR", "worker": "METRICS_ADDR", "temporal": "PROMETHEUS_ENDPOINT"} {
+		host, port, err := net.SplitHostPort(*project.Services[service].Environment[variable])
+		require.NoError(t, err)
+		require.Equal(t, "0.0.0.0", host)
+		require.Contains(t, asked, service+":"+port)
+		for _, published := range project.Services[service].Ports {
+			require.NotEqual(t, port, fmt.Sprint(published.Target), "nobody is asked for a token there")
+		}
+	}
+}
+
+// TestComposeS3 has workers find the bucket of the profile s3 at the URL that
+// .env gives.
+func TestComposeS3(t *testing.T) {
+	t.Parallel()
+	project := composeProject(t)
+	s3, worker := project.Services["s3"].Environment, project.Services["worker"].Environment
+	bucket, err := url.Parse(s3BucketURL(t))
+	require.NoError(t, err)
+	endpoint, err := url.Parse(bucket.Query().Get("endpoint"))
+	require.NoError(t, err)
+	require.Equal(t, "s3", endpoint.Hostname())
+	require.Equal(t, "0.0.0.0:"+endpoint.Port(), *s3["VGW_PORT"])
+	require.Contains(t, project.Services["s3"].Entrypoint[2], "mkdir -p /data/"+bucket.Host+" ")
+	for ours, theirs := range map[string]string{
+		"AWS_ACCESS_KEY_ID": "ROOT_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY": "ROOT_SECRET_KEY", "AWS_REGION": "VGW_REGION",
+	} {
+		require.Equal(t, *s3[theirs], *worker[ours])
+	}
+}
+
+// s3BucketURL is what .env says to set THUMBNAILS_BUCKET to with the profile s3.
+func s3BucketURL(t *testing.T) string {
+	t.Helper()
+	env, err := os.ReadFile(composeEnv)
+	require.NoError(t, err)
+	found := regexp.MustCompile(`(?m)^#   THUMBNAILS_BUCKET=(s3://\S+)$`).FindSubmatch(env)
+	require.NotNil(t, found)
+	return string(found[1])
 }
 
 func conditions(service types.ServiceConfig) map[string]string {

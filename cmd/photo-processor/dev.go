@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -379,9 +380,9 @@ func visit(ctx context.Context, urls []string) error {
 	return group.Wait()
 }
 
-// isReady asks the API whether it is.
-func isReady(ctx context.Context, apiURL string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, apiURL+"/readyz", nil)
+// isReady asks an API or a worker whether it is. The error has what is missing.
+func isReady(ctx context.Context, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/readyz", nil)
 	if err != nil {
 		return err
 	}
@@ -389,9 +390,10 @@ func isReady(ctx context.Context, apiURL string) error {
 	if err != nil {
 		return err
 	}
-	_ = resp.Body.Close()
+	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("/readyz answered %d", resp.StatusCode)
+		answer, _ := io.ReadAll(io.LimitReader(resp.Body, 1024))
+		return fmt.Errorf("/readyz answered %d: %s", resp.StatusCode, bytes.TrimSpace(answer))
 	}
 	return nil
 }
@@ -399,7 +401,7 @@ func isReady(ctx context.Context, apiURL string) error {
 // workerPolls tells that a worker is ready by what Temporal knows: that one
 // has asked for tasks which had not done so before.
 func workerPolls(options client.Options, taskQueue string) (prepare, ready func(context.Context) error) {
-	var before []poller
+	var before []string
 	prepare = func(ctx context.Context) (err error) {
 		before, err = pollers(ctx, options, taskQueue)
 		return err
@@ -409,9 +411,7 @@ func workerPolls(options client.Options, taskQueue string) (prepare, ready func(
 		if err != nil {
 			return err
 		}
-		isNew := func(one poller) bool {
-			return !slices.ContainsFunc(before, func(other poller) bool { return other.identity == one.identity })
-		}
+		isNew := func(identity string) bool { return !slices.Contains(before, identity) }
 		if !slices.ContainsFunc(now, isNew) {
 			return errors.New("no new worker has asked for tasks yet")
 		}
@@ -420,14 +420,9 @@ func workerPolls(options client.Options, taskQueue string) (prepare, ready func(
 	return prepare, ready
 }
 
-// poller is a worker that has lately asked for tasks. Each process has an
-// identity of its own.
-type poller struct {
-	identity string
-	lastSeen time.Time
-}
-
-func pollers(ctx context.Context, options client.Options, taskQueue string) (known []poller, err error) {
+// pollers gives the identities of the workers that have lately asked for tasks.
+// Each process has one of its own.
+func pollers(ctx context.Context, options client.Options, taskQueue string) (identities []string, err error) {
 	temporal, err := client.DialContext(ctx, options)
 	if err != nil {
 		return nil, err
@@ -438,9 +433,9 @@ func pollers(ctx context.Context, options client.Options, taskQueue string) (kno
 		return nil, err
 	}
 	for _, one := range queue.GetPollers() {
-		known = append(known, poller{identity: one.GetIdentity(), lastSeen: one.GetLastAccessTime().AsTime()})
+		identities = append(identities, one.GetIdentity())
 	}
-	return known, nil
+	return identities, nil
 }
 
 func describe(w io.Writer, state devstack.State, dir devstack.Dir) {

@@ -204,15 +204,18 @@ func TestEndToEnd(t *testing.T) {
 	})
 	t.Run("health", func(t *testing.T) {
 		other := *p
-		other.env = append(p.env, "TEMPORAL_ADDRESS="+p.variable(t, "TEMPORAL_ADDRESS"))
+		workerAddr := strings.TrimSuffix(strings.TrimPrefix(p.workerMetrics, "http://"), "/metrics")
+		other.env = append(p.env, "METRICS_ADDR="+workerAddr)
 		other.must(t, "health", "worker")
-		other.env = append(other.env, "TASK_QUEUE=nobodys")
+		other.env = append(p.env, "METRICS_ADDR=")
 		out, code := other.run(t, "health", "worker")
 		require.Equal(t, 1, code)
-		require.Contains(t, out, "no worker of")
-		other.env = append(p.env, "HTTP_ADDR=127.0.0.1:1")
-		_, code = other.run(t, "health", "api")
-		require.Equal(t, 1, code)
+		require.Contains(t, out, "METRICS_ADDR: ")
+		other.env = append(p.env, "METRICS_ADDR=127.0.0.1:1", "HTTP_ADDR=127.0.0.1:1")
+		for _, service := range []string{"api", "worker"} {
+			_, code = other.run(t, "health", service)
+			require.Equal(t, 1, code)
+		}
 	})
 	t.Run("the worker's metrics are next to the API's", func(t *testing.T) {
 		status, body := get(t, p.workerMetrics)

@@ -33,21 +33,8 @@ import (
 	"github.com/photo-processor/photo-processor/worker"
 )
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	address, stop, err := devstacktest.Temporal(context.Background())
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer stop()
-	// As an operator would configure it; api.Run and worker.Run read it.
-	if err := os.Setenv("TEMPORAL_ADDRESS", address); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return postgrestest.Main(m)
+func TestMain(m *testing.M) {
+	os.Exit(devstacktest.WithTemporal(func() int { return postgrestest.Main(m) }))
 }
 
 // testBundle is an API and a worker that run as the program runs them, and a

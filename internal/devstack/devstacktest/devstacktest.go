@@ -111,6 +111,20 @@ func Temporal(ctx context.Context) (address string, stop func(), err error) {
 	return address, stop, err
 }
 
+// WithTemporal is for TestMain: it calls run while a development server runs, which TEMPORAL_ADDRESS names, and gives its exit code.
+func WithTemporal(run func() int) int {
+	address, stop, err := Temporal(context.Background())
+	if err == nil {
+		defer stop()
+		err = os.Setenv("TEMPORAL_ADDRESS", address)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return run()
+}
+
 // portTaken reports whether somebody else was quicker to take the port, before the server was started or before it got that far.
 func portTaken(err error) bool {
 	return errors.Is(err, syscall.EADDRINUSE) || err != nil && strings.Contains(err.Error(), syscall.EADDRINUSE.Error())

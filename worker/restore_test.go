@@ -1,0 +1,156 @@
+package worker_test
+
+import (
+	"image"
+	"image/jpeg"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/photo-processor/photo-processor/activities"
+	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/postgres"
+	"github.com/photo-processor/photo-processor/workflows"
+)
+
+// run has the photo processed, and gives how its workflow ended.
+func (b *testBundle) run(t *testing.T, id uuid.UUID) error {
+	t.Helper()
+	run, err := workflows.Start(t.Context(), b.temporal, b.cfg.TaskQueue, id)
+	require.NoError(t, err)
+	return run.Get(t.Context(), nil)
+}
+
+// statuses are those of the photos; "" of one that is not there.
+func (b *testBundle) statuses(t *testing.T, ids ...uuid.UUID) (all []photo.Status) {
+	t.Helper()
+	for _, id := range ids {
+		p, err := b.db.Photo(t.Context(), id)
+		if err != nil {
+			require.ErrorIs(t, err, photo.ErrNotFound)
+		}
+		all = append(all, p.Status)
+	}
+	return all
+}
+
+// strays gives the keys that are named by a row of these photos or by a file, but
+// not by both.
+func (b *testBundle) strays(t *testing.T, ids ...uuid.UUID) (withoutFile, withoutRow []string) {
+	t.Helper()
+	files := map[string]bool{}
+	dir := strings.TrimPrefix(b.cfg.ThumbnailsBucket, "file://")
+	paths, err := filepath.Glob(filepath.Join(dir, "*", "*"))
+	require.NoError(t, err)
+	for _, path := range paths {
+		key, err := filepath.Rel(dir, path)
+		require.NoError(t, err)
+		files[key] = true
+	}
+	for _, id := range ids {
+		p, err := b.db.Photo(t.Context(), id)
+		if err != nil {
+			require.ErrorIs(t, err, photo.ErrNotFound)
+		}
+		for _, thumbnail := range p.Thumbnails {
+			if !files[thumbnail.Key] {
+				withoutFile = append(withoutFile, thumbnail.Key)
+			}
+			delete(files, thumbnail.Key)
+		}
+	}
+	for key := range files {
+		withoutRow = append(withoutRow, key)
+	}
+	return withoutFile, withoutRow
+}
+
+// TestARestoredDatabase restores an older dump of the photos while Temporal and
+// the bucket remember what has happened since, and then does what
+// docs/operating.md says.
+func TestARestoredDatabase(t *testing.T) {
+	b := setup(t)
+	b.cfg.ShutdownTimeout = time.Second // for the source that does not answer
+	var height atomic.Int64             // of the picture: another makes another thumbnail
+	height.Store(426)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/never" {
+			b.asked <- struct{}{}
+			<-r.Context().Done()
+			return
+		}
+		_ = jpeg.Encode(w, image.NewGray(image.Rect(0, 0, 640, int(height.Load()))), nil)
+	}))
+	t.Cleanup(server.Close)
+	add := func(path string) uuid.UUID {
+		added, err := b.db.AddPhotos(t.Context(), []string{server.URL + path})
+		require.NoError(t, err)
+		return added[0].UUID
+	}
+
+	changed, later, underWay := add("/"), add("/"), add("/never")
+	stop := b.work(t)
+	require.NoError(t, b.run(t, changed))
+	b.awaitRequest(t) // of b.photo
+	dump, err := exec.Command("pg_dump", "--clean", "--if-exists", b.cfg.DatabaseURL).Output()
+	require.NoError(t, err)
+
+	// What the dump does not know: b.photo ends, one photo gets another
+	// thumbnail, one its first, one is in a step that never ends, one is new.
+	close(b.release)
+	b.requireCompleted(t)
+	height.Store(300)
+	require.NoError(t, b.run(t, changed))
+	require.NoError(t, b.run(t, later))
+	_, err = workflows.Start(t.Context(), b.temporal, b.cfg.TaskQueue, underWay)
+	require.NoError(t, err)
+	b.awaitRequest(t)
+	added := add("/")
+	require.NoError(t, b.run(t, added))
+	all := []uuid.UUID{b.photo, changed, later, underWay, added}
+	require.Equal(t, []photo.Status{photo.Completed, photo.Completed, photo.Completed, photo.Processing, photo.Completed}, b.statuses(t, all...))
+
+	stop()
+	b.db.Close()
+	restore := exec.Command("psql", "--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1", b.cfg.DatabaseURL)
+	restore.Stdin = strings.NewReader(string(dump))
+	output, err := restore.CombinedOutput()
+	require.NoError(t, err, string(output))
+	b.db, err = postgres.Open(b.cfg.DatabaseURL, 2)
+	require.NoError(t, err)
+	t.Cleanup(b.db.Close)
+	require.Equal(t, []photo.Status{photo.Processing, photo.Completed, photo.Pending, photo.Pending, ""}, b.statuses(t, all...))
+
+	b.work(t)
+	require.Equal(t, activities.Reconciled{Checked: 1, Restarted: 1}, b.reconcile(t))
+	b.requireCompleted(t)
+	// The run that was under way finds that the photo is not its own.
+	var ended *temporal.ApplicationError
+	require.ErrorAs(t, b.temporal.GetWorkflow(t.Context(), photo.WorkflowID(underWay), "").Get(t.Context(), nil), &ended)
+	require.Equal(t, activities.Superseded, ended.Type())
+
+	// What the operator does: the photos that are pending, and those whose files
+	// are not those of their rows.
+	withoutFile, withoutRow := b.strays(t, all...)
+	require.Len(t, withoutFile, 1)
+	require.Contains(t, withoutFile[0], changed.String())
+	require.Len(t, withoutRow, 3) // of changed, later, added
+	require.NoError(t, b.run(t, changed))
+	require.NoError(t, b.run(t, later))
+	require.ErrorAs(t, b.run(t, added), &ended)
+	require.Equal(t, "PhotoNotFound", ended.Type())
+	require.Equal(t, []photo.Status{photo.Completed, photo.Completed, photo.Completed, photo.Pending, ""}, b.statuses(t, all...))
+	withoutFile, withoutRow = b.strays(t, all...)
+	require.Empty(t, withoutFile)
+	require.Len(t, withoutRow, 1)
+	require.Contains(t, withoutRow[0], added.String(), "it is for the operator to delete")
+}
