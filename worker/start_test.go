@@ -77,7 +77,7 @@ func TestABatchStartsAPhotoOnce(t *testing.T) {
 	start := func(batch uuid.UUID) string {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		run, err := workflows.StartInBatch(ctx, temporal, b.cfg.TaskQueue, id, batch)
+		run, err := workflows.StartInBatch(ctx, temporal, b.cfg.TaskQueue, id, batch, false)
 		require.NoError(t, err)
 		require.NoError(t, run.Get(ctx, nil))
 		return run.GetRunID()

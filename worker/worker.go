@@ -130,7 +130,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 			return err
 		},
 		StartInBatch: func(ctx context.Context, id, batch uuid.UUID) error {
-			_, err := workflows.StartInBatch(ctx, temporal, cfg.TaskQueue, id, batch)
+			_, err := workflows.StartInBatch(ctx, temporal, cfg.TaskQueue, id, batch, cfg.WorkerDeployment == "")
 			return err
 		},
 		StartConcurrency: cfg.StartConcurrency,

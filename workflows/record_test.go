@@ -86,7 +86,7 @@ func newStack(t *testing.T) *stack {
 	s.act.SpoolDir = filepath.Join(dir, "spool")
 	s.act.StartConcurrency = 2
 	s.act.StartInBatch = func(ctx context.Context, id, batch uuid.UUID) error {
-		_, err := workflows.StartInBatch(ctx, temporal, "photo-processor", id, batch)
+		_, err := workflows.StartInBatch(ctx, temporal, "photo-processor", id, batch, false)
 		return err
 	}
 	s.act.Thumbnails, err = bucket.Open(t.Context(), "file://"+filepath.Join(dir, "thumbnails"))
