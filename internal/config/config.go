@@ -60,7 +60,7 @@ type Config struct {
 	StartDirectly int `env:"START_DIRECTLY" envDefault:"100"`
 	// StartConcurrency is how many workflows are started at a time, by a request
 	// or by the workflow that starts those of a large one.
-	StartConcurrency int `env:"START_CONCURRENCY" envDefault:"8"`
+	StartConcurrency int `env:"START_CONCURRENCY" envDefault:"2"`
 	// ShutdownTimeout is how long a process that was asked to stop may go on
 	// with what it is doing.
 	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"30s"`
