@@ -209,6 +209,7 @@ func startStack(ctx context.Context, out io.Writer, cfg config.Config, dir devst
 	switch {
 	case state.TemporalAddress != ownTemporalAddress(cfg):
 		fmt.Fprintf(out, "Using the Temporal at %s …\n", state.TemporalAddress)
+		err = awaitTemporal(ctx, temporal, supervisor.Log)
 	case dir.IsCluster():
 		state.TemporalUIURL, err = startTemporalServer(ctx, out, cfg, dir, own, supervisor)
 	default:
@@ -218,6 +219,17 @@ func startStack(ctx context.Context, out io.Writer, cfg config.Config, dir devst
 		return state, err
 	}
 	return state, startServices(ctx, out, cfg, dir, state, temporal, supervisor)
+}
+
+// awaitTemporal waits for somebody else's Temporal. Should it never let us in,
+// the error says why, where a process that is started would only end.
+func awaitTemporal(ctx context.Context, options client.Options, log *slog.Logger) error {
+	temporal, err := client.NewLazyClient(options)
+	if err != nil {
+		return err
+	}
+	defer temporal.Close()
+	return config.TemporalWhenUp(ctx, log, temporal, options)
 }
 
 // startTemporal starts the development server, and gives the URL of its UI.

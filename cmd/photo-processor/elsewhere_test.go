@@ -44,7 +44,7 @@ func (p *program) serve(t *testing.T, name string, env ...string) *service {
 	require.NoError(t, err)
 	defer log.Close()
 	s.cmd = exec.Command(p.path, name)
-	s.cmd.Env = append(append(append([]string{}, p.env...), "DATA_DIR="+s.dir), env...)
+	s.cmd.Env = append(append(append([]string{}, p.env...), "DATA_DIR="+s.dir, "METRICS_ADDR="), env...)
 	s.cmd.Stderr = log
 	require.NoError(t, s.cmd.Start())
 	go func() { s.exited <- s.cmd.Wait() }()

@@ -101,7 +101,6 @@ func (s SecureTemporal) Start(t testing.TB, temporal string) (address string) {
 	t.Cleanup(transport.CloseIdleConnections)
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: temporal})
 	proxy.Transport = transport
-	proxy.FlushInterval = -1
 	proxy.ErrorLog = log.New(io.Discard, "", 0) // of clients that went away
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.APIKey != "" && r.Header.Get("Authorization") != "Bearer "+s.APIKey {
