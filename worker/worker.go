@@ -32,6 +32,11 @@ const reportTime = 5 * time.Second
 // would be up to four fifths of the heartbeat timeout.
 const heartbeatThrottle = 5 * time.Second
 
+// cachedWorkflows is how many open workflows a worker keeps in memory, at some 25
+// kB each. Those that are beyond are read again from Temporal when they go on,
+// which is little: a photo's history is short.
+const cachedWorkflows = 2000
+
 // Register registers the workflows and the activities.
 func Register(r worker.Registry, a *activities.Activities) {
 	r.RegisterWorkflow(workflows.ProcessPhoto)
@@ -107,6 +112,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	// The activities' own context: it ends some time after ours.
 	working, giveUp := context.WithCancel(context.WithoutCancel(ctx))
 	defer giveUp()
+	worker.SetStickyWorkflowCacheSize(cachedWorkflows)
 	w := worker.New(temporal, cfg.TaskQueue, worker.Options{
 		DeploymentOptions:                  deployment(cfg),
 		Interceptors:                       interceptors(metrics),

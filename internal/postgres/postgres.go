@@ -72,8 +72,11 @@ func Open(url string, maxConns int32, options ...Option) (*DB, error) {
 // Close waits for the connections in use to be returned, and closes all.
 func (db *DB) Close() { db.pool.Close() }
 
-// Ping reports whether the database answers.
-func (db *DB) Ping(ctx context.Context) error { return translate(db.pool.Ping(ctx)) }
+// Ping reports whether the database answers, and has the schema.
+func (db *DB) Ping(ctx context.Context) error {
+	_, err := db.pool.Exec(ctx, `SELECT FROM photos LIMIT 0`)
+	return translate(err)
+}
 
 // Migrate brings the schema up to date.
 func (db *DB) Migrate(ctx context.Context) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/jackc/pgx/v5"
 	"os"
 	"strings"
 	"testing"
@@ -285,6 +286,21 @@ func TestAddPhotosKeepsTheOrder(t *testing.T) {
 	for i, p := range added {
 		require.Equal(t, p.UUID, all[1+i].UUID, "the list has the same order")
 	}
+}
+
+func TestPingWantsTheSchema(t *testing.T) {
+	t.Parallel()
+	url := postgrestest.URL(t)
+	db, err := postgres.Open(url, 2)
+	require.NoError(t, err)
+	defer db.Close()
+	require.NoError(t, db.Ping(t.Context()))
+	conn, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	defer conn.Close(context.Background())
+	_, err = conn.Exec(t.Context(), `DROP TABLE photos CASCADE`)
+	require.NoError(t, err)
+	require.ErrorContains(t, db.Ping(t.Context()), "photos")
 }
 
 func TestUnavailable(t *testing.T) {
