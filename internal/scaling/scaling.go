@@ -130,15 +130,12 @@ func LimitsTable(limits []Limit) string {
 	return b.String()
 }
 
-// round gives three digits: the inputs are no better.
+// round gives two digits, the inputs are no better; and counts as they are.
 func round(x float64) string {
-	if x == 0 {
-		return "0"
+	if x == math.Trunc(x) && x < 10_000 {
+		return fmt.Sprintf("%.0f", x)
 	}
 	unit := math.Pow(10, math.Floor(math.Log10(math.Abs(x)))-1)
-	if x >= 100 && x == math.Trunc(x) && x < 1000 {
-		unit = 1
-	}
 	digits := max(0, int(-math.Log10(unit)+0.5))
 	return fmt.Sprintf("%.*f", digits, math.Round(x/unit)*unit)
 }
