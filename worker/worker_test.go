@@ -70,6 +70,7 @@ func setup(t *testing.T) *testBundle {
 		"RENDERER_PATH": renderertest.Path(t), "RENDER_CONCURRENCY": "1",
 	})
 	require.NoError(t, err)
+	cfg.ReconcileInterval = 24 * time.Hour // when a test wants it, and not by the clock
 	b := &testBundle{cfg: cfg, asked: make(chan struct{}, 10), release: make(chan struct{}), stops: make(chan struct{}, 10)}
 	b.db, err = postgres.Open(url, 2)
 	require.NoError(t, err)
@@ -337,7 +338,7 @@ func (b *testBundle) reconcile(t *testing.T) activities.Reconciled {
 	schedule := b.temporal.ScheduleClient().GetHandle(t.Context(), b.cfg.TaskQueue+"-reconciler")
 	before, err := schedule.Describe(t.Context())
 	require.NoError(t, err)
-	require.NoError(t, schedule.Trigger(t.Context(), client.ScheduleTriggerOptions{}))
+	require.NoError(t, schedule.Trigger(t.Context(), client.ScheduleTriggerOptions{Overlap: enumspb.SCHEDULE_OVERLAP_POLICY_ALLOW_ALL}))
 	var total activities.Reconciled
 	require.Eventually(t, func() bool {
 		now, err := schedule.Describe(t.Context())
