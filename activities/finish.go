@@ -15,10 +15,9 @@ type FinishInput struct {
 }
 
 // Finish writes the photo's final status, and then removes the files that no row
-// names. It is idempotent: the status is one UPDATE
-// that only the owning run can make, once, and removing what is gone does
-// nothing. It is not done before all is removed: an outage of a bucket is
-// outlasted.
+// names. It is idempotent: the status is one UPDATE that only the owning run can
+// make, once, and removing what is gone does nothing. It is not done before all
+// is removed: an outage of the bucket is outlasted.
 func (a *Activities) Finish(ctx context.Context, in FinishInput) error {
 	ctx = about(ctx, in.Run, 0)
 	return a.applicationError(ctx, a.finish(ctx, in))
