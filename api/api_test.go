@@ -42,10 +42,11 @@ func TestMain(m *testing.M) {
 // testBundle is an API on a database and a task queue of its own. No worker
 // polls the queue, so that workflows stay as they were started.
 type testBundle struct {
-	api    *api.Server
-	url    string
-	bucket *blob.Bucket
-	log    *lockedBuffer
+	api       *api.Server
+	url       string
+	transport http.RoundTripper // follows no redirect
+	bucket    *blob.Bucket
+	log       *lockedBuffer
 }
 
 type lockedBuffer struct {
@@ -71,7 +72,7 @@ func setup(t *testing.T, options ...option) *testBundle {
 	t.Helper()
 	cfg, err := config.Parse(map[string]string{"DATA_DIR": t.TempDir()})
 	require.NoError(t, err)
-	cfg.TaskQueue = t.Name()
+	cfg.TaskQueue = t.Name() + uuid.NewString()
 	thumbnails, err := bucket.Open(t.Context(), "file://"+filepath.Join(t.TempDir(), "thumbnails"))
 	require.NoError(t, err)
 	temporal := dial(t, os.Getenv("TEMPORAL_ADDRESS"))
@@ -85,7 +86,9 @@ func setup(t *testing.T, options ...option) *testBundle {
 	}
 	listening := httptest.NewServer(server.Handler())
 	t.Cleanup(listening.Close)
-	return &testBundle{api: server, url: listening.URL, bucket: server.Thumbnails, log: log}
+	return &testBundle{
+		api: server, url: listening.URL, transport: listening.Client().Transport,
+		bucket: server.Thumbnails, log: log}
 }
 
 func dial(t *testing.T, address string) client.Client {
@@ -136,7 +139,7 @@ func (b *testBundle) do(t *testing.T, method, path, body string, header ...strin
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
-	resp, err := http.DefaultTransport.RoundTrip(req) // follows no redirect
+	resp, err := b.transport.RoundTrip(req)
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	content, err := io.ReadAll(resp.Body)

@@ -17,6 +17,7 @@ import (
 	"github.com/photo-processor/photo-processor/api"
 	"github.com/photo-processor/photo-processor/internal/config"
 	"github.com/photo-processor/photo-processor/internal/devstack"
+	"github.com/photo-processor/photo-processor/internal/devstack/devstacktest"
 	"github.com/photo-processor/photo-processor/internal/postgres/postgrestest"
 )
 
@@ -35,7 +36,7 @@ func serve(t *testing.T, databaseURL string) (address string, stop func(), ended
 	done := make(chan error, 1)
 	go func() { done <- api.Run(ctx, cfg, slog.New(slog.DiscardHandler)) }()
 	require.Eventually(t, func() bool {
-		resp, err := http.Get("http://" + cfg.HTTPAddr + "/healthz")
+		resp, err := devstacktest.HTTPClient.Get("http://" + cfg.HTTPAddr + "/healthz")
 		if err != nil {
 			return false
 		}
@@ -92,7 +93,7 @@ func TestStoppingFinishesTheRequestsUnderWay(t *testing.T) {
 func TestTheAPIStartsWithoutItsDatabase(t *testing.T) {
 	t.Parallel()
 	address, stop, ended := serve(t, "postgres://photos@127.0.0.1:1/photos")
-	resp, err := http.Get("http://" + address + "/photos/pending")
+	resp, err := devstacktest.HTTPClient.Get("http://" + address + "/photos/pending")
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
@@ -104,7 +105,7 @@ func TestTheAPIMigratesTheSchema(t *testing.T) {
 	t.Parallel()
 	address, stop, ended := serve(t, postgrestest.Empty(t))
 	require.Eventually(t, func() bool {
-		resp, err := http.Get("http://" + address + "/photos/pending")
+		resp, err := devstacktest.HTTPClient.Get("http://" + address + "/photos/pending")
 		require.NoError(t, err)
 		defer resp.Body.Close()
 		body, err := io.ReadAll(resp.Body)

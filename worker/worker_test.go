@@ -66,7 +66,7 @@ func setup(t *testing.T) *testBundle {
 	t.Helper()
 	url := postgrestest.URL(t)
 	cfg, err := config.Parse(map[string]string{
-		"DATA_DIR": t.TempDir(), "DATABASE_URL": url, "TASK_QUEUE": t.Name(), "SOURCE_ALLOW_CIDRS": "127.0.0.1/32",
+		"DATA_DIR": t.TempDir(), "DATABASE_URL": url, "TASK_QUEUE": t.Name() + uuid.NewString(), "SOURCE_ALLOW_CIDRS": "127.0.0.1/32",
 		"RENDERER_PATH": renderertest.Path(t), "RENDER_CONCURRENCY": "1",
 	})
 	require.NoError(t, err)
@@ -286,7 +286,7 @@ func TestASourceIsSparedWhileTheBucketIsAway(t *testing.T) {
 func (b *testBundle) readyz(t *testing.T, query string, status int) (answer map[string]any) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		resp, err := http.Get("http://" + b.cfg.MetricsAddr + "/readyz" + query)
+		resp, err := devstacktest.HTTPClient.Get("http://" + b.cfg.MetricsAddr + "/readyz" + query)
 		if err != nil {
 			return false
 		}
@@ -328,7 +328,7 @@ func TestReadiness(t *testing.T) {
 	require.Equal(t, "unreachable", answer["thumbnails_bucket"])
 	require.Equal(t, "ok", answer["postgresql"])
 	stop()
-	_, err = http.Get("http://" + cfg.MetricsAddr + "/healthz")
+	_, err = devstacktest.HTTPClient.Get("http://" + cfg.MetricsAddr + "/healthz")
 	require.ErrorIs(t, err, syscall.ECONNREFUSED, "the listener is gone")
 }
 

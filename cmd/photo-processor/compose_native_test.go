@@ -24,6 +24,7 @@ import (
 
 	"github.com/photo-processor/photo-processor/internal/client"
 	"github.com/photo-processor/photo-processor/internal/devstack"
+	"github.com/photo-processor/photo-processor/internal/devstack/devstacktest"
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
@@ -68,7 +69,7 @@ func TestComposeNatively(t *testing.T) {
 	t.Run("the README's session", func(t *testing.T) {
 		p.api = "http://" + c.address("api", 3000)
 		var added []client.Photo
-		resp, err := http.Post(p.api+"/photos", "", strings.NewReader(`{"url":"http://`+c.address("samples", 3100)+`/photos/mountains.jpg"}`))
+		resp, err := devstacktest.HTTPClient.Post(p.api+"/photos", "", strings.NewReader(`{"url":"http://`+c.address("samples", 3100)+`/photos/mountains.jpg"}`))
 		require.NoError(t, err)
 		defer resp.Body.Close()
 		require.Equal(t, http.StatusCreated, resp.StatusCode)
@@ -77,7 +78,7 @@ func TestComposeNatively(t *testing.T) {
 		_, pending := get(t, p.api+"/photos/pending")
 		require.Contains(t, pending, added[0].UUID.String())
 
-		resp, err = http.Post(p.api+"/photos/process", "", strings.NewReader(`["`+added[0].UUID.String()+`", "not-a-uuid"]`))
+		resp, err = devstacktest.HTTPClient.Post(p.api+"/photos/process", "", strings.NewReader(`["`+added[0].UUID.String()+`", "not-a-uuid"]`))
 		require.NoError(t, err)
 		defer resp.Body.Close()
 		require.Equal(t, http.StatusCreated, resp.StatusCode)
@@ -384,7 +385,7 @@ func (c *containers) check(ctx context.Context, t *testing.T, service types.Serv
 		if err != nil {
 			return err
 		}
-		resp, err := http.DefaultClient.Do(req)
+		resp, err := devstacktest.HTTPClient.Do(req)
 		if err != nil {
 			return err
 		}

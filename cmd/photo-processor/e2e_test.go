@@ -29,6 +29,7 @@ import (
 
 	"github.com/photo-processor/photo-processor/internal/client"
 	"github.com/photo-processor/photo-processor/internal/devstack"
+	"github.com/photo-processor/photo-processor/internal/devstack/devstacktest"
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/samples"
 	"github.com/photo-processor/photo-processor/workflows"
@@ -134,7 +135,7 @@ func (p *program) variable(t *testing.T, name string) string {
 
 func get(t *testing.T, url string) (int, string) {
 	t.Helper()
-	resp, err := http.Get(url)
+	resp, err := devstacktest.HTTPClient.Get(url)
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)

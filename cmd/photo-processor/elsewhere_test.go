@@ -261,7 +261,7 @@ func (p *program) add(t *testing.T, urls ...string) (ids []uuid.UUID) {
 	}
 	body, err := json.Marshal(photos)
 	require.NoError(t, err)
-	resp, err := http.Post(p.api+"/photos?process=true", "application/json", bytes.NewReader(body))
+	resp, err := devstacktest.HTTPClient.Post(p.api+"/photos?process=true", "application/json", bytes.NewReader(body))
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	require.Equal(t, http.StatusCreated, resp.StatusCode)

@@ -29,6 +29,8 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	temporalclient "go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
+
+	"github.com/photo-processor/photo-processor/internal/devstack/devstacktest"
 )
 
 // auditor looks from outside whether all is as it should be, when nothing is
@@ -295,7 +297,7 @@ func (a *auditor) get(ctx context.Context, path string) (status int, body []byte
 	if err != nil {
 		return 0, nil, err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := devstacktest.HTTPClient.Do(req)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/photo-processor/photo-processor/internal/devstack"
+	"github.com/photo-processor/photo-processor/internal/devstack/devstacktest"
 )
 
 // workers, and the links over which they and the API reach what they stand on.
@@ -210,7 +211,7 @@ func start(t *testing.T) *stack {
 
 // ready tells whether the API can be reached, and PostgreSQL and Temporal by it.
 func (s *stack) ready() bool {
-	resp, err := http.Get(s.api + "/readyz")
+	resp, err := devstacktest.HTTPClient.Get(s.api + "/readyz")
 	if err != nil {
 		return false
 	}

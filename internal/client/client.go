@@ -34,7 +34,9 @@ type Client struct {
 // New makes a client of the API at baseURL, with or without a slash at its end.
 // A request gets three minutes: more than the API itself allows.
 func New(baseURL, token string) *Client {
-	return &Client{BaseURL: strings.TrimSuffix(baseURL, "/"), Token: token, HTTP: &http.Client{Timeout: 3 * time.Minute}}
+	return &Client{BaseURL: strings.TrimSuffix(baseURL, "/"), Token: token, HTTP: &http.Client{
+		Timeout: 3 * time.Minute, Transport: http.DefaultTransport.(*http.Transport).Clone(),
+	}}
 }
 
 // Photo is a photo as the API shows it.

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/photo-processor/photo-processor/internal/devstack/devstacktest"
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/worker"
 )
@@ -31,7 +32,7 @@ func scrape(t *testing.T, url string, patterns ...string) (shown string) {
 	t.Helper()
 	missing := patterns
 	enough := assert.Eventually(t, func() bool {
-		resp, err := http.Get(url + "/metrics")
+		resp, err := devstacktest.HTTPClient.Get(url + "/metrics")
 		if err != nil {
 			return false // it has not begun
 		}
@@ -57,7 +58,7 @@ func TestMetrics(t *testing.T) {
 	b := setup(t, map[string]string{"METRICS_ADDR": freeAddress(t), "WORKER_ACTIVITIES": "1"})
 	require.Equal(t, photo.Completed, b.process(t, b.source+"/moved", nil).Status)
 	require.Equal(t, photo.Failed, b.process(t, b.source+"/forbidden", nil).Status)
-	resp, err := http.Head(b.api + "/photos/" + "7d2f0000-0000-4000-8000-000000000000")
+	resp, err := devstacktest.HTTPClient.Head(b.api + "/photos/" + "7d2f0000-0000-4000-8000-000000000000")
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
 

@@ -76,7 +76,7 @@ func setup(t *testing.T, variables map[string]string) *testBundle {
 	b.source = source.URL
 
 	all := map[string]string{
-		"DATA_DIR": t.TempDir(), "DATABASE_URL": postgrestest.URL(t), "TASK_QUEUE": t.Name(), "SOURCE_ALLOW_CIDRS": "127.0.0.1/32",
+		"DATA_DIR": t.TempDir(), "DATABASE_URL": postgrestest.URL(t), "TASK_QUEUE": t.Name() + uuid.NewString(), "SOURCE_ALLOW_CIDRS": "127.0.0.1/32",
 		"RENDERER_PATH": renderertest.Path(t), "RENDER_CONCURRENCY": "1", "HTTP_ADDR": freeAddress(t), "LOG_FORMAT": "json",
 	}
 	for name, value := range variables {
@@ -103,7 +103,7 @@ func setup(t *testing.T, variables map[string]string) *testBundle {
 	b.run(api.Run, cfg)
 	b.run(worker.Run, b.worker)
 	require.Eventually(t, func() bool {
-		resp, err := http.Get(b.api + "/readyz")
+		resp, err := devstacktest.HTTPClient.Get(b.api + "/readyz")
 		if err != nil {
 			return false
 		}
@@ -143,7 +143,7 @@ func (b *testBundle) post(t *testing.T, path, body string, header http.Header) s
 	for name, values := range header {
 		req.Header[name] = values
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := devstacktest.HTTPClient.Do(req)
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
@@ -154,7 +154,7 @@ func (b *testBundle) post(t *testing.T, path, body string, header http.Header) s
 
 func get(t *testing.T, url string) (int, string) {
 	t.Helper()
-	resp, err := http.Get(url)
+	resp, err := devstacktest.HTTPClient.Get(url)
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)

@@ -25,6 +25,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -32,6 +33,10 @@ import (
 
 	"github.com/photo-processor/photo-processor/internal/devstack"
 )
+
+// HTTPClient is what a test asks servers with, instead of http.DefaultClient: when an httptest.Server is closed, it closes the
+// default transport's idle connections too, and the request of a parallel test may fail with them.
+var HTTPClient = &http.Client{Transport: &http.Transport{}}
 
 // portAttempts is how often a server is started on another port after somebody was quicker to take the one before.
 const portAttempts = 3

@@ -81,7 +81,7 @@ func startS3(ctx context.Context, gateway string) (*S3Server, func(), error) {
 			if err != nil {
 				return err
 			}
-			resp, err := http.DefaultClient.Do(req)
+			resp, err := HTTPClient.Do(req)
 			if err != nil {
 				return err
 			}
