@@ -43,6 +43,9 @@ type Activities struct {
 	Log        *slog.Logger // for lines about photos
 	Metrics    *Metrics     // nil: nothing is measured
 
+	// FirstFetchTimeout bounds the fetch of an attempt that is a local activity.
+	FirstFetchTimeout time.Duration
+
 	// BucketTimeout bounds one request to the bucket: without it, one that says
 	// nothing would be noticed only when the activity's time is over, which is
 	// how a worker is lost.
@@ -55,6 +58,9 @@ type Activities struct {
 	StartProcessing  func(ctx context.Context, id uuid.UUID) error
 	StartInBatch     func(ctx context.Context, id, batch uuid.UUID) error
 	StartConcurrency int // of one StartPage
+	// ReserveRoom, if there is one, waits until this worker has room for a photo
+	// more. Done is called when its workflow has been started.
+	ReserveRoom func(ctx context.Context) (done func(), err error)
 }
 
 // Renderer makes a photo's thumbnails, as configured, from the bytes of its

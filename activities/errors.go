@@ -21,6 +21,10 @@ const (
 	// Superseded ends a run that a newer one has taken over from. It has
 	// nothing more to say about the photo.
 	Superseded = "superseded"
+	// Slow is what the first attempt says of a source that keeps it waiting for
+	// longer than FirstFetchTimeout: the next attempt, by an activity that Temporal
+	// hands out, takes the time that it takes.
+	Slow = "slow"
 )
 
 // storageError marks what a bucket or a disk of ours answered.
@@ -36,6 +40,9 @@ const (
 
 func (e *storageError) Error() string { return e.what + ": " + e.err.Error() }
 func (e *storageError) Unwrap() error { return e.err }
+
+// errSlow is why a first attempt's fetch ended before its time.
+var errSlow = errors.New("the source takes its time")
 
 // applicationError is the one table from our errors to Temporal's. errors.Is
 // does not survive the way through Temporal; the type does. An error that the
@@ -58,6 +65,9 @@ func (a *Activities) applicationError(ctx context.Context, err error) error {
 		failure = photo.Fail(photo.NotFound, "%s", photo.ErrNotFound)
 	case errors.Is(err, photo.ErrSuperseded):
 		return temporal.NewNonRetryableApplicationError(photo.ErrSuperseded.Error(), Superseded, nil)
+	case errors.Is(err, errSlow):
+		return temporal.NewApplicationErrorWithOptions(errSlow.Error(), Slow,
+			temporal.ApplicationErrorOptions{NonRetryable: true, Category: temporal.ApplicationErrorCategoryBenign})
 	case errors.Is(err, postgres.ErrUnavailable):
 		return temporal.NewApplicationErrorWithCause("PostgreSQL cannot be reached; trying until it can", DatabaseUnavailable, err)
 	case isStorage:

@@ -39,7 +39,7 @@ func (a *Activities) finish(ctx context.Context, in FinishInput) error {
 			return err
 		}
 	}
-	return a.sweep(ctx, in.Run)
+	return a.sweep(ctx, in.Run.Photo)
 }
 
 // noteFinished counts and logs a photo's final status, once for each run.

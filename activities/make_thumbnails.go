@@ -19,6 +19,8 @@ import (
 type MakeThumbnailsInput struct {
 	Run     photo.Run `json:"run"`
 	Attempt int       `json:"attempt,omitempty"` // the workflow's own count, for the log alone
+	// Outage is true after an attempt that PostgreSQL or the bucket, being away, ended.
+	Outage bool `json:"outage,omitempty"`
 }
 
 // MakeThumbnailsResult says what was made of what, for the reader of the
@@ -35,23 +37,28 @@ type MakeThumbnailsResult struct {
 // content, so that another attempt writes the same; the rows are written in one
 // transaction that only the owning run can make, after the files are there.
 //
+// The first attempt is a local activity: what the fetch may take is then bounded,
+// and nobody waits for it when the workflow is cancelled.
+//
 // To fetch and to render are one activity because two cost Temporal half as much
 // again, and because the first would run far ahead of the second: of a
 // backlog, every source would be staged before the first thumbnail is made.
 func (a *Activities) MakeThumbnails(ctx context.Context, in MakeThumbnailsInput) (*MakeThumbnailsResult, error) {
 	ctx = about(ctx, in.Run, in.Attempt)
-	made, err := a.makeThumbnails(ctx, in.Run)
+	made, err := a.makeThumbnails(ctx, in)
 	if err != nil {
 		return nil, a.applicationError(ctx, err)
 	}
 	return made, nil
 }
 
-func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run) (*MakeThumbnailsResult, error) {
+func (a *Activities) makeThumbnails(ctx context.Context, in MakeThumbnailsInput) (*MakeThumbnailsResult, error) {
+	run, info := in.Run, activity.GetInfo(ctx)
 	var now progress
-	defer keepAlive(ctx, now.details)()
-
-	if activity.GetInfo(ctx).Attempt > 1 {
+	if !info.IsLocalActivity {
+		defer keepAlive(ctx, now.details)()
+	}
+	if in.Outage || info.Attempt > 1 {
 		// Perhaps the bucket was away, which is known only when the thumbnails are
 		// made: the source is spared until it is back.
 		if err := a.askBucket(ctx, a.bucketIsThere); err != nil {
@@ -59,7 +66,15 @@ func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run) (*MakeTh
 		}
 	}
 	start := time.Now()
-	source, err := a.fetchSource(ctx, run, now.received.Store)
+	fetchCtx, cancel := ctx, context.CancelFunc(func() {})
+	if info.IsLocalActivity {
+		fetchCtx, cancel = context.WithTimeoutCause(ctx, a.FirstFetchTimeout, errSlow)
+	}
+	source, err := a.fetchSource(fetchCtx, run, now.received.Store)
+	cancel()
+	if err != nil && context.Cause(fetchCtx) == errSlow {
+		err = errSlow
+	}
 	a.Metrics.countBytes(ctx, now.received.Load())
 	a.Metrics.timeStep(ctx, "fetch", start, err)
 	if err != nil {
@@ -74,15 +89,8 @@ func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run) (*MakeTh
 	if err != nil {
 		return nil, err
 	}
-	thumbnails, err := a.writePictures(ctx, run, pictures)
+	thumbnails, err := a.publish(ctx, run, source.Source, pictures)
 	if err != nil {
-		return nil, err
-	}
-	if err := a.DB.PublishThumbnails(ctx, run, source.Source, thumbnails); err != nil {
-		if errors.Is(err, photo.ErrSuperseded) {
-			// What was just written may be in nobody's rows.
-			err = errors.Join(err, a.sweep(ctx, run))
-		}
 		return nil, err
 	}
 	result := &MakeThumbnailsResult{MediaType: source.MediaType, Bytes: source.Bytes}
@@ -90,6 +98,22 @@ func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run) (*MakeTh
 		result.Thumbnails = append(result.Thumbnails, t.Size.String())
 	}
 	return result, nil
+}
+
+// publish writes the files and then the rows.
+func (a *Activities) publish(ctx context.Context, run photo.Run, source photo.Source, pictures []photo.Picture) ([]photo.Thumbnail, error) {
+	thumbnails, err := a.writePictures(ctx, run, pictures)
+	if err == nil {
+		err = a.DB.PublishThumbnails(ctx, run, source, thumbnails)
+	}
+	if errors.Is(err, photo.ErrSuperseded) || ctx.Err() != nil {
+		// Perhaps the photo has been finished without us, and what was just
+		// written is in nobody's rows.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.BucketTimeout)
+		defer cancel()
+		err = errors.Join(err, a.sweep(ctx, run.Photo))
+	}
+	return thumbnails, err
 }
 
 // bucketIsThere asks whether there is a bucket, and whether it lets us in.

@@ -16,8 +16,10 @@ type StartPageInput struct {
 	Photos photo.IDs `json:"photos"`
 }
 
-// StartPage starts the workflows of the photos, a bounded number at a time. It
-// is idempotent: what an attempt has started, the next does not start again.
+// StartPage starts the workflows of the photos, as fast as this worker has room
+// for them: then each comes with its first task, and Temporal's queue, the
+// dearest way to a worker, remains to those whom somebody waits for. It is
+// idempotent: what an attempt has started, the next does not start again.
 func (a *Activities) StartPage(ctx context.Context, in StartPageInput) error {
 	batch := uuid.NewSHA1(uuid.Nil, []byte(activity.GetInfo(ctx).WorkflowExecution.RunID))
 	var started atomic.Int64
@@ -30,6 +32,13 @@ func (a *Activities) StartPage(ctx context.Context, in StartPageInput) error {
 			break
 		}
 		group.Go(func() error {
+			if a.ReserveRoom != nil {
+				done, err := a.ReserveRoom(ctx)
+				if err != nil {
+					return err
+				}
+				defer done()
+			}
 			err := a.StartInBatch(ctx, id, batch)
 			if err == nil {
 				started.Add(1)

@@ -18,18 +18,17 @@ import (
 func thumbnailPrefix(id uuid.UUID) string { return id.String() + "/" }
 
 // sweep removes the photo's files that no row names. It works while the photo's
-// row is locked, and only for the owner or where no run is under way, so that
-// it can never remove a thumbnail that another run has written and is about to
-// record.
-func (a *Activities) sweep(ctx context.Context, run photo.Run) error {
-	err := a.DB.WithPhotoLocked(ctx, run.Photo, func(held postgres.Locked) error {
-		if held.Status == photo.Processing && held.RunID != run.ID {
-			return nil // the newer run sweeps when it is done
+// row is locked, and only where nobody works on the photo, so that it can never
+// remove a thumbnail that has been written and is about to be recorded.
+func (a *Activities) sweep(ctx context.Context, id uuid.UUID) error {
+	err := a.DB.WithPhotoLocked(ctx, id, func(held postgres.Locked) error {
+		if held.Status == photo.Processing {
+			return nil // who works on it sweeps at the end
 		}
-		return a.removeThumbnails(ctx, run.Photo, held.Keys...)
+		return a.removeThumbnails(ctx, id, held.Keys...)
 	})
 	if errors.Is(err, photo.ErrNotFound) { // the row was deleted: no file is needed
-		return a.removeThumbnails(ctx, run.Photo)
+		return a.removeThumbnails(ctx, id)
 	}
 	return err
 }

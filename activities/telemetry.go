@@ -100,7 +100,8 @@ var steps = map[string]string{
 }
 
 // outcome says whose fault it was: the photo has "failed", something of ours had
-// an "outage", somebody "canceled" it, or a newer run had taken over.
+// an "outage", somebody "canceled" it, a newer run had taken over, or the source
+// was too "slow" for a first attempt.
 func outcome(ctx context.Context, err error) string {
 	_, isFailure := errors.AsType[*photo.Failure](err)
 	made, isMade := errors.AsType[*temporal.ApplicationError](err)
@@ -113,6 +114,8 @@ func outcome(ctx context.Context, err error) string {
 		return "failed"
 	case errors.Is(err, photo.ErrSuperseded), isMade && made.Type() == Superseded:
 		return "superseded"
+	case errors.Is(err, errSlow), isMade && made.Type() == Slow:
+		return "slow"
 	case !isMade, made.Type() == DatabaseUnavailable, made.Type() == string(photo.StorageUnavailable):
 		return "outage"
 	default:

@@ -113,24 +113,31 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	working, giveUp := context.WithCancel(context.WithoutCancel(ctx))
 	defer giveUp()
 	worker.SetStickyWorkflowCacheSize(cachedWorkflows)
+	room := newRoom(cfg.WorkerPhotos)
+	tuner, err := room.tuner(cfg.WorkerActivities)
+	if err != nil {
+		return err
+	}
 	w := worker.New(temporal, cfg.TaskQueue, worker.Options{
-		DeploymentOptions:                  deployment(cfg),
-		Interceptors:                       interceptors(metrics),
-		MaxConcurrentActivityExecutionSize: cfg.WorkerActivities,
-		WorkflowTaskPollerBehavior:         worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
-		ActivityTaskPollerBehavior:         worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
-		BackgroundActivityContext:          working,
-		WorkerStopTimeout:                  cfg.ShutdownTimeout + reportTime,
-		MaxHeartbeatThrottleInterval:       heartbeatThrottle,
-		DefaultHeartbeatThrottleInterval:   heartbeatThrottle,
+		DeploymentOptions:                deployment(cfg),
+		Interceptors:                     interceptors(metrics),
+		Tuner:                            tuner,
+		WorkflowTaskPollerBehavior:       worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
+		ActivityTaskPollerBehavior:       worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
+		BackgroundActivityContext:        working,
+		WorkerStopTimeout:                cfg.ShutdownTimeout + reportTime,
+		MaxHeartbeatThrottleInterval:     heartbeatThrottle,
+		DefaultHeartbeatThrottleInterval: heartbeatThrottle,
 	})
-	Register(w, &activities.Activities{
+	act := &activities.Activities{
 		DB: db, SpoolDir: cfg.SpoolDir, Thumbnails: thumbnails,
 		Fetcher: fetcher, Renderer: render, Format: cfg.ThumbnailFormat,
-		BucketTimeout: cfg.BucketTimeout,
-		Log:           log,
-		Metrics:       metrics,
-		Temporal:      temporal,
+		FirstFetchTimeout: cfg.SourceFirstTimeout,
+		BucketTimeout:     cfg.BucketTimeout,
+		Log:               log,
+		Metrics:           metrics,
+		Temporal:          temporal,
+		ReserveRoom:       room.reserveOwn,
 		StartProcessing: func(ctx context.Context, id uuid.UUID) error {
 			_, err := workflows.Start(ctx, temporal, cfg.TaskQueue, id)
 			return err
@@ -140,20 +147,37 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 			return err
 		},
 		StartConcurrency: cfg.StartConcurrency,
+	}
+	Register(w, act)
+	// A second worker for the pages of batches, one at a time.
+	starter := worker.New(temporal, workflows.StartsQueue(cfg.TaskQueue), worker.Options{
+		DeploymentOptions:                  deployment(cfg),
+		Interceptors:                       interceptors(metrics),
+		DisableWorkflowWorker:              true,
+		MaxConcurrentActivityExecutionSize: 1,
+		MaxConcurrentActivityTaskPollers:   1,
+		BackgroundActivityContext:          ctx, // a page has nothing to finish
+		WorkerStopTimeout:                  reportTime,
 	})
+	starter.RegisterActivity(act.StartPage)
 	if err := scheduleReconciler(ctx, temporal, cfg); err != nil {
 		return fmt.Errorf("schedule the reconciler: %w", err)
 	}
 	if err := w.Start(); err != nil {
 		return fmt.Errorf("start the worker: %w", err)
 	}
+	if err := starter.Start(); err != nil {
+		w.Stop()
+		return fmt.Errorf("start the worker for batches: %w", err)
+	}
 	ready.working.Store(true)
-	log.Info("worker is ready", "task_queue", cfg.TaskQueue, "activities", cfg.WorkerActivities, "renders", cfg.RenderConcurrency,
+	log.Info("worker is ready", "task_queue", cfg.TaskQueue, "photos", cfg.WorkerPhotos, "activities", cfg.WorkerActivities, "renders", cfg.RenderConcurrency,
 		"deployment", cfg.WorkerDeployment, "build_id", cfg.WorkerBuildID)
 	<-ctx.Done()
 	ready.working.Store(false)
 	log.Info("worker stops", "at_most", cfg.ShutdownTimeout)
 	defer time.AfterFunc(cfg.ShutdownTimeout, giveUp).Stop()
+	starter.Stop()
 	w.Stop()
 	return nil
 }

@@ -49,7 +49,7 @@ func ProcessPhoto(ctx workflow.Context, in ProcessPhotoInput) (*activities.MakeT
 	if result != nil {
 		finish.Thumbnails = len(result.Thumbnails)
 	}
-	if err := executeShort(ctx, "Record the final status", act.Finish, finish); err != nil {
+	if err := executeShort(ctx, "Record the final status", act.Finish, finish, nil); err != nil {
 		return nil, err
 	}
 	switch {
@@ -69,13 +69,22 @@ func ProcessPhoto(ctx workflow.Context, in ProcessPhotoInput) (*activities.MakeT
 func makeThumbnails(ctx workflow.Context, run photo.Run) (made *activities.MakeThumbnailsResult, err error) {
 	workflow.SetCurrentDetails(ctx, "taking the photo")
 	mark := activities.MarkProcessingInput{Run: run}
-	if err := executeShort(ctx, "Mark the photo as processing", act.MarkProcessing, mark); err != nil {
+	var marked activities.MarkProcessingResult
+	if err := executeShort(ctx, "Mark the photo as processing", act.MarkProcessing, mark, &marked); err != nil {
 		return nil, err
 	}
 	err = attempt(ctx, "making thumbnails", func(ctx workflow.Context, attempt int) error {
-		options := makeOptions
-		options.Summary = withAttempt("Fetch the source from the photo's URL and make thumbnails of it", attempt)
+		summary := withAttempt("Fetch the source from the photo's URL and make thumbnails of it", attempt)
 		in := activities.MakeThumbnailsInput{Run: run, Attempt: attempt}
+		if attempt == 1 && !marked.Again {
+			handOver, err := executeFirst(ctx, summary, act.MakeThumbnails, in, &made)
+			if !handOver {
+				return err
+			}
+			in.Outage = isOutage(err)
+		}
+		options := makeOptions
+		options.Summary = summary
 		return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), act.MakeThumbnails, in).Get(ctx, &made)
 	})
 	return made, err

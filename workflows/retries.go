@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/photo-processor/photo-processor/activities"
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
@@ -93,6 +94,17 @@ func notTimeouts(policy temporal.RetryPolicy) *temporal.RetryPolicy {
 	return &policy
 }
 
+// firstOptions are for the first attempt at a photo, which is a local activity.
+// Most photos need no other, and then one workflow task is all they cost Temporal:
+// a third of what it is with an activity that Temporal hands out. The activity
+// bounds the fetch itself, by SOURCE_FIRST_TIMEOUT; rendering is bounded by
+// RENDER_TIMEOUT. While it goes on for longer than a workflow task may, the SDK
+// asks for another, and hears of a cancellation.
+var firstOptions = workflow.LocalActivityOptions{
+	StartToCloseTimeout: makeOptions.StartToCloseTimeout,
+	RetryPolicy:         &temporal.RetryPolicy{MaximumAttempts: 1},
+}
+
 // shortOptions bound a step that is one SQL statement. As a local activity it
 // costs Temporal a fraction of a regular one.
 var shortOptions = workflow.LocalActivityOptions{
@@ -118,16 +130,32 @@ var longOptions = workflow.ActivityOptions{
 // executeShort runs a step that is usually over in milliseconds: as a local
 // activity, and should that not succeed within seconds, as a regular one that
 // is retried for as long as it takes, in everyone's sight.
-func executeShort(ctx workflow.Context, summary string, activity, in any) error {
+func executeShort(ctx workflow.Context, summary string, activity, in, out any) error {
 	local := shortOptions
 	local.Summary = summary
-	err := workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(ctx, local), activity, in).Get(ctx, nil)
-	if err == nil || temporal.IsCanceledError(err) || isNonRetryable(err) {
+	err := workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(ctx, local), activity, in).Get(ctx, out)
+	if err == nil || isNonRetryable(err) {
 		return err
 	}
 	regular := longOptions
 	regular.Summary = summary
-	return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, regular), activity, in).Get(ctx, nil)
+	return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, regular), activity, in).Get(ctx, out)
+}
+
+// executeFirst runs the first attempt of a step as a local activity. It is to be
+// handed over to a regular one, as the same attempt, if it failed for no fault of
+// the photo's, would take long, or was canceled: if not the workflow was, the
+// worker stops.
+func executeFirst(ctx workflow.Context, summary string, activity, in, out any) (handOver bool, err error) {
+	local := firstOptions
+	local.Summary = summary
+	err = workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(ctx, local), activity, in).Get(ctx, out)
+	return isType(err, activities.Slow) || isOutage(err) || isTimeout(err) || temporal.IsCanceledError(err), err
+}
+
+// isOutage is true where what is ours was away.
+func isOutage(err error) bool {
+	return isType(err, activities.DatabaseUnavailable) || isType(err, string(photo.StorageUnavailable))
 }
 
 // attempt runs one step of the photo until it succeeds, fails for good, or has

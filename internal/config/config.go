@@ -67,8 +67,12 @@ type Config struct {
 
 	// TaskQueue is the Temporal task queue that connects API and workers.
 	TaskQueue string `env:"TASK_QUEUE" envDefault:"photo-processor"`
-	// WorkerActivities is how many activities one worker works on at a time:
-	// mostly fetches, which wait for the network.
+	// WorkerPhotos is how many photos one worker takes at a time from the queue,
+	// and as many again of the batches that it starts itself: each for a first
+	// attempt, within a workflow task.
+	WorkerPhotos int `env:"WORKER_PHOTOS" envDefault:"16"`
+	// WorkerActivities is how many activities one worker works on at a time: further
+	// attempts, mostly fetches that wait for a slow source.
 	WorkerActivities int `env:"WORKER_ACTIVITIES" envDefault:"32"`
 
 	// WorkerDeployment opts workers in to Temporal's versioning of deployments,
@@ -82,7 +86,8 @@ type Config struct {
 	ReconcileInterval time.Duration `env:"RECONCILE_INTERVAL" envDefault:"5m"`
 
 	// SpoolDir is a directory on this machine for the sources that are being
-	// processed: up to WorkerActivities of them, of SourceMaxBytes each.
+	// processed: up to twice WorkerPhotos and WorkerActivities of them, of
+	// SourceMaxBytes each.
 	SpoolDir string `env:"SPOOL_DIR"`
 	// ThumbnailsBucket keeps the results: a URL of gocloud.dev/blob.
 	ThumbnailsBucket string `env:"THUMBNAILS_BUCKET"`
@@ -99,6 +104,7 @@ type Config struct {
 	// What a source may ask of us. See internal/source.
 	SourceMaxBytes          int64          `env:"SOURCE_MAX_BYTES" envDefault:"67108864"`
 	SourceTimeout           time.Duration  `env:"SOURCE_TIMEOUT" envDefault:"60s"`
+	SourceFirstTimeout      time.Duration  `env:"SOURCE_FIRST_TIMEOUT" envDefault:"5s"` // then the fetch begins again, with SourceTimeout
 	SourceConnectTimeout    time.Duration  `env:"SOURCE_CONNECT_TIMEOUT" envDefault:"10s"`
 	SourceHeaderTimeout     time.Duration  `env:"SOURCE_HEADER_TIMEOUT" envDefault:"20s"`
 	SourceMaxHeaderBytes    int64          `env:"SOURCE_MAX_HEADER_BYTES" envDefault:"65536"`
@@ -263,6 +269,7 @@ func (c *Config) check(unread []error) (mistakes []error) {
 	if strings.TrimSpace(c.TaskQueue) != c.TaskQueue || c.TaskQueue == "" {
 		wrong("TASK_QUEUE", "must be a name without spaces around it, not %q", c.TaskQueue)
 	}
+	within("WORKER_PHOTOS", int64(c.WorkerPhotos), 1, 1000)
 	within("WORKER_ACTIVITIES", int64(c.WorkerActivities), 1, 10_000)
 	if strings.ContainsAny(c.WorkerDeployment, ". \t") { // Temporal writes a version as DEPLOYMENT.BUILD_ID
 		wrong("WORKER_DEPLOYMENT", "must be a name without dots and spaces, not %q", c.WorkerDeployment)
@@ -281,6 +288,7 @@ func (c *Config) check(unread []error) (mistakes []error) {
 	if whole <= 0 { // reported above
 		whole = maxStepTime
 	}
+	lasting("SOURCE_FIRST_TIMEOUT", c.SourceFirstTimeout, time.Millisecond, maxStepTime)
 	lasting("SOURCE_CONNECT_TIMEOUT", c.SourceConnectTimeout, time.Millisecond, whole)
 	lasting("SOURCE_HEADER_TIMEOUT", c.SourceHeaderTimeout, time.Millisecond, whole)
 	within("SOURCE_MAX_HEADER_BYTES", c.SourceMaxHeaderBytes, 1024, 1<<20)

@@ -14,8 +14,9 @@ import (
 
 // mayTake is true for a run that is newer than the photo's owner, or that is
 // the owner and has not written its final status yet. Its parameters are the
-// photo, the run's id and the run's start: what fence gives.
-const mayTake = `uuid = $1 AND (run_started_at IS NULL OR run_started_at < $3 OR (run_id = $2 AND status = 'processing'))`
+// photo, the run's id and the run's start: what fence gives. One run has
+// several starts when its first workflow task was lost, and the last of them counts.
+const mayTake = `uuid = $1 AND (run_started_at IS NULL OR run_started_at < $3 OR (run_id = $2 AND run_started_at = $3 AND status = 'processing'))`
 
 // owns is true for a run between its MarkProcessing and its Finish.
 const owns = `uuid = $1 AND run_id = $2 AND run_started_at = $3 AND status = 'processing'`
@@ -27,11 +28,21 @@ func fence(run photo.Run) []any {
 }
 
 // MarkProcessing makes the run the photo's owner and its status processing.
-// Doing so again changes nothing, as long as no newer run has taken over.
-func (db *DB) MarkProcessing(ctx context.Context, run photo.Run) error {
-	_, err := db.take(ctx, run, `UPDATE photos SET status = 'processing', run_id = $2, run_started_at = $3,
-		failure_code = NULL, failure_message = NULL, updated_at = now() WHERE `+mayTake)
-	return err
+// Doing so again changes nothing, as long as no newer run has taken over. Before
+// tells whether the same run has done so with an earlier start.
+func (db *DB) MarkProcessing(ctx context.Context, run photo.Run) (before bool, err error) {
+	err = db.pool.QueryRow(ctx, `WITH before AS (SELECT uuid, run_id, run_started_at FROM photos WHERE `+mayTake+` FOR UPDATE)
+		UPDATE photos SET status = 'processing', run_id = $2, run_started_at = $3,
+			failure_code = NULL, failure_message = NULL, updated_at = now()
+		FROM before WHERE photos.uuid = before.uuid
+		RETURNING coalesce(before.run_id = $2 AND before.run_started_at < $3, false)`, fence(run)...).Scan(&before)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, db.whyNotTaken(ctx, run)
+	}
+	if err != nil {
+		return false, fmt.Errorf("update photo: %w", translate(err))
+	}
+	return before, nil
 }
 
 // Finish ends the run: the photo is completed, or failed for the reason given.
@@ -43,31 +54,30 @@ func (db *DB) Finish(ctx context.Context, run photo.Run, failure *photo.Failure)
 	if failure != nil {
 		status, code, message = photo.Failed, (*string)(&failure.Code), &failure.Message
 	}
-	return db.take(ctx, run, `UPDATE photos SET status = $4, run_id = $2, run_started_at = $3,
-		failure_code = $5, failure_message = $6, updated_at = now() WHERE `+mayTake, status, code, message)
-}
-
-// take runs an UPDATE of the photo's row that is guarded by mayTake, and tells
-// whether it changed anything, and why if not.
-func (db *DB) take(ctx context.Context, run photo.Run, update string, args ...any) (changed bool, err error) {
-	tag, err := db.pool.Exec(ctx, update, append(fence(run), args...)...)
+	tag, err := db.pool.Exec(ctx, `UPDATE photos SET status = $4, run_id = $2, run_started_at = $3,
+		failure_code = $5, failure_message = $6, updated_at = now() WHERE `+mayTake, append(fence(run), status, code, message)...)
 	if err != nil {
 		return false, fmt.Errorf("update photo: %w", translate(err))
 	}
-	if tag.RowsAffected() == 1 {
-		return true, nil
+	if tag.RowsAffected() == 0 {
+		return false, db.whyNotTaken(ctx, run)
 	}
+	return true, nil
+}
+
+// whyNotTaken tells why mayTake is true of no row: nil if the run has finished.
+func (db *DB) whyNotTaken(ctx context.Context, run photo.Run) error {
 	var owner *string
-	err = db.pool.QueryRow(ctx, `SELECT run_id FROM photos WHERE uuid = $1`, run.Photo).Scan(&owner)
+	err := db.pool.QueryRow(ctx, `SELECT run_id FROM photos WHERE uuid = $1`, run.Photo).Scan(&owner)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return false, photo.ErrNotFound
+		return photo.ErrNotFound
 	case err != nil:
-		return false, fmt.Errorf("read photo's run: %w", translate(err))
+		return fmt.Errorf("read photo's run: %w", translate(err))
 	case owner != nil && *owner == run.ID:
-		return false, nil // finished already: its final status stands
+		return nil // its final status stands
 	default:
-		return false, photo.ErrSuperseded
+		return photo.ErrSuperseded
 	}
 }
 
