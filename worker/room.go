@@ -4,21 +4,24 @@ import (
 	"context"
 	"sync"
 
+	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/worker"
 	"golang.org/x/sync/semaphore"
 )
 
 // room bounds the workflow tasks that a worker has at a time, and so the photos
-// that it makes the first attempt at. There is as much of it for tasks that
-// Temporal hands out as for those that come with a workflow that the worker has
-// started itself. Neither waits for the other: what is handed out comes before
-// the rest of a batch, and pollers that wait for a task keep no batch waiting.
+// that it makes the first attempt at. There is as much of it for photos that
+// Temporal hands out, for those that the worker goes on with, and for those that
+// it has started itself. None takes another's: what is handed out comes before
+// the rest of a batch, and a poller, which has a slot for as long as it waits for
+// a task, keeps no other kind waiting.
 //
 // It is the SDK's supplier of slots for workflow tasks.
 type room struct {
 	photos int
-	handed *semaphore.Weighted // for tasks that are handed out
-	own    *semaphore.Weighted // for those of the worker's own workflows
+	handed *semaphore.Weighted // for tasks from the queue
+	sticky *semaphore.Weighted // for further tasks of what the worker has in memory
+	own    *semaphore.Weighted // for first tasks of the workflows that it starts
 
 	mu       sync.Mutex
 	starts   int // workflows that are being started
@@ -26,7 +29,8 @@ type room struct {
 }
 
 func newRoom(photos int) *room {
-	return &room{photos: photos, handed: semaphore.NewWeighted(int64(photos)), own: semaphore.NewWeighted(int64(photos))}
+	n := int64(photos)
+	return &room{photos: photos, handed: semaphore.NewWeighted(n), sticky: semaphore.NewWeighted(n), own: semaphore.NewWeighted(n)}
 }
 
 // tuner has a worker keep to the room, and to the number of activities.
@@ -34,7 +38,7 @@ func (r *room) tuner(numActivities int) (worker.WorkerTuner, error) {
 	fixed, err := worker.NewFixedSizeTuner(worker.FixedSizeTunerOptions{
 		NumActivitySlots: numActivities,
 		// Never waited for: a workflow task has one local activity at a time.
-		NumLocalActivitySlots: 2*r.photos + localActivityPollers,
+		NumLocalActivitySlots: r.MaxSlots() + localActivityPollers,
 	})
 	if err != nil {
 		return nil, err
@@ -75,11 +79,15 @@ func (r *room) reserveOwn(ctx context.Context) (done func(), err error) {
 }
 
 // ReserveSlot waits for room for a task that is about to be polled for.
-func (r *room) ReserveSlot(ctx context.Context, _ worker.SlotReservationInfo) (*worker.SlotPermit, error) {
-	if err := r.handed.Acquire(ctx, 1); err != nil {
+func (r *room) ReserveSlot(ctx context.Context, info worker.SlotReservationInfo) (*worker.SlotPermit, error) {
+	slots := r.handed
+	if info.TaskQueueKind() == enumspb.TASK_QUEUE_KIND_STICKY {
+		slots = r.sticky
+	}
+	if err := slots.Acquire(ctx, 1); err != nil {
 		return nil, err
 	}
-	return &worker.SlotPermit{UserData: r.handed}, nil
+	return &worker.SlotPermit{UserData: slots}, nil
 }
 
 // TryReserveSlot gives room for the task of a workflow that is about to be
@@ -103,4 +111,4 @@ func (r *room) ReleaseSlot(info worker.SlotReleaseInfo) {
 }
 
 // MaxSlots is how many slots there are at most.
-func (r *room) MaxSlots() int { return 2 * r.photos }
+func (r *room) MaxSlots() int { return 3 * r.photos }

@@ -1,6 +1,7 @@
 package workflows_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
 	sdkpb "go.temporal.io/api/sdk/v1"
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/worker"
@@ -22,6 +24,7 @@ import (
 var (
 	act      *activities.Activities
 	thePhoto = uuid.MustParse("0b5a1f7e-58c5-4b3c-9a53-0e1f6d2a7c11")
+	marked   activities.MarkProcessingResult
 	made     = &activities.MakeThumbnailsResult{MediaType: "image/jpeg", Bytes: 1234567, Thumbnails: []string{"320x213"}}
 )
 
@@ -47,7 +50,13 @@ func setup(t *testing.T) *testBundle {
 
 // marks lets MarkProcessing succeed once.
 func (b *testBundle) marks() {
-	b.OnActivity(act.MarkProcessing, mock.Anything, mock.Anything).Return(nil).Once()
+	b.OnActivity(act.MarkProcessing, mock.Anything, mock.Anything).Return(marked, nil).Once()
+}
+
+// marksAgain lets it find that the run has marked the photo before: there is no
+// first attempt then.
+func (b *testBundle) marksAgain() {
+	b.OnActivity(act.MarkProcessing, mock.Anything, mock.Anything).Return(activities.MarkProcessingResult{Again: true}, nil).Once()
 }
 
 // finishes lets Finish succeed once, and remembers its input.
@@ -92,7 +101,7 @@ func TestCompletes(t *testing.T) {
 	var run photo.Run
 	b.OnActivity(act.MarkProcessing, mock.Anything, mock.Anything).Run(func(args mock.Arguments) {
 		run = args.Get(1).(activities.MarkProcessingInput).Run
-	}).Return(nil).Once()
+	}).Return(marked, nil).Once()
 	b.OnActivity(act.MakeThumbnails, mock.Anything, mock.MatchedBy(func(in activities.MakeThumbnailsInput) bool {
 		return in.Run == run
 	})).Return(made, nil).Once()
@@ -111,7 +120,7 @@ func TestCompletes(t *testing.T) {
 
 func TestPhotoNotFound(t *testing.T) {
 	b := setup(t)
-	b.OnActivity(act.MarkProcessing, mock.Anything, mock.Anything).Return(failure(photo.NotFound)).Once()
+	b.OnActivity(act.MarkProcessing, mock.Anything, mock.Anything).Return(marked, failure(photo.NotFound)).Once()
 	appErr, ok := errors.AsType[*temporal.ApplicationError](b.run(t))
 	require.True(t, ok)
 	require.Equal(t, "PhotoNotFound", appErr.Type())
@@ -122,7 +131,7 @@ func TestSupersededLeavesThePhotoAlone(t *testing.T) {
 	superseded := temporal.NewNonRetryableApplicationError("superseded", activities.Superseded, nil)
 	for step, fails := range map[string]func(b *testBundle){
 		"MarkProcessing": func(b *testBundle) {
-			b.OnActivity(act.MarkProcessing, mock.Anything, mock.Anything).Return(superseded).Once()
+			b.OnActivity(act.MarkProcessing, mock.Anything, mock.Anything).Return(marked, superseded).Once()
 		},
 		"MakeThumbnails": func(b *testBundle) {
 			b.marks()
@@ -221,7 +230,7 @@ func TestOutagesAreOutlasted(t *testing.T) {
 	full := temporal.NewApplicationError("the bucket cannot be used", string(photo.StorageUnavailable))
 	t.Run("of PostgreSQL", func(t *testing.T) {
 		b := setup(t)
-		b.OnActivity(act.MarkProcessing, mock.Anything, mock.Anything).Return(away).Times(3 + outage)
+		b.OnActivity(act.MarkProcessing, mock.Anything, mock.Anything).Return(marked, away).Times(3 + outage)
 		b.marks()
 		b.onMake().Return(nil, away).Times(outage)
 		b.onMake().Return(made, nil).Once()
@@ -241,6 +250,55 @@ func TestOutagesAreOutlasted(t *testing.T) {
 	})
 }
 
+// TestTheFirstAttempt is a local activity, which a regular one takes over from
+// when it is not about the photo that it failed.
+func TestTheFirstAttempt(t *testing.T) {
+	type call struct {
+		Local   bool
+		Attempt int
+		Outage  bool
+	}
+	for name, c := range map[string]struct {
+		first error // of the first attempt
+		want  []call
+	}{
+		"succeeds":              {nil, []call{{true, 1, false}}},
+		"has a slow source":     {temporal.NewNonRetryableApplicationError("", activities.Slow, nil), []call{{true, 1, false}, {false, 1, false}}},
+		"finds PostgreSQL away": {temporal.NewApplicationError("", activities.DatabaseUnavailable), []call{{true, 1, false}, {false, 1, true}}},
+		"finds the bucket away": {temporal.NewApplicationError("", string(photo.StorageUnavailable)), []call{{true, 1, false}, {false, 1, true}}},
+		"is in a worker's way":  {temporal.NewCanceledError(), []call{{true, 1, false}, {false, 1, false}}},
+		"takes half an hour":    {temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_START_TO_CLOSE, nil), []call{{true, 1, false}, {false, 1, false}}},
+		"finds the source away": {failure(photo.SourceUnavailable), []call{{true, 1, false}, {false, 2, false}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := setup(t)
+			b.marks()
+			var calls []call
+			b.onMake().Return(func(ctx context.Context, in activities.MakeThumbnailsInput) (*activities.MakeThumbnailsResult, error) {
+				calls = append(calls, call{activity.GetInfo(ctx).IsLocalActivity, in.Attempt, in.Outage})
+				if len(calls) == 1 && c.first != nil {
+					return nil, c.first
+				}
+				return made, nil
+			})
+			b.finishes()
+			require.NoError(t, b.run(t))
+			require.Nil(t, b.finished[0].Failure)
+			require.Equal(t, c.want, calls)
+		})
+	}
+	t.Run("is not made where a workflow task was lost", func(t *testing.T) {
+		b := setup(t)
+		b.marksAgain()
+		b.onMake().Return(func(ctx context.Context, _ activities.MakeThumbnailsInput) (*activities.MakeThumbnailsResult, error) {
+			require.False(t, activity.GetInfo(ctx).IsLocalActivity)
+			return made, nil
+		}).Once()
+		b.finishes()
+		require.NoError(t, b.run(t))
+	})
+}
+
 func TestLostWorkers(t *testing.T) {
 	lost := temporal.NewHeartbeatTimeoutError()
 	// Temporal's server returns a time-out to the workflow at once, because the
@@ -249,7 +307,7 @@ func TestLostWorkers(t *testing.T) {
 	const perLoss = 10
 	t.Run("one is made up for", func(t *testing.T) {
 		b := setup(t)
-		b.marks()
+		b.marksAgain()
 		b.onMake().Return(nil, lost).Times(perLoss)
 		b.onMake().Return(made, nil).Once()
 		b.finishes()
@@ -257,7 +315,7 @@ func TestLostWorkers(t *testing.T) {
 	})
 	t.Run("five are the picture's fault", func(t *testing.T) {
 		b := setup(t)
-		b.marks()
+		b.marksAgain()
 		b.onMake().Return(nil, temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_START_TO_CLOSE, nil)).Times(5 * perLoss)
 		b.finishes()
 		b.requireFailed(t, b.run(t), photo.RenderCrashed)
@@ -269,7 +327,7 @@ func TestCanceled(t *testing.T) {
 	for step, waits := range map[string]func(b *testBundle){
 		"in MarkProcessing": func(b *testBundle) {
 			b.OnActivity(act.MarkProcessing, mock.Anything, mock.Anything).
-				Return(temporal.NewApplicationError("PostgreSQL cannot be reached", activities.DatabaseUnavailable))
+				Return(marked, temporal.NewApplicationError("PostgreSQL cannot be reached", activities.DatabaseUnavailable))
 		},
 		"between attempts": func(b *testBundle) {
 			b.marks()
@@ -294,7 +352,7 @@ func TestCanceled(t *testing.T) {
 	}
 	t.Run("before anything", func(t *testing.T) {
 		b := setup(t)
-		b.OnActivity(act.MarkProcessing, mock.Anything, mock.Anything).Return(nil).Maybe()
+		b.OnActivity(act.MarkProcessing, mock.Anything, mock.Anything).Return(marked, nil).Maybe()
 		b.finishes()
 		b.RegisterDelayedCallback(b.CancelWorkflow, 0)
 		require.True(t, temporal.IsCanceledError(b.run(t)))

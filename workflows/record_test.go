@@ -74,7 +74,7 @@ func newStack(t *testing.T) *stack {
 	require.NoError(t, err)
 	t.Cleanup(fetcher.Close)
 	s.act = &activities.Activities{
-		DB: s.db, Fetcher: fetcher, Format: photo.JPEG, Log: slog.New(slog.DiscardHandler), BucketTimeout: time.Minute,
+		DB: s.db, Fetcher: fetcher, Format: photo.JPEG, Log: slog.New(slog.DiscardHandler), BucketTimeout: time.Minute, FirstFetchTimeout: 2 * time.Second,
 		Renderer: renderertest.New(t, renderer.Config{Options: renderer.Options{Boxes: []photo.Size{{Width: 320, Height: 320}}}}),
 	}
 	s.act.Temporal = temporal
@@ -102,7 +102,15 @@ func (s *stack) work(t *testing.T, act *activities.Activities) (stop func()) {
 	})
 	worker.Register(w, act)
 	require.NoError(t, w.Start())
-	return w.Stop
+	starter := sdkworker.New(s.temporal, workflows.StartsQueue("photo-processor"), sdkworker.Options{
+		Identity: "worker", DisableWorkflowWorker: true,
+	})
+	starter.RegisterActivity(act.StartPage)
+	require.NoError(t, starter.Start())
+	return func() {
+		starter.Stop()
+		w.Stop()
+	}
 }
 
 // start adds a photo, whose source answers so, and starts its workflow.
@@ -175,6 +183,17 @@ func TestRecordHistories(t *testing.T) {
 		stop()
 		defer s.work(t, s.act)()
 		save(t, "completed_after_outage", run, enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED)
+	})
+
+	t.Run("completed after a worker was lost", func(t *testing.T) {
+		run := s.start(t, ok)
+		// What a worker has done whose workflow task Temporal never heard of again.
+		_, err := s.db.MarkProcessing(t.Context(), photo.Run{
+			Photo: uuid.MustParse(run.GetID()[len("process-photo-"):]), ID: run.GetRunID(), StartedAt: time.Now().Add(-time.Minute),
+		})
+		require.NoError(t, err)
+		defer s.work(t, s.act)()
+		save(t, "completed_after_lost_worker", run, enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED)
 	})
 
 	defer s.work(t, s.act)()

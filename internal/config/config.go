@@ -67,9 +67,9 @@ type Config struct {
 
 	// TaskQueue is the Temporal task queue that connects API and workers.
 	TaskQueue string `env:"TASK_QUEUE" envDefault:"photo-processor"`
-	// WorkerPhotos is how many photos one worker takes at a time from the queue,
-	// and as many again of the batches that it starts itself: each for a first
-	// attempt, within a workflow task.
+	// WorkerPhotos is how many photos one worker takes at a time from the queue, for
+	// a first attempt within a workflow task, and as many again of the batches that
+	// it starts itself.
 	WorkerPhotos int `env:"WORKER_PHOTOS" envDefault:"16"`
 	// WorkerActivities is how many activities one worker works on at a time: further
 	// attempts, mostly fetches that wait for a slow source.

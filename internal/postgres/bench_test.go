@@ -23,7 +23,7 @@ func BenchmarkRun(b *testing.B) {
 	start := time.Now()
 	for i := 0; b.Loop(); i++ {
 		run := photo.Run{Photo: added[0].UUID, ID: fmt.Sprint(i), StartedAt: start.Add(time.Duration(i) * time.Millisecond)}
-		require.NoError(b, db.MarkProcessing(b.Context(), run))
+		require.NoError(b, mark(b, db, run))
 		_, err := db.SourceURL(b.Context(), run)
 		require.NoError(b, err)
 		require.NoError(b, db.PublishThumbnails(b.Context(), run, aSource, []photo.Thumbnail{thumbnail(320, 213, "a")}))
@@ -35,7 +35,7 @@ func BenchmarkRun(b *testing.B) {
 func BenchmarkMarkProcessing(b *testing.B) {
 	db, run := benchRun(b)
 	for i := 0; b.Loop(); i++ {
-		require.NoError(b, db.MarkProcessing(b.Context(), run(i)))
+		require.NoError(b, mark(b, db, run(i)))
 	}
 }
 
@@ -45,7 +45,7 @@ func BenchmarkFinish(b *testing.B) {
 	db, run := benchRun(b)
 	for i := 0; b.Loop(); i++ {
 		b.StopTimer()
-		require.NoError(b, db.MarkProcessing(b.Context(), run(i)))
+		require.NoError(b, mark(b, db, run(i)))
 		b.StartTimer()
 		require.NoError(b, finish(b, db, run(i), nil))
 	}

@@ -42,6 +42,11 @@ func setup(t *testing.T) testBundle {
 	}
 }
 
+func mark(t testing.TB, db *postgres.DB, run photo.Run) error {
+	_, err := db.MarkProcessing(t.Context(), run)
+	return err
+}
+
 func finish(t testing.TB, db *postgres.DB, run photo.Run, failure *photo.Failure) error {
 	_, err := db.Finish(t.Context(), run, failure)
 	return err
@@ -69,7 +74,7 @@ func TestARunFromMarkToFinish(t *testing.T) {
 	require.Equal(t, photo.Pending, b.get(t).Status)
 
 	for range 2 { // each step may be repeated
-		require.NoError(t, b.db.MarkProcessing(t.Context(), b.older))
+		require.NoError(t, mark(t, b.db, b.older))
 	}
 	p := b.get(t)
 	require.Equal(t, photo.Processing, p.Status)
@@ -98,7 +103,7 @@ func TestARunFromMarkToFinish(t *testing.T) {
 func TestFailureIsKeptUntilTheNextRun(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	require.NoError(t, b.db.MarkProcessing(t.Context(), b.older))
+	require.NoError(t, mark(t, b.db, b.older))
 	require.NoError(t, finish(t, b.db, b.older, aFailure))
 	p := b.get(t)
 	require.Equal(t, photo.Failed, p.Status)
@@ -107,7 +112,7 @@ func TestFailureIsKeptUntilTheNextRun(t *testing.T) {
 	require.NoError(t, finish(t, b.db, b.older, nil), "finishing again")
 	require.Equal(t, photo.Failed, b.get(t).Status, "changes nothing")
 
-	require.NoError(t, b.db.MarkProcessing(t.Context(), b.newer))
+	require.NoError(t, mark(t, b.db, b.newer))
 	p = b.get(t)
 	require.Equal(t, photo.Processing, p.Status)
 	require.Nil(t, p.Failure)
@@ -120,8 +125,39 @@ func TestARunThatNeverMarkedCanFinish(t *testing.T) {
 	p := b.get(t)
 	require.Equal(t, photo.Failed, p.Status)
 	require.Equal(t, photo.Canceled, p.Failure.Code)
-	require.NoError(t, b.db.MarkProcessing(t.Context(), b.older), "its late mark")
+	require.NoError(t, mark(t, b.db, b.older), "its late mark")
 	require.Equal(t, photo.Failed, b.get(t).Status, "changes nothing")
+}
+
+// TestARunThatStartsAgain has a run whose first workflow task was lost mark the
+// photo again, and then the one that was thought lost wake up.
+func TestARunThatStartsAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	again := b.older
+	again.StartedAt = again.StartedAt.Add(time.Millisecond)
+	for _, step := range []struct {
+		run    photo.Run
+		before bool
+	}{{b.older, false}, {b.older, false}, {again, true}, {again, false}} {
+		before, err := b.db.MarkProcessing(t.Context(), step.run)
+		require.NoError(t, err)
+		require.Equal(t, step.before, before)
+	}
+	require.NoError(t, mark(t, b.db, b.older), "its late mark")
+	_, err := b.db.SourceURL(t.Context(), again)
+	require.NoError(t, err, "changes nothing")
+	require.ErrorIs(t, b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(1, 1, "late")}), photo.ErrSuperseded)
+	first, err := b.db.Finish(t.Context(), b.older, aFailure)
+	require.NoError(t, err)
+	require.False(t, first)
+	require.Equal(t, photo.Processing, b.get(t).Status)
+
+	require.NoError(t, finish(t, b.db, again, nil))
+	again.StartedAt = again.StartedAt.Add(time.Millisecond)
+	before, err := b.db.MarkProcessing(t.Context(), again)
+	require.NoError(t, err)
+	require.True(t, before, "the task was lost after its last step")
 }
 
 func TestAnOlderRunChangesNothing(t *testing.T) {
@@ -130,15 +166,15 @@ func TestAnOlderRunChangesNothing(t *testing.T) {
 		t.Run(newerIs, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
-			require.NoError(t, b.db.MarkProcessing(t.Context(), b.older))
-			require.NoError(t, b.db.MarkProcessing(t.Context(), b.newer))
+			require.NoError(t, mark(t, b.db, b.older))
+			require.NoError(t, mark(t, b.db, b.newer))
 			require.NoError(t, b.db.PublishThumbnails(t.Context(), b.newer, aSource, []photo.Thumbnail{thumbnail(320, 213, "newer")}))
 			if newerIs == "finished" {
 				require.NoError(t, finish(t, b.db, b.newer, nil))
 			}
 			before := b.get(t)
 
-			require.ErrorIs(t, b.db.MarkProcessing(t.Context(), b.older), photo.ErrSuperseded)
+			require.ErrorIs(t, mark(t, b.db, b.older), photo.ErrSuperseded)
 			_, err := b.db.SourceURL(t.Context(), b.older)
 			require.ErrorIs(t, err, photo.ErrSuperseded)
 			require.ErrorIs(t, b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(1, 1, "older")}), photo.ErrSuperseded)
@@ -152,7 +188,7 @@ func TestAnOlderRunChangesNothing(t *testing.T) {
 func TestPublishThumbnailsAfterFinishChangesNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	require.NoError(t, b.db.MarkProcessing(t.Context(), b.older))
+	require.NoError(t, mark(t, b.db, b.older))
 	require.NoError(t, finish(t, b.db, b.older, aFailure))
 	require.ErrorIs(t, b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(1, 1, "late")}), photo.ErrSuperseded)
 	require.Empty(t, b.get(t).Thumbnails)
@@ -163,7 +199,7 @@ func TestPublishThumbnailsReplacesWhatIsStale(t *testing.T) {
 	b := setup(t)
 	publish := func(run photo.Run, thumbnails ...photo.Thumbnail) []photo.Thumbnail {
 		t.Helper()
-		require.NoError(t, b.db.MarkProcessing(t.Context(), run))
+		require.NoError(t, mark(t, b.db, run))
 		require.NoError(t, b.db.PublishThumbnails(t.Context(), run, aSource, thumbnails))
 		require.NoError(t, finish(t, b.db, run, nil))
 		return b.get(t).Thumbnails
@@ -184,7 +220,7 @@ func TestPublishThumbnailsReplacesWhatIsStale(t *testing.T) {
 func TestPublishThumbnailsFromTwoAttemptsAtOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	require.NoError(t, b.db.MarkProcessing(t.Context(), b.older))
+	require.NoError(t, mark(t, b.db, b.older))
 	var group errgroup.Group
 	for range 8 {
 		group.Go(func() error {
@@ -199,7 +235,7 @@ func TestAPhotoThatDoesNotExist(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	missing := photo.Run{Photo: uuid.New(), ID: "run", StartedAt: time.Now()}
-	require.ErrorIs(t, b.db.MarkProcessing(t.Context(), missing), photo.ErrNotFound)
+	require.ErrorIs(t, mark(t, b.db, missing), photo.ErrNotFound)
 	require.ErrorIs(t, finish(t, b.db, missing, nil), photo.ErrNotFound)
 	_, err := b.db.Photo(t.Context(), missing.Photo)
 	require.ErrorIs(t, err, photo.ErrNotFound)
@@ -209,12 +245,12 @@ func TestAPhotoThatDoesNotExist(t *testing.T) {
 func TestWithPhotoLockedHoldsRunsBack(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	require.NoError(t, b.db.MarkProcessing(t.Context(), b.older))
+	require.NoError(t, mark(t, b.db, b.older))
 	require.NoError(t, b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(1, 1, "a")}))
 	marked := make(chan error, 1)
 	err := b.db.WithPhotoLocked(t.Context(), b.photo, func(held postgres.Locked) error {
 		require.Equal(t, postgres.Locked{Status: photo.Processing, RunID: "older", Keys: []string{"a"}}, held)
-		go func() { marked <- b.db.MarkProcessing(t.Context(), b.newer) }()
+		go func() { marked <- mark(t, b.db, b.newer) }()
 		// It waits for our lock: PostgreSQL itself says so.
 		require.Eventually(t, func() bool { return waiting(t, b.db) }, 10*time.Second, 10*time.Millisecond)
 		require.Equal(t, "older", b.get(t).RunID)
@@ -311,7 +347,7 @@ func TestUnavailable(t *testing.T) {
 		require.NoError(t, err, "opening does not connect")
 		defer db.Close()
 		require.ErrorIs(t, db.Ping(t.Context()), postgres.ErrUnavailable)
-		require.ErrorIs(t, db.MarkProcessing(t.Context(), photo.Run{}), postgres.ErrUnavailable)
+		require.ErrorIs(t, mark(t, db, photo.Run{}), postgres.ErrUnavailable)
 	})
 	t.Run("the server ends the connection", func(t *testing.T) {
 		t.Parallel()
@@ -323,7 +359,7 @@ func TestUnavailable(t *testing.T) {
 		})
 		require.NoError(t, err)
 		require.ErrorIs(t, lockErr, postgres.ErrUnavailable)
-		require.NoError(t, b.db.MarkProcessing(t.Context(), b.older), "the pool recovers")
+		require.NoError(t, mark(t, b.db, b.older), "the pool recovers")
 	})
 	t.Run("a read outlives that", func(t *testing.T) {
 		t.Parallel()
@@ -348,14 +384,15 @@ func TestUnavailable(t *testing.T) {
 		b := setup(t)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
 		defer cancel()
-		require.ErrorIs(t, b.db.MarkProcessing(ctx, b.older), postgres.ErrUnavailable)
+		_, err := b.db.MarkProcessing(ctx, b.older)
+		require.ErrorIs(t, err, postgres.ErrUnavailable)
 	})
 	t.Run("cancelled is not unavailable", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		err := b.db.MarkProcessing(ctx, b.older)
+		_, err := b.db.MarkProcessing(ctx, b.older)
 		require.ErrorIs(t, err, context.Canceled)
 		require.False(t, errors.Is(err, postgres.ErrUnavailable))
 	})

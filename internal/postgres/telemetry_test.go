@@ -23,7 +23,7 @@ func TestBacklog(t *testing.T) {
 	require.NoError(t, err)
 	for i, ago := range []time.Duration{time.Minute, time.Hour, 2 * time.Hour} {
 		run := photo.Run{Photo: added[i].UUID, ID: "run", StartedAt: time.Now().Add(-ago)}
-		require.NoError(t, db.MarkProcessing(t.Context(), run))
+		require.NoError(t, mark(t, db, run))
 		if i == 2 { // the oldest of all is done
 			require.NoError(t, finish(t, db, run, nil))
 		}
