@@ -35,7 +35,7 @@ import (
 // through a nil pointer of this type.
 type Activities struct {
 	DB         *postgres.DB
-	SpoolDir   string // where sources are that are being processed
+	Spool      *Spool // where sources are that are being processed
 	Thumbnails *blob.Bucket
 	Fetcher    *source.Fetcher
 	Renderer   Renderer

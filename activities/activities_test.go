@@ -70,7 +70,7 @@ func setup(t *testing.T) *testBundle {
 	t.Cleanup(fetcher.Close)
 	b.Activities = &activities.Activities{
 		DB:         postgrestest.Open(t),
-		SpoolDir:   filepath.Join(b.dir, "spool"),
+		Spool:      activities.NewSpool(filepath.Join(b.dir, "spool"), 0),
 		Thumbnails: b.bucket(t, "thumbnails"),
 		Fetcher:    fetcher,
 		Format:     photo.JPEG,

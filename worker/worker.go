@@ -130,7 +130,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		DefaultHeartbeatThrottleInterval: heartbeatThrottle,
 	})
 	act := &activities.Activities{
-		DB: db, SpoolDir: cfg.SpoolDir, Thumbnails: thumbnails,
+		DB: db, Spool: activities.NewSpool(cfg.SpoolDir, cfg.SpoolMemory), Thumbnails: thumbnails,
 		Fetcher: fetcher, Renderer: render, Format: cfg.ThumbnailFormat,
 		FirstFetchTimeout: cfg.SourceFirstTimeout,
 		BucketTimeout:     cfg.BucketTimeout,

@@ -83,7 +83,7 @@ func newStack(t *testing.T) *stack {
 		return err
 	}
 	dir := t.TempDir()
-	s.act.SpoolDir = filepath.Join(dir, "spool")
+	s.act.Spool = activities.NewSpool(filepath.Join(dir, "spool"), 1<<20)
 	s.act.StartConcurrency = 2
 	s.act.StartInBatch = func(ctx context.Context, id, batch uuid.UUID) error {
 		_, err := workflows.StartInBatch(ctx, temporal, "photo-processor", id, batch, false)

@@ -89,6 +89,9 @@ type Config struct {
 	// processed: up to twice WorkerPhotos and WorkerActivities of them, of
 	// SourceMaxBytes each.
 	SpoolDir string `env:"SPOOL_DIR"`
+	// SpoolMemory is how many bytes of them are kept in memory, and only what is
+	// beyond in the directory.
+	SpoolMemory int64 `env:"SPOOL_MEMORY" envDefault:"67108864"`
 	// ThumbnailsBucket keeps the results: a URL of gocloud.dev/blob.
 	ThumbnailsBucket string `env:"THUMBNAILS_BUCKET"`
 
@@ -275,6 +278,7 @@ func (c *Config) check(unread []error) (mistakes []error) {
 		wrong("WORKER_DEPLOYMENT", "must be a name without dots and spaces, not %q", c.WorkerDeployment)
 	}
 	lasting("RECONCILE_INTERVAL", c.ReconcileInterval, 10*time.Second, 24*time.Hour)
+	within("SPOOL_MEMORY", c.SpoolMemory, 0, 1<<40)
 	if u, err := url.Parse(c.ThumbnailsBucket); err != nil || u.Scheme == "" {
 		wrong("THUMBNAILS_BUCKET", "must be a bucket's URL, such as file:///var/lib/thumbnails")
 	}

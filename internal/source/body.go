@@ -36,7 +36,7 @@ func (e *WriteError) Unwrap() error { return e.Err }
 const sniffBytes = 3072
 
 // copyBytes is how much of a photo is in memory at a time.
-const copyBytes = 64 << 10
+const copyBytes = 256 << 10
 
 var buffers = sync.Pool{New: func() any { return new([copyBytes]byte) }}
 

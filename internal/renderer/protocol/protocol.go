@@ -26,6 +26,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
@@ -120,11 +121,22 @@ func WriteSource(w io.Writer, source io.Reader, size int64) error {
 	if _, err := w.Write(header(kindSource, int(size))); err != nil {
 		return err
 	}
-	// Not by the writer's own ReadFrom, which splices, and gives an error that
-	// does not tell reading from writing.
-	_, err := io.CopyN(struct{ io.Writer }{w}, source, size)
+	buffer := sourceBuffers.Get().(*[sourceBuffer]byte)
+	defer sourceBuffers.Put(buffer)
+	// Not by the reader's or the writer's own way to copy, which gives an error
+	// that does not tell reading from writing.
+	n, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{io.LimitReader(source, size)}, buffer[:])
+	if err == nil && n < size {
+		err = io.EOF
+	}
 	return noEOF(err)
 }
+
+// sourceBuffer is how much of a source is sent at a time: a good part of what a
+// pipe holds.
+const sourceBuffer = 256 << 10
+
+var sourceBuffers = sync.Pool{New: func() any { return new([sourceBuffer]byte) }}
 
 // ReadSource is heard by the renderer. It reads into buf when the source fits
 // there. io.EOF says that there will be no more.
