@@ -242,7 +242,7 @@ func maker(t *testing.T, temporal temporalclient.Client, id uuid.UUID) (identity
 	for events.HasNext() {
 		event, err := events.Next()
 		require.NoError(t, err)
-		if a := event.GetActivityTaskStartedEventAttributes(); a != nil {
+		if a := event.GetWorkflowTaskCompletedEventAttributes(); a != nil {
 			identity = a.GetIdentity()
 		}
 	}

@@ -187,7 +187,7 @@ func measure(ctx context.Context, o options, progress io.Writer) (*report, error
 			}
 			report.columns = append(report.columns, columns...)
 		}
-		if err := measureLimit(o.repeats / 2); err != nil {
+		if err := measureLimit((o.repeats + 1) / 2); err != nil {
 			return nil, err
 		}
 		if o.crossCheck {

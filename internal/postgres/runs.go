@@ -31,10 +31,10 @@ func fence(run photo.Run) []any {
 // Doing so again changes nothing, as long as no newer run has taken over. Before
 // tells whether the same run has done so with an earlier start.
 func (db *DB) MarkProcessing(ctx context.Context, run photo.Run) (before bool, err error) {
-	err = db.pool.QueryRow(ctx, `WITH before AS (SELECT uuid, run_id, run_started_at FROM photos WHERE `+mayTake+` FOR UPDATE)
-		UPDATE photos SET status = 'processing', run_id = $2, run_started_at = $3,
+	err = db.pool.QueryRow(ctx, `UPDATE photos SET status = 'processing', run_id = $2, run_started_at = $3,
 			failure_code = NULL, failure_message = NULL, updated_at = now()
-		FROM before WHERE photos.uuid = before.uuid
+		FROM (SELECT uuid, run_id, run_started_at FROM photos WHERE `+mayTake+` FOR UPDATE) before
+		WHERE photos.uuid = before.uuid
 		RETURNING coalesce(before.run_id = $2 AND before.run_started_at < $3, false)`, fence(run)...).Scan(&before)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, db.whyNotTaken(ctx, run)

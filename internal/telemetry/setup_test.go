@@ -76,7 +76,7 @@ func setup(t *testing.T, variables map[string]string) *testBundle {
 	b.source = source.URL
 
 	all := map[string]string{
-		"DATA_DIR": t.TempDir(), "DATABASE_URL": postgrestest.URL(t), "TASK_QUEUE": t.Name() + uuid.NewString(), "SOURCE_ALLOW_CIDRS": "127.0.0.1/32",
+		"DATA_DIR": t.TempDir(), "DATABASE_URL": postgrestest.URL(t), "TASK_QUEUE": t.Name(), "SOURCE_ALLOW_CIDRS": "127.0.0.1/32",
 		"RENDERER_PATH": renderertest.Path(t), "RENDER_CONCURRENCY": "1", "HTTP_ADDR": freeAddress(t), "LOG_FORMAT": "json",
 	}
 	for name, value := range variables {
