@@ -82,6 +82,7 @@ func TestMetrics(t *testing.T) {
 		`photo_processor_photos_oldest_age_seconds{status="pending"} 0$`,
 		`photo_processor_task_queue_pollers{type="activity"} 1$`,
 		`photo_processor_task_queue_backlog_age_seconds{type="workflow"} 0$`,
+		`photo_processor_task_queue_backlog{type="start"} 0$`,
 		`http_server_request_duration_seconds_count{http_request_method="HEAD",http_response_status_code="404",http_route="/photos/{uuid}"} 1$`,
 		`pgxpool_max_connections{.*} 16$`)
 	for _, all := range []string{ofAPI, ofWorker} {
