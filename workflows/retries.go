@@ -96,12 +96,13 @@ func notTimeouts(policy temporal.RetryPolicy) *temporal.RetryPolicy {
 
 // firstOptions are for the first attempt at a photo, which is a local activity.
 // Most photos need no other, and then one workflow task is all they cost Temporal:
-// a third of what it is with an activity that Temporal hands out. The activity
-// bounds the fetch itself, by SOURCE_FIRST_TIMEOUT; rendering is bounded by
-// RENDER_TIMEOUT. While it goes on for longer than a workflow task may, the SDK
-// asks for another, and hears of a cancellation.
+// half of what it is with an activity that Temporal hands out. The activity bounds
+// the fetch itself, by SOURCE_FIRST_TIMEOUT; the rest is RENDER_TIMEOUT, five
+// minutes at most, and the waits for a renderer and for servers of ours. While it
+// goes on for longer than a workflow task may, the SDK asks for another, and hears
+// of a cancellation.
 var firstOptions = workflow.LocalActivityOptions{
-	StartToCloseTimeout: makeOptions.StartToCloseTimeout,
+	StartToCloseTimeout: 10 * time.Minute,
 	RetryPolicy:         &temporal.RetryPolicy{MaximumAttempts: 1},
 }
 
