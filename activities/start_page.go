@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 
 	"github.com/google/uuid"
@@ -19,9 +20,19 @@ type StartPageInput struct {
 // StartPage starts the workflows of the photos, as fast as this worker has room
 // for them: then each comes with its first task, and Temporal's queue, the
 // dearest way to a worker, remains to those whom somebody waits for. It is
-// idempotent: what an attempt has started, the next does not start again.
+// idempotent: what an attempt has started, the next does not start again. Of a
+// photo's last run Temporal knows whether it was this batch's; one that has been
+// posted again since, and so has another last run, is in PostgreSQL.
 func (a *Activities) StartPage(ctx context.Context, in StartPageInput) error {
-	batch := uuid.NewSHA1(uuid.Nil, []byte(activity.GetInfo(ctx).WorkflowExecution.RunID))
+	info := activity.GetInfo(ctx)
+	batch := uuid.NewSHA1(uuid.Nil, []byte(info.WorkflowExecution.RunID))
+	var done []uuid.UUID
+	if info.Attempt > 1 {
+		var err error
+		if done, err = a.DB.StartedSince(ctx, in.Photos, info.ScheduledTime); err != nil {
+			return err // which Temporal's policy retries
+		}
+	}
 	var started atomic.Int64
 	defer keepAlive(ctx, func() any { return map[string]int64{"started": started.Load()} })()
 
@@ -30,6 +41,9 @@ func (a *Activities) StartPage(ctx context.Context, in StartPageInput) error {
 	for _, id := range in.Photos {
 		if ctx.Err() != nil {
 			break
+		}
+		if slices.Contains(done, id) {
+			continue
 		}
 		group.Go(func() error {
 			if a.ReserveRoom != nil {
