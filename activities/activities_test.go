@@ -76,7 +76,8 @@ func setup(t *testing.T) *testBundle {
 		Format:     photo.JPEG,
 		Log:        slog.New(slog.NewTextHandler(t.Output(), nil)),
 
-		BucketTimeout: time.Minute,
+		BucketTimeout:     time.Minute,
+		FirstFetchTimeout: time.Minute,
 	}
 	b.fit(box)
 	added, err := b.DB.AddPhotos(t.Context(), []string{server.URL + "/photo.jpg?secret=1"})
@@ -489,6 +490,55 @@ func TestOutages(t *testing.T) {
 		_, err := b.make(b.run)
 		requireType(t, err, string(photo.StorageUnavailable), true)
 		require.Empty(t, b.get(t).Thumbnails)
+	})
+}
+
+// TestTheFirstAttempt is about a local activity's: it gives up a source that
+// takes its time, and does not begin when it is not the first.
+func TestTheFirstAttempt(t *testing.T) {
+	first := func(b *testBundle) error {
+		_, err := b.env.ExecuteLocalActivity(b.MakeThumbnails, activities.MakeThumbnailsInput{Run: b.run})
+		return err
+	}
+	var asked atomic.Int32
+	stall := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		<-r.Context().Done()
+	})
+	t.Run("succeeds", func(t *testing.T) {
+		b := setup(t)
+		b.mark(t, b.run)
+		require.NoError(t, first(b))
+		require.Len(t, b.get(t).Thumbnails, 1)
+	})
+	t.Run("of a slow source", func(t *testing.T) {
+		b := setup(t)
+		b.mark(t, b.run)
+		b.answer.Store(&stall)
+		b.FirstFetchTimeout = 50 * time.Millisecond
+		requireType(t, first(b), activities.Slow, false)
+		require.EqualValues(t, 1, asked.Swap(0))
+	})
+	t.Run("that is none", func(t *testing.T) {
+		b := setup(t)
+		b.run.StartedAt = b.run.StartedAt.Add(-time.Minute)
+		b.mark(t, b.run)
+		b.answer.Store(&stall)
+		requireType(t, first(b), activities.Slow, false)
+		require.Zero(t, asked.Load())
+	})
+	t.Run("is canceled", func(t *testing.T) {
+		b := setup(t)
+		b.mark(t, b.run)
+		ctx, cancel := context.WithCancel(t.Context())
+		b.env.SetWorkerOptions(worker.Options{BackgroundActivityContext: ctx})
+		leave := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			cancel()
+			<-r.Context().Done()
+		})
+		b.answer.Store(&leave)
+		err := first(b)
+		require.True(t, temporal.IsCanceledError(err), "%v", err)
 	})
 }
 

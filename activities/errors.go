@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
 
@@ -22,8 +23,8 @@ const (
 	// nothing more to say about the photo.
 	Superseded = "superseded"
 	// Slow is what the first attempt says of a source that keeps it waiting for
-	// longer than FirstFetchTimeout: the next attempt, by an activity that Temporal
-	// hands out, takes the time that it takes.
+	// longer than FirstFetchTimeout, and when it is not the first: an activity that
+	// Temporal hands out takes the time that it takes, and is counted.
 	Slow = "slow"
 )
 
@@ -41,8 +42,12 @@ const (
 func (e *storageError) Error() string { return e.what + ": " + e.err.Error() }
 func (e *storageError) Unwrap() error { return e.err }
 
-// errSlow is why a first attempt's fetch ended before its time.
-var errSlow = errors.New("the source takes its time")
+var (
+	// errSlow is why a first attempt's fetch ended before its time.
+	errSlow = errors.New("the source takes its time")
+	// errLate is why it did not begin.
+	errLate = errors.New("the first attempt was begun before")
+)
 
 // applicationError is the one table from our errors to Temporal's. errors.Is
 // does not survive the way through Temporal; the type does. An error that the
@@ -52,7 +57,14 @@ func (a *Activities) applicationError(ctx context.Context, err error) error {
 		return nil
 	}
 	if ctx.Err() != nil { // cancelled, timed out, or the worker stops: Temporal knows which
-		return ctx.Err()
+		if !activity.GetInfo(ctx).IsLocalActivity {
+			return ctx.Err()
+		}
+		// Of a local activity only the SDK does, and only if it is quicker than we.
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_START_TO_CLOSE, nil)
+		}
+		return temporal.NewCanceledError()
 	}
 	failure, isFailure := errors.AsType[*photo.Failure](err)
 	storage, isStorage := errors.AsType[*storageError](err)
@@ -65,8 +77,8 @@ func (a *Activities) applicationError(ctx context.Context, err error) error {
 		failure = photo.Fail(photo.NotFound, "%s", photo.ErrNotFound)
 	case errors.Is(err, photo.ErrSuperseded):
 		return temporal.NewNonRetryableApplicationError(photo.ErrSuperseded.Error(), Superseded, nil)
-	case errors.Is(err, errSlow):
-		return temporal.NewApplicationErrorWithOptions(errSlow.Error(), Slow,
+	case errors.Is(err, errSlow), errors.Is(err, errLate):
+		return temporal.NewApplicationErrorWithOptions(err.Error(), Slow,
 			temporal.ApplicationErrorOptions{NonRetryable: true, Category: temporal.ApplicationErrorCategoryBenign})
 	case errors.Is(err, postgres.ErrUnavailable):
 		return temporal.NewApplicationErrorWithCause("PostgreSQL cannot be reached; trying until it can", DatabaseUnavailable, err)

@@ -55,7 +55,11 @@ func (a *Activities) MakeThumbnails(ctx context.Context, in MakeThumbnailsInput)
 func (a *Activities) makeThumbnails(ctx context.Context, in MakeThumbnailsInput) (*MakeThumbnailsResult, error) {
 	run, info := in.Run, activity.GetInfo(ctx)
 	var now progress
-	if !info.IsLocalActivity {
+	if info.IsLocalActivity {
+		if time.Since(run.StartedAt) > firstAttemptBegins {
+			return nil, errLate
+		}
+	} else {
 		defer keepAlive(ctx, now.details)()
 	}
 	if in.Outage || info.Attempt > 1 {
@@ -99,6 +103,12 @@ func (a *Activities) makeThumbnails(ctx context.Context, in MakeThumbnailsInput)
 	}
 	return result, nil
 }
+
+// firstAttemptBegins is how soon after its run a first attempt begins. It is a
+// workflow task's time. When a worker dies of a picture after the SDK has asked
+// for another task, that task is handed out again and again, and the workflow,
+// which does not see it, would make the first attempt each time.
+const firstAttemptBegins = 10 * time.Second
 
 // publish writes the files and then the rows.
 func (a *Activities) publish(ctx context.Context, run photo.Run, source photo.Source, pictures []photo.Picture) ([]photo.Thumbnail, error) {

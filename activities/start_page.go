@@ -36,10 +36,10 @@ func (a *Activities) StartPage(ctx context.Context, in StartPageInput) error {
 	var started atomic.Int64
 	defer keepAlive(ctx, func() any { return map[string]int64{"started": started.Load()} })()
 
-	group, ctx := errgroup.WithContext(ctx)
+	group, startCtx := errgroup.WithContext(ctx)
 	group.SetLimit(a.StartConcurrency)
 	for _, id := range in.Photos {
-		if ctx.Err() != nil {
+		if startCtx.Err() != nil {
 			break
 		}
 		if slices.Contains(done, id) {
@@ -47,18 +47,21 @@ func (a *Activities) StartPage(ctx context.Context, in StartPageInput) error {
 		}
 		group.Go(func() error {
 			if a.ReserveRoom != nil {
-				done, err := a.ReserveRoom(ctx)
+				done, err := a.ReserveRoom(startCtx)
 				if err != nil {
 					return err
 				}
 				defer done()
 			}
-			err := a.StartInBatch(ctx, id, batch)
+			err := a.StartInBatch(startCtx, id, batch)
 			if err == nil {
 				started.Add(1)
 			}
 			return err
 		})
 	}
-	return group.Wait() // errors of Temporal's own, which its policy retries
+	if err := group.Wait(); err != nil {
+		return err // of Temporal's own, which its policy retries
+	}
+	return ctx.Err() // perhaps the rest was left
 }

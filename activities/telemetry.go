@@ -114,7 +114,7 @@ func outcome(ctx context.Context, err error) string {
 		return "failed"
 	case errors.Is(err, photo.ErrSuperseded), isMade && made.Type() == Superseded:
 		return "superseded"
-	case errors.Is(err, errSlow), isMade && made.Type() == Slow:
+	case errors.Is(err, errSlow), errors.Is(err, errLate), isMade && made.Type() == Slow:
 		return "slow"
 	case !isMade, made.Type() == DatabaseUnavailable, made.Type() == string(photo.StorageUnavailable):
 		return "outage"

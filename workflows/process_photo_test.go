@@ -267,7 +267,7 @@ func TestTheFirstAttempt(t *testing.T) {
 		"finds PostgreSQL away": {temporal.NewApplicationError("", activities.DatabaseUnavailable), []call{{true, 1, false}, {false, 1, true}}},
 		"finds the bucket away": {temporal.NewApplicationError("", string(photo.StorageUnavailable)), []call{{true, 1, false}, {false, 1, true}}},
 		"is in a worker's way":  {temporal.NewCanceledError(), []call{{true, 1, false}, {false, 1, false}}},
-		"takes half an hour":    {temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_START_TO_CLOSE, nil), []call{{true, 1, false}, {false, 1, false}}},
+		"takes ten minutes":     {temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE, nil), []call{{true, 1, false}, {false, 1, false}}},
 		"finds the source away": {failure(photo.SourceUnavailable), []call{{true, 1, false}, {false, 2, false}}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -50,7 +50,7 @@ const (
 	maxBackoff         = time.Minute
 
 	// maxWorkersLost is how many workers may be lost while they make thumbnails
-	// of one photo. One is a deployment or a machine that died; five are a photo
+	// of one photo, not counting the one that made the first attempt. One is a deployment or a machine that died; five are a photo
 	// that takes the worker with it.
 	maxWorkersLost = 5
 )
@@ -110,7 +110,7 @@ var firstOptions = workflow.LocalActivityOptions{
 // costs Temporal a fraction of a regular one.
 var shortOptions = workflow.LocalActivityOptions{
 	StartToCloseTimeout:    3 * time.Second,
-	ScheduleToCloseTimeout: 5 * time.Second, // well within a workflow task's 10 seconds
+	ScheduleToCloseTimeout: 5 * time.Second, // within a workflow task's 10 seconds, or the SDK asks for another
 	RetryPolicy: &temporal.RetryPolicy{
 		InitialInterval:    100 * time.Millisecond,
 		BackoffCoefficient: 2,
@@ -151,7 +151,8 @@ func executeFirst(ctx workflow.Context, summary string, activity, in, out any) (
 	local := firstOptions
 	local.Summary = summary
 	err = workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(ctx, local), activity, in).Get(ctx, out)
-	return isType(err, activities.Slow) || isOutage(err) || isTimeout(err) || temporal.IsCanceledError(err), err
+	_, timedOut := errors.AsType[*temporal.TimeoutError](err)
+	return isType(err, activities.Slow) || isOutage(err) || timedOut || temporal.IsCanceledError(err), err
 }
 
 // isOutage is true where what is ours was away.

@@ -155,6 +155,8 @@ func TestARunThatStartsAgain(t *testing.T) {
 
 	require.NoError(t, finish(t, b.db, again, nil))
 	again.StartedAt = again.StartedAt.Add(time.Millisecond)
+	require.NoError(t, finish(t, b.db, again, aFailure), "cancelled after its end")
+	require.Equal(t, photo.Completed, b.get(t).Status)
 	before, err := b.db.MarkProcessing(t.Context(), again)
 	require.NoError(t, err)
 	require.True(t, before, "the task was lost after its last step")

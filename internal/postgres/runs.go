@@ -47,15 +47,17 @@ func (db *DB) MarkProcessing(ctx context.Context, run photo.Run) (before bool, e
 
 // Finish ends the run: the photo is completed, or failed for the reason given.
 // A run that never came to mark the photo may finish it too, so that whatever
-// went wrong is on record. Finishing again changes nothing; first tells whether
-// this was the time that counts.
+// went wrong is on record. Finishing again changes nothing, not even after a later
+// start of the run, which may have been cancelled between its Finish and its end;
+// first tells whether this was the time that counts.
 func (db *DB) Finish(ctx context.Context, run photo.Run, failure *photo.Failure) (first bool, err error) {
 	status, code, message := photo.Completed, (*string)(nil), (*string)(nil)
 	if failure != nil {
 		status, code, message = photo.Failed, (*string)(&failure.Code), &failure.Message
 	}
 	tag, err := db.pool.Exec(ctx, `UPDATE photos SET status = $4, run_id = $2, run_started_at = $3,
-		failure_code = $5, failure_message = $6, updated_at = now() WHERE `+mayTake, append(fence(run), status, code, message)...)
+		failure_code = $5, failure_message = $6, updated_at = now()
+		WHERE `+mayTake+` AND (run_id IS DISTINCT FROM $2 OR status = 'processing')`, append(fence(run), status, code, message)...)
 	if err != nil {
 		return false, fmt.Errorf("update photo: %w", translate(err))
 	}
