@@ -76,18 +76,15 @@ func makeThumbnails(ctx workflow.Context, run photo.Run) (made *activities.MakeT
 	err = attempt(ctx, "making thumbnails", func(ctx workflow.Context, attempt int) error {
 		summary := withAttempt("Fetch the source from the photo's URL and make thumbnails of it", attempt)
 		in := activities.MakeThumbnailsInput{Run: run, Attempt: attempt}
-		stops := false
 		if attempt == 1 && !marked.Again {
 			handOver, err := executeFirst(ctx, summary, act.MakeThumbnails, in, &made)
 			if !handOver {
 				return err
 			}
 			in.Outage = isOutage(err)
-			stops = temporal.IsCanceledError(err) // then the worker should not be given it
 		}
 		options := makeOptions
 		options.Summary = summary
-		options.DisableEagerExecution = stops
 		return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), act.MakeThumbnails, in).Get(ctx, &made)
 	})
 	return made, err

@@ -151,9 +151,21 @@ func executeFirst(ctx workflow.Context, summary string, activity, in, out any) (
 	local := firstOptions
 	local.Summary = summary
 	err = workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(ctx, local), activity, in).Get(ctx, out)
+	if temporal.IsCanceledError(err) {
+		// Temporal would still give the worker the activity, which is lost there.
+		timer := workflow.TimerOptions{Summary: "Wait until the worker has stopped"}
+		if canceled := workflow.NewTimerWithOptions(ctx, workerStops, timer).Get(ctx, nil); canceled != nil {
+			return false, canceled
+		}
+		return true, err
+	}
 	_, timedOut := errors.AsType[*temporal.TimeoutError](err)
-	return isType(err, activities.Slow) || isOutage(err) || timedOut || temporal.IsCanceledError(err), err
+	return isType(err, activities.Slow) || isOutage(err) || timedOut, err
 }
+
+// workerStops is how long a worker that has cancelled what it does may go on to
+// ask for tasks: twice what it gives itself.
+const workerStops = 10 * time.Second
 
 // isOutage is true where what is ours was away.
 func isOutage(err error) bool {
