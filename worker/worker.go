@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
@@ -143,7 +144,10 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 			return err
 		},
 		StartInBatch: func(ctx context.Context, id, batch uuid.UUID) error {
-			_, err := workflows.StartInBatch(ctx, temporal, cfg.TaskQueue, id, batch, cfg.WorkerDeployment == "")
+			// When a page is repeated, Temporal would give the first task of a run out
+			// once more, to another worker than may still be at work on it.
+			eager := cfg.WorkerDeployment == "" && activity.GetInfo(ctx).Attempt == 1
+			_, err := workflows.StartInBatch(ctx, temporal, cfg.TaskQueue, id, batch, eager)
 			return err
 		},
 		StartConcurrency: cfg.StartConcurrency,
