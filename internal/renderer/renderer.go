@@ -276,6 +276,9 @@ func (r *Renderer) keep(started chan<- error) {
 			return
 		}
 		p, err := r.start()
+		if err == nil {
+			r.running.Add(1) // before it is told: who has a Renderer has one that is ready
+		}
 		if first {
 			started <- err
 			if err != nil {
@@ -290,7 +293,6 @@ func (r *Renderer) keep(started chan<- error) {
 			failures++
 			continue
 		}
-		r.running.Add(1)
 		useful := r.serve(p)
 		r.running.Add(-1)
 		if useful {
