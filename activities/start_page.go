@@ -26,10 +26,10 @@ type StartPageInput struct {
 func (a *Activities) StartPage(ctx context.Context, in StartPageInput) error {
 	info := activity.GetInfo(ctx)
 	batch := uuid.NewSHA1(uuid.Nil, []byte(info.WorkflowExecution.RunID))
-	var done []uuid.UUID
+	var before []uuid.UUID
 	if info.Attempt > 1 {
 		var err error
-		if done, err = a.DB.StartedSince(ctx, in.Photos, info.ScheduledTime); err != nil {
+		if before, err = a.DB.StartedSince(ctx, in.Photos, info.ScheduledTime); err != nil {
 			return err // which Temporal's policy retries
 		}
 	}
@@ -42,7 +42,7 @@ func (a *Activities) StartPage(ctx context.Context, in StartPageInput) error {
 		if startCtx.Err() != nil {
 			break
 		}
-		if slices.Contains(done, id) {
+		if slices.Contains(before, id) {
 			continue
 		}
 		group.Go(func() error {

@@ -144,8 +144,6 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 			return err
 		},
 		StartInBatch: func(ctx context.Context, id, batch uuid.UUID) error {
-			// When a page is repeated, Temporal would give the first task of a run out
-			// once more, to another worker than may still be at work on it.
 			eager := cfg.WorkerDeployment == "" && activity.GetInfo(ctx).Attempt == 1
 			_, err := workflows.StartInBatch(ctx, temporal, cfg.TaskQueue, id, batch, eager)
 			return err

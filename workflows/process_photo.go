@@ -83,9 +83,7 @@ func makeThumbnails(ctx workflow.Context, run photo.Run) (made *activities.MakeT
 			}
 			in.Outage = isOutage(err)
 		}
-		options := makeOptions
-		options.Summary = summary
-		return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), act.MakeThumbnails, in).Get(ctx, &made)
+		return execute(ctx, makeOptions, summary, act.MakeThumbnails, in, &made)
 	})
 	return made, err
 }

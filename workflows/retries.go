@@ -132,15 +132,11 @@ var longOptions = workflow.ActivityOptions{
 // activity, and should that not succeed within seconds, as a regular one that
 // is retried for as long as it takes, in everyone's sight.
 func executeShort(ctx workflow.Context, summary string, activity, in, out any) error {
-	local := shortOptions
-	local.Summary = summary
-	err := workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(ctx, local), activity, in).Get(ctx, out)
+	err := executeLocal(ctx, shortOptions, summary, activity, in, out)
 	if err == nil || isNonRetryable(err) {
 		return err
 	}
-	regular := longOptions
-	regular.Summary = summary
-	return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, regular), activity, in).Get(ctx, out)
+	return execute(ctx, longOptions, summary, activity, in, out)
 }
 
 // executeFirst runs the first attempt of a step as a local activity. It is to be
@@ -148,9 +144,7 @@ func executeShort(ctx workflow.Context, summary string, activity, in, out any) e
 // the photo's, would take long, or was canceled: if not the workflow was, the
 // worker stops.
 func executeFirst(ctx workflow.Context, summary string, activity, in, out any) (handOver bool, err error) {
-	local := firstOptions
-	local.Summary = summary
-	err = workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(ctx, local), activity, in).Get(ctx, out)
+	err = executeLocal(ctx, firstOptions, summary, activity, in, out)
 	if temporal.IsCanceledError(err) {
 		// Temporal would still give the worker the activity, which is lost there.
 		timer := workflow.TimerOptions{Summary: "Wait until the worker has stopped"}
@@ -161,6 +155,18 @@ func executeFirst(ctx workflow.Context, summary string, activity, in, out any) (
 	}
 	_, timedOut := errors.AsType[*temporal.TimeoutError](err)
 	return isType(err, activities.Slow) || isOutage(err) || timedOut, err
+}
+
+// execute runs an activity to its end.
+func execute(ctx workflow.Context, options workflow.ActivityOptions, summary string, activity, in, out any) error {
+	options.Summary = summary
+	return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), activity, in).Get(ctx, out)
+}
+
+// executeLocal runs a local one.
+func executeLocal(ctx workflow.Context, options workflow.LocalActivityOptions, summary string, activity, in, out any) error {
+	options.Summary = summary
+	return workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(ctx, options), activity, in).Get(ctx, out)
 }
 
 // workerStops is how long a worker that has cancelled what it does may go on to

@@ -34,7 +34,8 @@ func Start(ctx context.Context, c client.Client, taskQueue string, id uuid.UUID)
 //
 // Eager has a worker on the same connection take the first task with the answer,
 // which spares Temporal a tenth to a quarter of what a photo costs. It is not for
-// versioned workers: Temporal then does not look at the version.
+// versioned workers: Temporal then does not look at the version. Nor is it for a
+// start that is repeated: a first task that was given out is given out again.
 func StartInBatch(ctx context.Context, c client.Client, taskQueue string, id, batch uuid.UUID, eager bool) (client.WorkflowRun, error) {
 	ctx = context.WithValue(ctx, requestID{}, uuid.NewSHA1(batch, id[:]).String())
 	return start(ctx, c, taskQueue, id, priorityBatch, eager)

@@ -176,7 +176,7 @@ func measure(ctx context.Context, o options, progress io.Writer) (*report, error
 			}
 			return nil
 		}
-		// Half of them before and half after, since machines change.
+		// As often before as after, since machines change.
 		if err := measureLimit((o.repeats + 1) / 2); err != nil {
 			return nil, err
 		}

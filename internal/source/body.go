@@ -35,7 +35,7 @@ func (e *WriteError) Unwrap() error { return e.Err }
 // sniffBytes is how much of a photo mimetype looks at.
 const sniffBytes = 3072
 
-// copyBytes is how much of a photo is in memory at a time.
+// copyBytes is how much of a photo is read at a time.
 const copyBytes = 256 << 10
 
 var buffers = sync.Pool{New: func() any { return new([copyBytes]byte) }}
