@@ -422,6 +422,53 @@ func (s sleeper) Render(ctx context.Context, source renderer.Source) ([]photo.Pi
 	return pictures, err
 }
 
+// TestARunThatHasFinishedEndsAsItsPhotoDid has two executions of one run, as
+// Temporal makes them when a workflow task is lost: one finishes the photo before
+// or while the other makes thumbnails.
+func TestARunThatHasFinishedEndsAsItsPhotoDid(t *testing.T) {
+	for name, arrange := range map[string]func(b *testBundle, finish func()){
+		"before it begins": func(b *testBundle, finish func()) {
+			finish()
+			b.mark(t, b.run)
+		},
+		"while it renders": func(b *testBundle, finish func()) {
+			usual := b.Renderer
+			b.Renderer = sleeper{usual, func() {
+				b.Renderer = usual
+				finish()
+			}}
+		},
+	} {
+		t.Run("completed "+name, func(t *testing.T) {
+			b := setup(t)
+			b.fit(box, photo.Size{Width: 50, Height: 50})
+			b.mark(t, b.run)
+			var made *activities.MakeThumbnailsResult
+			arrange(b, func() {
+				var err error
+				made, err = b.make(b.run)
+				require.NoError(t, err)
+				require.NoError(t, b.finish(b.run, nil))
+			})
+			again, err := b.make(b.run)
+			require.NoError(t, err)
+			require.Equal(t, made, again)
+			require.Len(t, again.Thumbnails, 2)
+			require.NoError(t, b.finish(b.run, nil))
+			b.requireExact(t)
+		})
+		t.Run("failed "+name, func(t *testing.T) {
+			b := setup(t)
+			b.mark(t, b.run)
+			failure := photo.Fail(photo.CorruptImage, "the bytes are not those of a picture")
+			arrange(b, func() { require.NoError(t, b.finish(b.run, failure)) })
+			_, err := b.make(b.run)
+			require.Equal(t, failure.Message, requireType(t, err, string(photo.CorruptImage), false).Message())
+			require.Empty(t, b.files(t), "what it has written is gone")
+		})
+	}
+}
+
 // TestStartPage has an attempt fail half-way; the next starts the rest, and those
 // before it under the same name, by which Temporal knows them.
 func TestStartPage(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -46,10 +47,33 @@ type MakeThumbnailsResult struct {
 func (a *Activities) MakeThumbnails(ctx context.Context, in MakeThumbnailsInput) (*MakeThumbnailsResult, error) {
 	ctx = about(ctx, in.Run, in.Attempt)
 	made, err := a.makeThumbnails(ctx, in)
+	if errors.Is(err, photo.ErrSuperseded) && ctx.Err() == nil {
+		// Or the run has finished the photo and does not know, because the workflow
+		// task in which it did was lost. It then ends as the photo did.
+		made, err = a.outcome(ctx, in.Run)
+	}
 	if err != nil {
 		return nil, a.applicationError(ctx, err)
 	}
 	return made, nil
+}
+
+// outcome is what the run has made of its photo already.
+func (a *Activities) outcome(ctx context.Context, run photo.Run) (*MakeThumbnailsResult, error) {
+	source, thumbnails, err := a.DB.Outcome(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	slices.Reverse(thumbnails) // the largest first
+	return resultOf(source, thumbnails), nil
+}
+
+func resultOf(source photo.Source, thumbnails []photo.Thumbnail) *MakeThumbnailsResult {
+	result := &MakeThumbnailsResult{MediaType: source.MediaType, Bytes: source.Bytes}
+	for _, t := range thumbnails {
+		result.Thumbnails = append(result.Thumbnails, t.Size.String())
+	}
+	return result
 }
 
 func (a *Activities) makeThumbnails(ctx context.Context, in MakeThumbnailsInput) (*MakeThumbnailsResult, error) {
@@ -97,11 +121,7 @@ func (a *Activities) makeThumbnails(ctx context.Context, in MakeThumbnailsInput)
 	if err != nil {
 		return nil, err
 	}
-	result := &MakeThumbnailsResult{MediaType: source.MediaType, Bytes: source.Bytes}
-	for _, t := range thumbnails {
-		result.Thumbnails = append(result.Thumbnails, t.Size.String())
-	}
-	return result, nil
+	return resultOf(source.Source, thumbnails), nil
 }
 
 // firstAttemptBegins is how soon after its run a first attempt begins. It is a

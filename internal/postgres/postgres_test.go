@@ -196,6 +196,32 @@ func TestPublishThumbnailsAfterFinishChangesNothing(t *testing.T) {
 	require.Empty(t, b.get(t).Thumbnails)
 }
 
+func TestOutcome(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	requireSuperseded := func(run photo.Run) {
+		t.Helper()
+		_, _, err := b.db.Outcome(t.Context(), run)
+		require.ErrorIs(t, err, photo.ErrSuperseded)
+	}
+	requireSuperseded(b.older)
+	require.NoError(t, mark(t, b.db, b.older))
+	requireSuperseded(b.older)
+	require.NoError(t, b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(320, 213, "large")}))
+	require.NoError(t, finish(t, b.db, b.older, nil))
+	source, thumbnails, err := b.db.Outcome(t.Context(), b.older)
+	require.NoError(t, err)
+	require.Equal(t, aSource, source)
+	require.Equal(t, b.get(t).Thumbnails, thumbnails)
+
+	requireSuperseded(b.newer)
+	require.NoError(t, mark(t, b.db, b.newer))
+	require.NoError(t, finish(t, b.db, b.newer, aFailure))
+	_, _, err = b.db.Outcome(t.Context(), b.newer)
+	require.Equal(t, aFailure, err)
+	requireSuperseded(b.older)
+}
+
 func TestPublishThumbnailsReplacesWhatIsStale(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -251,7 +277,7 @@ func TestWithPhotoLockedHoldsRunsBack(t *testing.T) {
 	require.NoError(t, b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(1, 1, "a")}))
 	marked := make(chan error, 1)
 	err := b.db.WithPhotoLocked(t.Context(), b.photo, func(held postgres.Locked) error {
-		require.Equal(t, postgres.Locked{Status: photo.Processing, RunID: "older", Keys: []string{"a"}}, held)
+		require.Equal(t, postgres.Locked{Status: photo.Processing, Keys: []string{"a"}}, held)
 		go func() { marked <- mark(t, b.db, b.newer) }()
 		// It waits for our lock: PostgreSQL itself says so.
 		require.Eventually(t, func() bool { return waiting(t, b.db) }, 10*time.Second, 10*time.Millisecond)

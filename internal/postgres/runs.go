@@ -110,6 +110,29 @@ func (db *DB) SourceURL(ctx context.Context, run photo.Run) (string, error) {
 	return url, nil
 }
 
+// Outcome gives what a run that has finished its photo made, and of what. Its
+// error is the *photo.Failure if the photo has failed, and photo.ErrSuperseded
+// if it is not this run that finished it.
+func (db *DB) Outcome(ctx context.Context, run photo.Run) (source photo.Source, thumbnails []photo.Thumbnail, err error) {
+	var code, message *string
+	err = db.pool.QueryRow(ctx, `SELECT coalesce(source_media_type, ''), coalesce(source_bytes, 0), coalesce(source_sha256, ''),
+			failure_code, failure_message
+		FROM photos WHERE uuid = $1 AND run_id = $2 AND status IN ('completed', 'failed')`, run.Photo, run.ID).
+		Scan(&source.MediaType, &source.Bytes, &source.SHA256, &code, &message)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return photo.Source{}, nil, photo.ErrSuperseded
+	case err != nil:
+		return photo.Source{}, nil, fmt.Errorf("read run's outcome: %w", translate(err))
+	case code != nil:
+		return photo.Source{}, nil, &photo.Failure{Code: photo.Code(*code), Message: *message}
+	}
+	if thumbnails, err = db.thumbnails(ctx, run.Photo); err != nil {
+		return photo.Source{}, nil, fmt.Errorf("read run's thumbnails: %w", err)
+	}
+	return source, thumbnails, nil
+}
+
 // ProcessingPhoto is a photo that is processing, and the run that owns it: one
 // without an ID if the photo was processing in an adopted database.
 type ProcessingPhoto struct {
@@ -146,7 +169,6 @@ func (db *DB) StillProcessing(ctx context.Context, run photo.Run) (still bool, e
 // Locked is what WithPhotoLocked knows of the photo that it holds.
 type Locked struct {
 	Status photo.Status
-	RunID  string   // the owner; empty before the first run
 	Keys   []string // of its thumbnails, in the thumbnails bucket
 }
 
@@ -156,8 +178,7 @@ type Locked struct {
 func (db *DB) WithPhotoLocked(ctx context.Context, id uuid.UUID, do func(Locked) error) error {
 	err := pgx.BeginFunc(ctx, db.pool, func(tx pgx.Tx) error {
 		var held Locked
-		if err := tx.QueryRow(ctx, `SELECT status, coalesce(run_id, '') FROM photos WHERE uuid = $1 FOR UPDATE`, id).
-			Scan(&held.Status, &held.RunID); err != nil {
+		if err := tx.QueryRow(ctx, `SELECT status FROM photos WHERE uuid = $1 FOR UPDATE`, id).Scan(&held.Status); err != nil {
 			return err
 		}
 		rows, err := tx.Query(ctx, `SELECT url FROM photo_thumbnails WHERE photo_uuid = $1`, id)
