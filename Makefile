@@ -76,7 +76,8 @@ test-cluster: deps ## Kill a worker, Temporal and PostgreSQL under `make cluster
 SEEDS ?= 1
 SEED  ?= 0
 chaos: deps ## Break all that a batch stands on, and audit what is left: SEEDS=20 tries as many, SEED=7 repeats one
-	go test ./internal/chaos -run TestChaos -v -count 1 -timeout 3h -seeds $(SEEDS) -seed $(SEED)
+	@mkdir -p bin/chaos # a violation's logs
+	go test ./internal/chaos -run TestChaos -v -count 1 -timeout 3h -artifacts -outputdir $(CURDIR)/bin/chaos -seeds $(SEEDS) -seed $(SEED)
 
 FUZZTIME ?= 1m
 fuzz: deps ## Fuzz what parses bytes from outside, for FUZZTIME each (1m)

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
+	workflowpb "go.temporal.io/api/workflow/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
@@ -114,12 +115,19 @@ func (a *Activities) reconcile(ctx context.Context, run photo.Run) (done Reconci
 // know it. A photo of the first schema may have no run: then it is the
 // workflow's newest that counts.
 func (a *Activities) runStatus(ctx context.Context, run photo.Run) (enumspb.WorkflowExecutionStatus, error) {
-	description, err := a.Temporal.DescribeWorkflowExecution(ctx, photo.WorkflowID(run.Photo), run.ID)
+	info, err := a.describe(ctx, run.Photo, run.ID)
+	return info.GetStatus(), err
+}
+
+// describe gives what Temporal knows of a run of the photo, or of its newest if
+// the id is empty; nil if there is none.
+func (a *Activities) describe(ctx context.Context, id uuid.UUID, runID string) (*workflowpb.WorkflowExecutionInfo, error) {
+	description, err := a.Temporal.DescribeWorkflowExecution(ctx, photo.WorkflowID(id), runID)
 	if _, ok := errors.AsType[*serviceerror.NotFound](err); ok {
-		return enumspb.WORKFLOW_EXECUTION_STATUS_UNSPECIFIED, nil
+		return nil, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("describe the photo's workflow: %w", err)
+		return nil, fmt.Errorf("describe the photo's workflow: %w", err)
 	}
-	return description.GetWorkflowExecutionInfo().GetStatus(), nil
+	return description.GetWorkflowExecutionInfo(), nil
 }

@@ -2,8 +2,8 @@ package activities
 
 import (
 	"context"
-	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/google/uuid"
 	"go.temporal.io/sdk/activity"
@@ -20,19 +20,11 @@ type StartPageInput struct {
 // StartPage starts the workflows of the photos, as fast as this worker has room
 // for them: then each comes with its first task, and Temporal's queue, the
 // dearest way to a worker, remains to those whom somebody waits for. It is
-// idempotent: what an attempt has started, the next does not start again. Of a
-// photo's last run Temporal knows whether it was this batch's; one that has been
-// posted again since, and so has another last run, is in PostgreSQL.
+// idempotent: what an attempt has started, the next does not start again, even if
+// the photo has been posted again since, and processed.
 func (a *Activities) StartPage(ctx context.Context, in StartPageInput) error {
 	info := activity.GetInfo(ctx)
 	batch := uuid.NewSHA1(uuid.Nil, []byte(info.WorkflowExecution.RunID))
-	var before []uuid.UUID
-	if info.Attempt > 1 {
-		var err error
-		if before, err = a.DB.StartedSince(ctx, in.Photos, info.ScheduledTime); err != nil {
-			return err // which Temporal's policy retries
-		}
-	}
 	var started atomic.Int64
 	defer keepAlive(ctx, func() any { return map[string]int64{"started": started.Load()} })()
 
@@ -42,9 +34,6 @@ func (a *Activities) StartPage(ctx context.Context, in StartPageInput) error {
 		if startCtx.Err() != nil {
 			break
 		}
-		if slices.Contains(before, id) {
-			continue
-		}
 		group.Go(func() error {
 			if a.ReserveRoom != nil {
 				done, err := a.ReserveRoom(startCtx)
@@ -52,6 +41,13 @@ func (a *Activities) StartPage(ctx context.Context, in StartPageInput) error {
 					return err
 				}
 				defer done()
+			}
+			if info.Attempt > 1 {
+				// Looked at last, because the attempt before may still be at work.
+				before, err := a.startedSince(startCtx, id, info.ScheduledTime)
+				if err != nil || before {
+					return err
+				}
 			}
 			err := a.StartInBatch(startCtx, id, batch)
 			if err == nil {
@@ -64,4 +60,11 @@ func (a *Activities) StartPage(ctx context.Context, in StartPageInput) error {
 		return err // of Temporal's own, which its policy retries
 	}
 	return ctx.Err() // perhaps the rest was left
+}
+
+// startedSince tells whether a run of the photo began at the time or later. Of the
+// newest, Temporal also knows by itself whose it is; see workflows.RequestIDs.
+func (a *Activities) startedSince(ctx context.Context, id uuid.UUID, since time.Time) (bool, error) {
+	info, err := a.describe(ctx, id, "")
+	return info != nil && !info.GetStartTime().AsTime().Before(since), err
 }

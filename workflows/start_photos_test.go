@@ -2,16 +2,15 @@ package workflows_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/mock"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/activity"
-	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/photo-processor/photo-processor/activities"
@@ -20,41 +19,66 @@ import (
 )
 
 // TestAPageThatIsRepeatedStartsNothingTwice has a page fail when it has started
-// one of two photos, which somebody else then has processed again.
+// one of three photos, and that attempt, which goes on, start the last while the
+// next is at the second. Both are posted again and processed before the page
+// comes to them: photos that exist, or do not, of which only Temporal knows.
 func TestAPageThatIsRepeatedStartsNothingTwice(t *testing.T) {
-	s := newStack(t)
-	answer := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusGone) })
-	s.answer.Store(&answer)
-	added, err := s.db.AddPhotos(t.Context(), []string{s.source.URL, s.source.URL})
-	require.NoError(t, err)
-	first, second := added[0].UUID, added[1].UUID
+	for _, exist := range []bool{true, false} {
+		t.Run(fmt.Sprintf("photos exist=%t", exist), func(t *testing.T) {
+			s := newStack(t)
+			answer := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusGone) })
+			s.answer.Store(&answer)
+			page := []uuid.UUID{uuid.New(), uuid.New(), uuid.New()}
+			if exist {
+				added, err := s.db.AddPhotos(t.Context(), []string{s.source.URL, s.source.URL, s.source.URL})
+				require.NoError(t, err)
+				for i, p := range added {
+					page[i] = p.UUID
+				}
+			}
+			first, second, last := page[0], page[1], page[2]
 
-	act := *s.act
-	act.StartConcurrency = 1
-	var failed atomic.Bool
-	var again client.WorkflowRun
-	act.StartInBatch = func(ctx context.Context, id, batch uuid.UUID) error {
-		if id != second || failed.Swap(true) {
-			return s.act.StartInBatch(ctx, id, batch)
-		}
-		_ = s.temporal.GetWorkflow(ctx, photo.WorkflowID(first), "").Get(ctx, nil) // its run has ended …
-		again = s.process(t, first)
-		_ = again.Get(ctx, nil) // … and so has another
-		return temporal.NewApplicationError("Temporal is overloaded", "")
+			act := *s.act
+			act.StartConcurrency = 1
+			lastRun := map[uuid.UUID]string{}
+			again := func(ctx context.Context, id uuid.UUID) {
+				_ = s.temporal.GetWorkflow(ctx, photo.WorkflowID(id), "").Get(ctx, nil) // its run has ended …
+				run := s.process(t, id)
+				_ = run.Get(ctx, nil) // … and so has another
+				lastRun[id] = run.GetRunID()
+			}
+			act.StartInBatch = func(ctx context.Context, id, batch uuid.UUID) error {
+				switch attempt := activity.GetInfo(ctx).Attempt; {
+				case id == second && attempt == 1:
+					again(ctx, first)
+					return temporal.NewApplicationError("Temporal is overloaded", "")
+				case id == second:
+					if err := s.act.StartInBatch(ctx, last, batch); err != nil {
+						return err
+					}
+					again(ctx, last)
+				}
+				return s.act.StartInBatch(ctx, id, batch)
+			}
+			defer s.work(t, &act)()
+			run, err := workflows.StartMany(t.Context(), s.temporal, "photo-processor", page)
+			require.NoError(t, err)
+			require.NoError(t, run.Get(t.Context(), nil))
+
+			require.Len(t, lastRun, 2)
+			for id, want := range lastRun {
+				described, err := s.temporal.DescribeWorkflow(t.Context(), photo.WorkflowID(id), "")
+				require.NoError(t, err)
+				require.Equal(t, want, described.WorkflowExecution.RunID)
+			}
+			require.Error(t, s.temporal.GetWorkflow(t.Context(), photo.WorkflowID(second), "").Get(t.Context(), nil))
+			if exist {
+				p, err := s.db.Photo(t.Context(), second)
+				require.NoError(t, err)
+				require.Equal(t, photo.Failed, p.Status)
+			}
+		})
 	}
-	defer s.work(t, &act)()
-	run, err := workflows.StartMany(t.Context(), s.temporal, "photo-processor", []uuid.UUID{first, second})
-	require.NoError(t, err)
-	require.NoError(t, run.Get(t.Context(), nil))
-	require.True(t, failed.Load())
-
-	_ = s.temporal.GetWorkflow(t.Context(), photo.WorkflowID(second), "").Get(t.Context(), nil)
-	last, err := s.temporal.DescribeWorkflow(t.Context(), photo.WorkflowID(first), "")
-	require.NoError(t, err)
-	require.Equal(t, again.GetRunID(), last.WorkflowExecution.RunID)
-	p, err := s.db.Photo(t.Context(), second)
-	require.NoError(t, err)
-	require.Equal(t, photo.Failed, p.Status)
 }
 
 func TestStartPhotosStartsAllInPages(t *testing.T) {

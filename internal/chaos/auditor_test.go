@@ -139,7 +139,7 @@ func (a *auditor) violation(format string, args ...any) {
 // against each other, and against what its source allows.
 func (a *auditor) auditPhoto(ctx context.Context, id uuid.UUID, want expected, row photoRow, runs []run) error {
 	if len(runs) > want.posts {
-		a.violation("photo %s: %d runs for %d posts", id, len(runs), want.posts)
+		a.violation("photo %s (has a row: %t): %d runs for %d posts%s", id, want.row, len(runs), want.posts, a.whoStarted(ctx, id, runs))
 	}
 	if !want.accepted {
 		if want.posts == 0 && row.status != "pending" {
@@ -196,6 +196,22 @@ func (a *auditor) auditPhoto(ctx context.Context, id uuid.UUID, want expected, r
 		a.auditThumbnails(ctx, id, want, row)
 	}
 	return a.auditAnswer(ctx, id, row)
+}
+
+// whoStarted tells of each run when it began, and by whom.
+func (a *auditor) whoStarted(ctx context.Context, id uuid.UUID, runs []run) string {
+	var text strings.Builder
+	for _, r := range runs {
+		fmt.Fprintf(&text, "\n\t%s run %s, %s", r.started.Format(time.StampMilli), r.id, r.status)
+		first, err := a.temporal.GetWorkflowHistory(ctx, "process-photo-"+id.String(), r.id, false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT).Next()
+		if err != nil {
+			fmt.Fprintf(&text, ": %s", err)
+			continue
+		}
+		began := first.GetWorkflowExecutionStartedEventAttributes()
+		fmt.Fprintf(&text, ", started by %s with priority %d", began.GetIdentity(), began.GetPriority().GetPriorityKey())
+	}
+	return text.String()
 }
 
 // auditThumbnails holds the rows against the files, and these against each of

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +47,9 @@ func TestChaos(t *testing.T) {
 			require.NoError(t, err)
 			for _, violation := range violations {
 				t.Errorf("seed %d: %s", seed, violation)
+			}
+			if len(violations) > 0 {
+				require.NoError(t, os.CopyFS(t.ArtifactDir(), os.DirFS(b.auditor.logs)))
 			}
 		})
 	}

@@ -83,20 +83,6 @@ func (db *DB) whyNotTaken(ctx context.Context, run photo.Run) error {
 	}
 }
 
-// StartedSince gives those of the photos that a run has taken that began at the
-// time or later.
-func (db *DB) StartedSince(ctx context.Context, ids []uuid.UUID, since time.Time) ([]uuid.UUID, error) {
-	rows, err := db.pool.Query(ctx, `SELECT uuid FROM photos WHERE uuid = ANY($1) AND run_started_at >= $2`, ids, since)
-	if err != nil {
-		return nil, fmt.Errorf("read photos' runs: %w", translate(err))
-	}
-	started, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
-	if err != nil {
-		return nil, fmt.Errorf("read photos' runs: %w", translate(err))
-	}
-	return started, nil
-}
-
 // SourceURL gives the photo's URL to the run that owns the photo.
 func (db *DB) SourceURL(ctx context.Context, run photo.Run) (string, error) {
 	var url string
