@@ -384,12 +384,10 @@ func TestALateRunChangesNothing(t *testing.T) {
 			// The old run has its picture, of another size and content, when it
 			// falls asleep.
 			b.serve(picture(t, 200, 300, color.Black))
-			usual := b.Renderer
-			b.Renderer = sleeper{usual, func() {
-				b.Renderer = usual
+			b.onceRendered(func() {
 				b.serve(picture(t, 300, 200, color.White))
 				takeOver()
-			}}
+			})
 			_, err := b.make(old)
 			requireType(t, err, activities.Superseded, false)
 			before := b.get(t)
@@ -422,6 +420,16 @@ func (s sleeper) Render(ctx context.Context, source renderer.Source) ([]photo.Pi
 	return pictures, err
 }
 
+// onceRendered has the next attempt fall asleep when it has its pictures, until
+// do, in which the renderer is the usual one, has returned.
+func (b *testBundle) onceRendered(do func()) {
+	usual := b.Renderer
+	b.Renderer = sleeper{usual, func() {
+		b.Renderer = usual
+		do()
+	}}
+}
+
 // TestARunThatHasFinishedEndsAsItsPhotoDid has two executions of one run, as
 // Temporal makes them when a workflow task is lost: one finishes the photo before
 // or while the other makes thumbnails.
@@ -431,13 +439,7 @@ func TestARunThatHasFinishedEndsAsItsPhotoDid(t *testing.T) {
 			finish()
 			b.mark(t, b.run)
 		},
-		"while it renders": func(b *testBundle, finish func()) {
-			usual := b.Renderer
-			b.Renderer = sleeper{usual, func() {
-				b.Renderer = usual
-				finish()
-			}}
-		},
+		"while it renders": (*testBundle).onceRendered,
 	} {
 		t.Run("completed "+name, func(t *testing.T) {
 			b := setup(t)

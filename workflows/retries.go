@@ -28,8 +28,8 @@ import (
 // The values are part of what a history records: changing a number of attempts
 // or a backoff is a change of the workflow.
 
-// maxAttempts is how many failures with the code it takes to end the photo; 1 for codes that are not listed, which cannot go away
-// by themselves.
+// maxAttempts is how many failures with the code it takes to end the photo; 1
+// for codes that are not listed, which cannot go away by themselves.
 var maxAttempts = map[photo.Code]int{
 	// A source that restarts or sheds load is usually back within two minutes:
 	// with the backoff below, five attempts span 80 seconds, or as much as its
@@ -50,8 +50,9 @@ const (
 	maxBackoff         = time.Minute
 
 	// maxWorkersLost is how many workers may be lost while they make thumbnails
-	// of one photo, not counting the one that made the first attempt. One is a deployment or a machine that died; five are a photo
-	// that takes the worker with it.
+	// of one photo, not counting the one that made the first attempt. One is a
+	// deployment or a machine that died; five are a photo that takes the worker
+	// with it.
 	maxWorkersLost = 5
 )
 
