@@ -27,10 +27,15 @@ var environment = []string{
 	// The C library's allocator keeps a heap for each of some threads; two are
 	// enough for one picture at a time, and save address space and memory.
 	"MALLOC_ARENA_MAX=2",
-	// It gives buffers back to the kernel when they are freed, from this size
-	// on; by itself it would raise the bound to that of the largest picture, and
-	// keep as much.
-	"MALLOC_MMAP_THRESHOLD_=131072",
+	// Buffers are taken from these heaps and kept for the next picture: memory
+	// that the kernel gives must be cleared, page by page. This is the largest
+	// threshold that there is; buffers beyond it go back when they are freed.
+	"MALLOC_MMAP_THRESHOLD_=33554432",
+	// Heaps grow in steps of this size, and what is free at their end goes back
+	// from the next on. By itself the allocator would raise that bound to twice
+	// the largest buffer, and keep as much.
+	"MALLOC_TOP_PAD_=16777216",
+	"MALLOC_TRIM_THRESHOLD_=67108864",
 }
 
 // process is a photo-processor-render that runs.

@@ -400,6 +400,7 @@ func TestTheProgramIsMissing(t *testing.T) {
 		for _, pid := range b.processes() {
 			require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
 		}
+		await(t, "a photo cannot be given to one that is dying", func() bool { return len(b.processes()) == 0 })
 		done := b.render(t.Context(), small(t))
 		await(t, "it is tried in vain", func() bool { return strings.Count(b.log(), "does not start") >= 3 })
 		require.NoError(t, os.Symlink(real, b.config.Path))
