@@ -87,7 +87,7 @@ fuzz: deps ## Fuzz what parses bytes from outside, for FUZZTIME each (1m)
 	go test ./internal/renderer/protocol -run '^$$' -fuzz FuzzReadAnswer -fuzztime $(FUZZTIME)
 	go test ./internal/renderer -run '^$$' -fuzz FuzzRender -fuzztime $(FUZZTIME)
 
-histories: deps ## Record anew the histories that the replay tests replay
+histories: deps ## Record the histories of TestRecordHistories that are not committed yet
 	go test ./workflows -run TestRecordHistories -record -v
 
 check-kubernetes: ## Read docs/kubernetes/*.yaml as Kubernetes' own types

@@ -3,6 +3,7 @@ package activities_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"image"
@@ -17,14 +18,16 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/worker"
@@ -38,6 +41,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/renderer"
 	"github.com/photo-processor/photo-processor/internal/renderer/renderertest"
 	"github.com/photo-processor/photo-processor/internal/source"
+	"github.com/photo-processor/photo-processor/internal/sourcecache"
 )
 
 func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
@@ -46,12 +50,14 @@ func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
 // that answers as the test says.
 type testBundle struct {
 	*activities.Activities
-	t      *testing.T // what lives as long as the bundle lives as long as this
-	env    *testsuite.TestActivityEnvironment
-	dir    string // holds all files
-	answer atomic.Pointer[http.HandlerFunc]
-	photo  uuid.UUID
-	run    photo.Run
+	t        *testing.T // what lives as long as the bundle lives as long as this
+	env      *testsuite.TestActivityEnvironment
+	dir      string // holds all files
+	database string // its URL
+	answer   atomic.Pointer[http.HandlerFunc]
+	requests atomic.Int32 // to the source
+	photo    uuid.UUID
+	run      photo.Run
 
 	thumbnails int // how many each run makes
 }
@@ -61,23 +67,29 @@ var box = photo.Size{Width: 100, Height: 100}
 func setup(t *testing.T) *testBundle {
 	t.Helper()
 	b := &testBundle{t: t, dir: t.TempDir()}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*b.answer.Load())(w, r) }))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b.requests.Add(1)
+		(*b.answer.Load())(w, r)
+	}))
 	t.Cleanup(server.Close)
 	b.serve(picture(t, 300, 200, color.White))
 
 	fetcher, err := source.New(source.Config{AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}})
 	require.NoError(t, err)
 	t.Cleanup(fetcher.Close)
+	b.database = postgrestest.URL(t)
+	db, err := postgres.Open(b.database, 4)
+	require.NoError(t, err)
+	t.Cleanup(db.Close)
 	b.Activities = &activities.Activities{
-		DB:         postgrestest.Open(t),
-		Spool:      activities.NewSpool(filepath.Join(b.dir, "spool"), 0),
+		DB:         db,
+		Sources:    newSources(b.dir),
 		Thumbnails: b.bucket(t, "thumbnails"),
 		Fetcher:    fetcher,
 		Format:     photo.JPEG,
 		Log:        slog.New(slog.NewTextHandler(t.Output(), nil)),
 
-		BucketTimeout:     time.Minute,
-		FirstFetchTimeout: time.Minute,
+		BucketTimeout: time.Minute,
 	}
 	b.fit(box)
 	added, err := b.DB.AddPhotos(t.Context(), []string{server.URL + "/photo.jpg?secret=1"})
@@ -89,6 +101,11 @@ func setup(t *testing.T) *testBundle {
 	b.env = suite.NewTestActivityEnvironment()
 	b.env.RegisterActivity(b.Activities)
 	return b
+}
+
+// newSources returns a cache that keeps every source in a file.
+func newSources(dir string) *sourcecache.Cache {
+	return sourcecache.New(sourcecache.Config{Dir: filepath.Join(dir, "sources"), MaxDisk: 1 << 20, MaxAge: time.Hour})
 }
 
 func (b *testBundle) bucket(t *testing.T, name string) *blob.Bucket {
@@ -134,23 +151,32 @@ func (b *testBundle) nextRun() photo.Run {
 	return next
 }
 
+func step(run photo.Run) activities.Step { return activities.Step{Run: run} }
+
 func (b *testBundle) mark(t *testing.T, run photo.Run) {
 	t.Helper()
-	_, err := b.env.ExecuteActivity(b.MarkProcessing, activities.MarkProcessingInput{Run: run})
+	_, err := b.env.ExecuteActivity(b.MarkProcessing, activities.MarkProcessingInput{Step: step(run)})
 	require.NoError(t, err)
 }
 
-func (b *testBundle) make(run photo.Run) (*activities.MakeThumbnailsResult, error) {
-	value, err := b.env.ExecuteActivity(b.MakeThumbnails, activities.MakeThumbnailsInput{Run: run})
+func (b *testBundle) fetch(run photo.Run) (fetched *activities.FetchSourceResult, err error) {
+	value, err := b.env.ExecuteActivity(b.FetchSource, activities.FetchSourceInput{Step: step(run)})
 	if err != nil {
 		return nil, err
 	}
-	var made *activities.MakeThumbnailsResult
+	return fetched, value.Get(&fetched)
+}
+
+func (b *testBundle) make(run photo.Run) (made *activities.MakeThumbnailsResult, err error) {
+	value, err := b.env.ExecuteActivity(b.MakeThumbnails, activities.MakeThumbnailsInput{Step: step(run)})
+	if err != nil {
+		return nil, err
+	}
 	return made, value.Get(&made)
 }
 
 func (b *testBundle) finish(run photo.Run, failure *photo.Failure) error {
-	_, err := b.env.ExecuteActivity(b.Finish, activities.FinishInput{Run: run, Thumbnails: b.thumbnails, Failure: failure})
+	_, err := b.env.ExecuteActivity(b.Finish, activities.FinishInput{Step: step(run), Thumbnails: b.thumbnails, Failure: failure})
 	return err
 }
 
@@ -158,7 +184,9 @@ func (b *testBundle) finish(run photo.Run, failure *photo.Failure) error {
 func (b *testBundle) process(t *testing.T, run photo.Run) {
 	t.Helper()
 	b.mark(t, run)
-	_, err := b.make(run)
+	_, err := b.fetch(run)
+	require.NoError(t, err)
+	_, err = b.env.ExecuteLocalActivity(b.MakeThumbnails, activities.MakeThumbnailsInput{Step: step(run)})
 	require.NoError(t, err)
 	require.NoError(t, b.finish(run, nil))
 }
@@ -210,15 +238,23 @@ func requireType(t *testing.T, err error, name string, retryable bool) *temporal
 
 func TestAPhotoFromMarkToFinish(t *testing.T) {
 	b := setup(t)
+	content := picture(t, 300, 200, color.White)
+	want := photo.SourceInfo{Bytes: int64(len(content)), SHA256: fmt.Sprintf("%x", sha256.Sum256(content)), MediaType: "image/jpeg"}
 	b.mark(t, b.run)
 	require.Equal(t, photo.Processing, b.get(t).Status)
 
 	for range 2 { // each may be repeated
+		fetched, err := b.fetch(b.run)
+		require.NoError(t, err)
+		require.Equal(t, want, fetched.SourceInfo)
+	}
+	require.EqualValues(t, 1, b.requests.Load(), "the source is in the cache")
+	for i := range 2 {
 		made, err := b.make(b.run)
 		require.NoError(t, err)
-		require.Equal(t, "image/jpeg", made.MediaType)
-		require.EqualValues(t, len(picture(t, 300, 200, color.White)), made.Bytes)
+		require.Equal(t, want, made.Source)
 		require.Equal(t, []string{"100x67"}, made.Thumbnails)
+		require.Equal(t, i == 1, made.FetchedAgain)
 	}
 	for range 2 {
 		require.NoError(t, b.finish(b.run, nil))
@@ -295,7 +331,7 @@ func TestSourceFailures(t *testing.T) {
 			b := setup(t)
 			b.answer.Store(&test.answer)
 			b.mark(t, b.run)
-			_, err := b.make(b.run)
+			_, err := b.fetch(b.run)
 			requireType(t, err, string(test.code), test.retryable)
 			require.NotContains(t, err.Error(), "secret", "the URL stays out of histories")
 			require.Empty(t, b.files(t), "nothing half-written is left")
@@ -309,7 +345,7 @@ func TestSourceFailures(t *testing.T) {
 		})
 		b.answer.Store(&answer)
 		b.mark(t, b.run)
-		_, err := b.make(b.run)
+		_, err := b.fetch(b.run)
 		appErr := requireType(t, err, string(photo.SourceUnavailable), true)
 		require.Equal(t, 77*time.Second, appErr.NextRetryDelay())
 	})
@@ -321,7 +357,6 @@ func status(code int) http.HandlerFunc {
 
 func TestPictureFailures(t *testing.T) {
 	b := setup(t)
-	b.mark(t, b.run)
 	for name, test := range map[string]struct {
 		content   []byte
 		renderer  activities.Renderer
@@ -334,6 +369,8 @@ func TestPictureFailures(t *testing.T) {
 		"a defect":     {renderer: failing{errors.New("password=hunter2")}, wantType: string(photo.Internal), retryable: true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			b.run = b.nextRun()
+			b.mark(t, b.run)
 			if test.content != nil {
 				b.serve(test.content)
 			}
@@ -359,7 +396,7 @@ func (f failing) Render(context.Context, renderer.Source) ([]photo.Picture, erro
 func TestPhotoThatIsNotThere(t *testing.T) {
 	b := setup(t)
 	missing := photo.Run{Photo: uuid.New(), ID: "run", StartedAt: time.Now()}
-	_, err := b.env.ExecuteActivity(b.MarkProcessing, activities.MarkProcessingInput{Run: missing})
+	_, err := b.env.ExecuteActivity(b.MarkProcessing, activities.MarkProcessingInput{Step: step(missing)})
 	requireType(t, err, "PhotoNotFound", false)
 	require.NoError(t, b.finish(missing, nil), "deleted meanwhile: nothing is left to do")
 }
@@ -393,7 +430,7 @@ func TestALateRunChangesNothing(t *testing.T) {
 			before := b.get(t)
 			require.Equal(t, photo.Size{Width: 100, Height: 67}, before.Thumbnails[0].Size, "the newer run's")
 
-			_, err = b.env.ExecuteActivity(b.MarkProcessing, activities.MarkProcessingInput{Run: old})
+			_, err = b.env.ExecuteActivity(b.MarkProcessing, activities.MarkProcessingInput{Step: step(old)})
 			requireType(t, err, activities.Superseded, false)
 			_, err = b.make(old)
 			requireType(t, err, activities.Superseded, false)
@@ -430,49 +467,37 @@ func (b *testBundle) onceRendered(do func()) {
 	}}
 }
 
-// TestARunThatHasFinishedEndsAsItsPhotoDid has two executions of one run, as
-// Temporal makes them when a workflow task is lost: one finishes the photo before
-// or while the other makes thumbnails.
-func TestARunThatHasFinishedEndsAsItsPhotoDid(t *testing.T) {
-	for name, arrange := range map[string]func(b *testBundle, finish func()){
-		"before it begins": func(b *testBundle, finish func()) {
-			finish()
-			b.mark(t, b.run)
-		},
-		"while it renders": (*testBundle).onceRendered,
-	} {
-		t.Run("completed "+name, func(t *testing.T) {
-			b := setup(t)
-			b.fit(box, photo.Size{Width: 50, Height: 50})
-			b.mark(t, b.run)
-			var made *activities.MakeThumbnailsResult
-			arrange(b, func() {
-				var err error
-				made, err = b.make(b.run)
-				require.NoError(t, err)
-				require.NoError(t, b.finish(b.run, nil))
-			})
-			again, err := b.make(b.run)
-			require.NoError(t, err)
-			require.Equal(t, made, again)
-			require.Len(t, again.Thumbnails, 2)
-			require.NoError(t, b.finish(b.run, nil))
-			b.requireExact(t)
-		})
-		t.Run("failed "+name, func(t *testing.T) {
-			b := setup(t)
-			b.mark(t, b.run)
-			failure := photo.Fail(photo.CorruptImage, "the bytes are not those of a picture")
-			arrange(b, func() { require.NoError(t, b.finish(b.run, failure)) })
-			_, err := b.make(b.run)
-			require.Equal(t, failure.Message, requireType(t, err, string(photo.CorruptImage), false).Message())
-			require.Empty(t, b.files(t), "what it has written is gone")
-		})
-	}
+// TestASourceThatIsNotInTheCache fetches on one worker and goes on with another, or
+// after a restart, when the source has changed.
+func TestASourceThatIsNotInTheCache(t *testing.T) {
+	b := setup(t)
+	b.mark(t, b.run)
+	fetched, err := b.fetch(b.run)
+	require.NoError(t, err)
+	b.Sources = newSources(b.dir)
+	content := picture(t, 200, 300, color.Black)
+	b.serve(content)
+	made, err := b.make(b.run)
+	require.NoError(t, err)
+	require.True(t, made.FetchedAgain)
+	require.NotEqual(t, fetched.SourceInfo, made.Source)
+	require.NoError(t, b.finish(b.run, nil))
+
+	// Facts and thumbnails are those of the same bytes.
+	want := photo.SourceInfo{Bytes: int64(len(content)), SHA256: fmt.Sprintf("%x", sha256.Sum256(content)), MediaType: "image/jpeg"}
+	require.Equal(t, want, made.Source)
+	var stored photo.SourceInfo
+	conn, err := pgx.Connect(t.Context(), b.database)
+	require.NoError(t, err)
+	defer conn.Close(t.Context())
+	require.NoError(t, conn.QueryRow(t.Context(), `SELECT source_bytes, source_sha256, source_media_type FROM photos`).
+		Scan(&stored.Bytes, &stored.SHA256, &stored.MediaType))
+	require.Equal(t, want, stored)
+	require.Equal(t, photo.Size{Width: 67, Height: 100}, b.get(t).Thumbnails[0].Size)
+	b.requireExact(t)
 }
 
-// TestStartPage has an attempt fail half-way; the next starts the rest, and those
-// before it under the same name, by which Temporal knows them.
+// TestStartPage has an attempt fail half-way; the next goes on there.
 func TestStartPage(t *testing.T) {
 	b := setup(t)
 	ids := make(photo.IDs, 50)
@@ -481,10 +506,9 @@ func TestStartPage(t *testing.T) {
 	}
 	var mu sync.Mutex
 	var now, most int
-	batches := map[uuid.UUID][]uuid.UUID{}
-	failing := true
+	var started []uuid.UUID
 	b.StartConcurrency = 3
-	b.StartInBatch = func(_ context.Context, id, batch uuid.UUID) error {
+	b.StartInBatch = func(_ context.Context, id uuid.UUID) error {
 		mu.Lock()
 		now++
 		most = max(most, now)
@@ -493,23 +517,26 @@ func TestStartPage(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		now--
-		if failing && len(batches) == 20 {
+		if len(started) == 20 {
 			return errors.New("unavailable")
 		}
-		batches[id] = append(batches[id], batch)
+		started = append(started, id)
 		return nil
 	}
+	var progress activities.StartPageProgress
+	b.env.SetOnActivityHeartbeatListener(func(_ *activity.Info, details converter.EncodedValues) {
+		require.NoError(t, details.Get(&progress))
+	})
 	_, err := b.env.ExecuteActivity(b.StartPage, activities.StartPageInput{Photos: ids})
 	require.ErrorContains(t, err, "unavailable")
-	require.Len(t, batches, 20)
-	failing = false
-	_, err = b.env.ExecuteActivity(b.StartPage, activities.StartPageInput{Photos: ids})
-	require.NoError(t, err)
-	require.Len(t, batches, 50)
+	require.EqualValues(t, 18, progress.Started, "of the last three, one failed")
 	require.LessOrEqual(t, most, 3)
-	for _, names := range batches {
-		require.Len(t, slices.Compact(names), 1)
-	}
+
+	started = nil
+	b.env.SetHeartbeatDetails(progress)
+	_, err = b.env.ExecuteActivity(b.StartPage, activities.StartPageInput{Photos: ids[:37]})
+	require.NoError(t, err)
+	require.ElementsMatch(t, ids[18:37], started)
 }
 
 func TestOutages(t *testing.T) {
@@ -519,7 +546,9 @@ func TestOutages(t *testing.T) {
 		require.NoError(t, err)
 		t.Cleanup(db.Close)
 		b.DB = db
-		_, err = b.env.ExecuteActivity(b.MarkProcessing, activities.MarkProcessingInput{Run: b.run})
+		_, err = b.env.ExecuteActivity(b.MarkProcessing, activities.MarkProcessingInput{Step: step(b.run)})
+		requireType(t, err, activities.DatabaseUnavailable, true)
+		_, err = b.fetch(b.run)
 		requireType(t, err, activities.DatabaseUnavailable, true)
 		_, err = b.make(b.run)
 		requireType(t, err, activities.DatabaseUnavailable, true)
@@ -528,66 +557,17 @@ func TestOutages(t *testing.T) {
 	t.Run("the disk for sources", func(t *testing.T) {
 		b := setup(t)
 		b.mark(t, b.run)
-		b.breakDirectory(t, "spool")
-		_, err := b.make(b.run)
-		requireType(t, err, string(photo.StorageUnavailable), true)
+		b.breakDirectory(t, "sources")
+		_, err := b.fetch(b.run)
+		requireType(t, err, activities.StorageUnavailable, true)
 	})
 	t.Run("thumbnails bucket", func(t *testing.T) {
 		b := setup(t)
 		b.mark(t, b.run)
 		b.breakDirectory(t, "thumbnails")
 		_, err := b.make(b.run)
-		requireType(t, err, string(photo.StorageUnavailable), true)
+		requireType(t, err, activities.StorageUnavailable, true)
 		require.Empty(t, b.get(t).Thumbnails)
-	})
-}
-
-// TestTheFirstAttempt is about a local activity's: it gives up a source that
-// takes its time, and does not begin when it is not the first.
-func TestTheFirstAttempt(t *testing.T) {
-	first := func(b *testBundle) error {
-		_, err := b.env.ExecuteLocalActivity(b.MakeThumbnails, activities.MakeThumbnailsInput{Run: b.run})
-		return err
-	}
-	var asked atomic.Int32
-	stall := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		asked.Add(1)
-		<-r.Context().Done()
-	})
-	t.Run("succeeds", func(t *testing.T) {
-		b := setup(t)
-		b.mark(t, b.run)
-		require.NoError(t, first(b))
-		require.Len(t, b.get(t).Thumbnails, 1)
-	})
-	t.Run("of a slow source", func(t *testing.T) {
-		b := setup(t)
-		b.mark(t, b.run)
-		b.answer.Store(&stall)
-		b.FirstFetchTimeout = 50 * time.Millisecond
-		requireType(t, first(b), activities.Slow, false)
-		require.EqualValues(t, 1, asked.Swap(0))
-	})
-	t.Run("that is none", func(t *testing.T) {
-		b := setup(t)
-		b.run.StartedAt = b.run.StartedAt.Add(-time.Minute)
-		b.mark(t, b.run)
-		b.answer.Store(&stall)
-		requireType(t, first(b), activities.Slow, false)
-		require.Zero(t, asked.Load())
-	})
-	t.Run("is canceled", func(t *testing.T) {
-		b := setup(t)
-		b.mark(t, b.run)
-		ctx, cancel := context.WithCancel(t.Context())
-		b.env.SetWorkerOptions(worker.Options{BackgroundActivityContext: ctx})
-		leave := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-			cancel()
-			<-r.Context().Done()
-		})
-		b.answer.Store(&leave)
-		err := first(b)
-		require.True(t, temporal.IsCanceledError(err), "%v", err)
 	})
 }
 
@@ -616,7 +596,7 @@ func TestFetchOfAWorkerThatStops(t *testing.T) {
 		cancel()
 	}()
 	b.env.SetWorkerOptions(worker.Options{BackgroundActivityContext: ctx})
-	_, err := b.make(b.run)
+	_, err := b.fetch(b.run)
 	appErr, ok := errors.AsType[*temporal.ApplicationError](err)
 	require.True(t, ok)
 	require.False(t, appErr.NonRetryable(), "another worker tries again")
@@ -624,4 +604,4 @@ func TestFetchOfAWorkerThatStops(t *testing.T) {
 	require.Empty(t, b.files(t))
 }
 
-var codes = []photo.Code{photo.SourceUnavailable, photo.SourceTimeout, photo.StorageUnavailable, photo.Internal, photo.Canceled}
+var codes = []photo.Code{photo.SourceUnavailable, photo.SourceTimeout, photo.Internal, photo.Canceled}

@@ -16,16 +16,17 @@ import (
 // Types of application errors that are no failure of the photo, beside the
 // codes of photo.Failure.
 const (
-	// DatabaseUnavailable and photo.StorageUnavailable are outlasted: Temporal
-	// retries for as long as it takes.
+	// DatabaseUnavailable and StorageUnavailable are infrastructure errors: they
+	// spend no retry budget, and Temporal retries until PostgreSQL, the thumbnails
+	// bucket or the disk is back.
 	DatabaseUnavailable = "database_unavailable"
-	// Superseded ends a run that a newer one has taken over from. It has
-	// nothing more to say about the photo.
+	StorageUnavailable  = "storage_unavailable"
+	// AttemptTimeout is the type of an attempt that ran out of time. It spends no retry
+	// budget: source and renderer have shorter timeouts, with codes of their own.
+	AttemptTimeout = "attempt_timeout"
+	// Superseded ends a run that a newer run has taken the photo from. It writes no
+	// status.
 	Superseded = "superseded"
-	// Slow is what the first attempt says of a source that keeps it waiting for
-	// longer than FirstFetchTimeout, and when it is not the first: an activity that
-	// Temporal hands out takes the time that it takes, and is counted.
-	Slow = "slow"
 )
 
 // storageError marks what a bucket or a disk of ours answered.
@@ -36,68 +37,66 @@ type storageError struct {
 
 const (
 	thumbnailsBucket = "the thumbnails bucket"
-	spoolDir         = "the directory for sources that are being processed" // SPOOL_DIR
+	sourceCacheDir   = "the directory of the source cache" // SOURCE_CACHE_DIR
 )
 
 func (e *storageError) Error() string { return e.what + ": " + e.err.Error() }
 func (e *storageError) Unwrap() error { return e.err }
 
-var (
-	// errSlow is why a first attempt's fetch ended before its time.
-	errSlow = errors.New("the source takes its time")
-	// errLate is why it did not begin.
-	errLate = errors.New("the first attempt was begun before")
-)
-
-// applicationError is the one table from our errors to Temporal's. errors.Is
-// does not survive the way through Temporal; the type does. An error that the
-// table does not know is a defect: its details go to the log.
-func (a *Activities) applicationError(ctx context.Context, err error) error {
-	if err == nil {
-		return nil
-	}
+// classify is the one table from errors to Temporal's: errors.Is does not survive
+// the way through Temporal, the type of an application error does. It returns
+// either the failure of the photo, with the error that only the log may show, or
+// nil and the error for Temporal. An error that the table does not have is a defect.
+func classify(ctx context.Context, err error) (*photo.Failure, error) {
 	if ctx.Err() != nil { // cancelled, timed out, or the worker stops: Temporal knows which
-		if !activity.GetInfo(ctx).IsLocalActivity {
-			return ctx.Err()
-		}
-		// Of a local activity only the SDK does, and only if it is quicker than we.
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_START_TO_CLOSE, nil)
-		}
-		return temporal.NewCanceledError()
+		return nil, contextError(ctx)
 	}
-	failure, isFailure := errors.AsType[*photo.Failure](err)
+	if failure, ok := errors.AsType[*photo.Failure](err); ok {
+		return failure, err
+	}
 	storage, isStorage := errors.AsType[*storageError](err)
 	if unreadable, ok := errors.AsType[*renderer.SourceError](err); ok {
-		storage, isStorage = &storageError{spoolDir, unreadable}, true
+		storage, isStorage = &storageError{sourceCacheDir, unreadable}, true
 	}
 	switch {
-	case isFailure:
 	case errors.Is(err, photo.ErrNotFound):
-		failure = photo.Fail(photo.NotFound, "%s", photo.ErrNotFound)
+		return photo.Fail(photo.NotFound, "%s", photo.ErrNotFound), err
 	case errors.Is(err, photo.ErrSuperseded):
-		return temporal.NewNonRetryableApplicationError(photo.ErrSuperseded.Error(), Superseded, nil)
-	case errors.Is(err, errSlow), errors.Is(err, errLate):
-		return temporal.NewApplicationErrorWithOptions(err.Error(), Slow,
-			temporal.ApplicationErrorOptions{NonRetryable: true, Category: temporal.ApplicationErrorCategoryBenign})
+		return nil, temporal.NewNonRetryableApplicationError(photo.ErrSuperseded.Error(), Superseded, nil)
 	case errors.Is(err, postgres.ErrUnavailable):
-		return temporal.NewApplicationErrorWithCause("PostgreSQL cannot be reached; trying until it can", DatabaseUnavailable, err)
+		return nil, temporal.NewApplicationErrorWithCause("PostgreSQL cannot be reached; trying until it can", DatabaseUnavailable, err)
 	case isStorage:
-		return temporal.NewApplicationErrorWithCause(storage.what+" cannot be used; trying until it can", string(photo.StorageUnavailable), err)
+		return nil, temporal.NewApplicationErrorWithCause(storage.what+" cannot be used; trying until it can", StorageUnavailable, err)
 	default:
-		failure = photo.Fail(photo.Internal, "internal error; the worker's log has the details")
+		return photo.Fail(photo.Internal, "internal error; the worker's log has the details"), err
 	}
-	// One line for each failure, with what only the log may know of it. Failures
-	// of photos are daily business: benign errors are not logged by the SDK too.
-	info := activity.GetInfo(ctx)
-	a.Log.WarnContext(ctx, "the attempt failed", "code", failure.Code, "error", err,
-		"activity", info.ActivityType.Name, "activity_attempt", info.Attempt)
+}
+
+// contextError is the error of an activity whose context has ended. For a local
+// activity the SDK reports it only if it notices before the activity returns.
+func contextError(ctx context.Context) error {
+	isLocal, timedOut := activity.GetInfo(ctx).IsLocalActivity, errors.Is(ctx.Err(), context.DeadlineExceeded)
+	switch {
+	case isLocal && timedOut:
+		return temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_START_TO_CLOSE, nil)
+	case isLocal:
+		return temporal.NewCanceledError()
+	case timedOut:
+		return temporal.NewApplicationErrorWithCause("the attempt ran out of time; trying again", AttemptTimeout, ctx.Err())
+	default:
+		return ctx.Err()
+	}
+}
+
+// failureError is the application error of a photo's failure. Failures are
+// everyday: the SDK does not log benign errors, and runStep has.
+func failureError(failure *photo.Failure, nonRetryable bool) error {
 	category := temporal.ApplicationErrorCategoryBenign
 	if failure.Code == photo.Internal {
 		category = temporal.ApplicationErrorCategoryUnspecified
 	}
 	return temporal.NewApplicationErrorWithOptions(failure.Message, failure.Code.ErrorType(), temporal.ApplicationErrorOptions{
-		NonRetryable:   !failure.Code.Retryable(),
+		NonRetryable:   nonRetryable,
 		NextRetryDelay: failure.RetryAfter,
 		Category:       category,
 	})

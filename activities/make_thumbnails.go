@@ -6,8 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
-	"sync/atomic"
 	"time"
 
 	"go.temporal.io/sdk/activity"
@@ -16,129 +14,77 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// MakeThumbnailsInput says whose thumbnails to make.
-type MakeThumbnailsInput struct {
-	Run     photo.Run `json:"run"`
-	Attempt int       `json:"attempt,omitempty"` // the workflow's own count, for the log alone
-	// Outage is true after an attempt that PostgreSQL or the bucket, being away, ended.
-	Outage bool `json:"outage,omitempty"`
-}
+// MakeThumbnailsInput says for which run to make the photo's thumbnails.
+type MakeThumbnailsInput struct{ Step }
 
-// MakeThumbnailsResult says what was made of what, for the reader of the
-// history.
+// WithLocalFailure returns the input of the regular activity.
+func (in MakeThumbnailsInput) WithLocalFailure(f *LocalFailure) any { in.LocalFailure = f; return in }
+
+// MakeThumbnailsResult says what was made of what, for the reader of the history.
 type MakeThumbnailsResult struct {
-	MediaType  string   `json:"media_type"` // of the source, by its bytes
-	Bytes      int64    `json:"bytes"`      // of the source
-	Thumbnails []string `json:"thumbnails"` // their sizes, such as "320x213", the largest first
+	Thumbnails   []string `json:"thumbnails"` // their sizes, such as "320x213", the largest first
+	Milliseconds int64    `json:"ms"`         // that rendering and storing them took
+	// Source is what the thumbnails were made of. It differs from the result of
+	// FetchSource if the source was fetched again and had changed.
+	Source       photo.SourceInfo `json:"source"`
+	FetchedAgain bool             `json:"fetched_again,omitempty"`
 }
 
-// MakeThumbnails fetches the photo's source, renders it, writes the files, and
-// makes the photo's rows exactly those. Files that no row names any more are
-// removed by Finish. It is idempotent: a file's key contains the digest of its
-// content, so that another attempt writes the same; the rows are written in one
-// transaction that only the owning run can make, after the files are there.
+// MakeThumbnails renders the photo's source, writes the files, and makes the
+// photo's rows exactly those. It takes the source from this worker's cache, and
+// fetches it again if it is not there: facts and thumbnails are always those of the
+// bytes that were rendered. Files that no row names any more are removed by Finish.
 //
-// The first attempt is a local activity: what the fetch may take is then bounded,
-// and nobody waits for it when the workflow is cancelled.
-//
-// To fetch and to render are one activity because two cost Temporal half as much
-// again, and because the first would run far ahead of the second: of a
-// backlog, every source would be staged before the first thumbnail is made.
+// It is idempotent: a file's key contains the digest of its content, so that
+// another attempt writes the same; the rows are written in one transaction that
+// only the owning run can make, after the files are there.
 func (a *Activities) MakeThumbnails(ctx context.Context, in MakeThumbnailsInput) (*MakeThumbnailsResult, error) {
-	ctx = about(ctx, in.Run, in.Attempt)
-	made, err := a.makeThumbnails(ctx, in)
-	if errors.Is(err, photo.ErrSuperseded) && ctx.Err() == nil {
-		// Or the run has finished the photo and does not know, because the workflow
-		// task in which it did was lost. It then ends as the photo did.
-		made, err = a.outcome(ctx, in.Run)
-	}
-	if err != nil {
-		return nil, a.applicationError(ctx, err)
-	}
-	return made, nil
+	return runStep(ctx, a, in.Step, func(ctx context.Context, now *attempt) (*MakeThumbnailsResult, error) {
+		return a.makeThumbnails(ctx, in.Run, now)
+	})
 }
 
-// outcome is what the run has made of its photo already.
-func (a *Activities) outcome(ctx context.Context, run photo.Run) (*MakeThumbnailsResult, error) {
-	source, thumbnails, err := a.DB.Outcome(ctx, run)
-	if err != nil {
-		return nil, err
-	}
-	slices.Reverse(thumbnails) // the largest first
-	return resultOf(source, thumbnails), nil
-}
-
-func resultOf(source photo.Source, thumbnails []photo.Thumbnail) *MakeThumbnailsResult {
-	result := &MakeThumbnailsResult{MediaType: source.MediaType, Bytes: source.Bytes}
-	for _, t := range thumbnails {
-		result.Thumbnails = append(result.Thumbnails, t.Size.String())
-	}
-	return result
-}
-
-func (a *Activities) makeThumbnails(ctx context.Context, in MakeThumbnailsInput) (*MakeThumbnailsResult, error) {
-	run, info := in.Run, activity.GetInfo(ctx)
-	var now progress
-	if info.IsLocalActivity {
-		if time.Since(run.StartedAt) > firstAttemptBegins {
-			return nil, errLate
-		}
-	} else {
-		defer keepAlive(ctx, now.details)()
-	}
-	if in.Outage || info.Attempt > 1 {
-		// Perhaps the bucket was away, which is known only when the thumbnails are
-		// made: the source is spared until it is back.
-		if err := a.askBucket(ctx, a.bucketIsThere); err != nil {
+func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run, now *attempt) (*MakeThumbnailsResult, error) {
+	if !activity.GetInfo(ctx).IsLocalActivity {
+		// Perhaps the bucket was away, which the local attempt found only after it had
+		// rendered: neither the source nor the CPU is used before it is back.
+		if err := a.callBucket(ctx, a.checkBucket); err != nil {
 			return nil, err
 		}
 	}
-	start := time.Now()
-	fetchCtx, cancel := ctx, context.CancelFunc(func() {})
-	if info.IsLocalActivity {
-		fetchCtx, cancel = context.WithTimeoutCause(ctx, a.FirstFetchTimeout, errSlow)
-	}
-	source, err := a.fetchSource(fetchCtx, run, now.received.Store)
-	cancel()
-	if err != nil && context.Cause(fetchCtx) == errSlow {
-		err = errSlow
-	}
-	a.Metrics.countBytes(ctx, now.received.Load())
-	a.Metrics.timeStep(ctx, "fetch", start, err)
+	source, hit, err := a.cachedSource(ctx, run, now)
+	a.Metrics.countLookup(ctx, hit)
 	if err != nil {
 		return nil, err
 	}
-	defer source.Close()
-	now.fetched.Store(true)
+	defer source.Release()
 
-	start = time.Now()
-	pictures, err := a.Renderer.Render(ctx, source.forRenderer())
-	a.Metrics.timeStep(ctx, "render", start, err)
+	start := time.Now()
+	pictures, err := a.Renderer.Render(ctx, source.ForRenderer())
+	a.Metrics.recordStep(ctx, "render", start, err)
 	if err != nil {
 		return nil, err
 	}
-	thumbnails, err := a.publish(ctx, run, source.Source, pictures)
+	thumbnails, err := a.publish(ctx, run, source.SourceInfo, pictures)
 	if err != nil {
 		return nil, err
 	}
-	return resultOf(source.Source, thumbnails), nil
+	a.Sources.Remove(run.ID)
+	result := &MakeThumbnailsResult{Source: source.SourceInfo, FetchedAgain: !hit, Milliseconds: time.Since(start).Milliseconds()}
+	for _, t := range thumbnails {
+		result.Thumbnails = append(result.Thumbnails, t.Size.String())
+	}
+	return result, nil
 }
 
-// firstAttemptBegins is how soon after its run a first attempt begins. It is a
-// workflow task's time. When a worker dies of a picture after the SDK has asked
-// for another task, that task is handed out again and again, and the workflow,
-// which does not see it, would make the first attempt each time.
-const firstAttemptBegins = 10 * time.Second
-
 // publish writes the files and then the rows.
-func (a *Activities) publish(ctx context.Context, run photo.Run, source photo.Source, pictures []photo.Picture) ([]photo.Thumbnail, error) {
+func (a *Activities) publish(ctx context.Context, run photo.Run, source photo.SourceInfo, pictures []photo.Picture) ([]photo.Thumbnail, error) {
 	thumbnails, err := a.writePictures(ctx, run, pictures)
 	if err == nil {
 		err = a.DB.PublishThumbnails(ctx, run, source, thumbnails)
 	}
 	if errors.Is(err, photo.ErrSuperseded) || ctx.Err() != nil {
-		// Perhaps the photo has been finished without us, and what was just
-		// written is in nobody's rows.
+		// The run may have ended without this attempt, so that no row names the files.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.BucketTimeout)
 		defer cancel()
 		err = errors.Join(err, a.sweep(ctx, run.Photo))
@@ -146,31 +92,13 @@ func (a *Activities) publish(ctx context.Context, run photo.Run, source photo.So
 	return thumbnails, err
 }
 
-// bucketIsThere asks whether there is a bucket, and whether it lets us in.
-func (a *Activities) bucketIsThere(ctx context.Context) error {
-	there, err := a.Thumbnails.IsAccessible(ctx)
-	if err == nil && !there {
+// checkBucket fails unless there is a bucket that lets the worker in.
+func (a *Activities) checkBucket(ctx context.Context) error {
+	accessible, err := a.Thumbnails.IsAccessible(ctx)
+	if err == nil && !accessible {
 		err = errors.New("there is no such bucket")
 	}
 	return err
-}
-
-// progress is how far an attempt has come.
-type progress struct {
-	received atomic.Int64 // bytes of the source
-	fetched  atomic.Bool
-}
-
-// details are what heartbeats tell, and the Web UI shows of the pending activity.
-func (p *progress) details() any {
-	step := "fetching"
-	if p.fetched.Load() {
-		step = "rendering"
-	}
-	return struct {
-		Step          string `json:"step"`
-		BytesReceived int64  `json:"bytes_received"`
-	}{step, p.received.Load()}
 }
 
 // writePictures stores each picture under a key that its content decides.
@@ -179,7 +107,7 @@ func (a *Activities) writePictures(ctx context.Context, run photo.Run, pictures 
 	for _, p := range pictures {
 		digest := sha256.Sum256(p.Bytes)
 		key := fmt.Sprintf("%s%s-%s%s", thumbnailPrefix(run.Photo), p.Size, hex.EncodeToString(digest[:8]), a.Format.Extension())
-		err := a.askBucket(ctx, func(ctx context.Context) error {
+		err := a.callBucket(ctx, func(ctx context.Context) error {
 			return a.Thumbnails.WriteAll(ctx, key, p.Bytes, &blob.WriterOptions{
 				ContentType:                 a.Format.MediaType(),
 				DisableContentTypeDetection: true,

@@ -1,28 +1,19 @@
 package activities
 
-import (
-	"context"
-
-	"github.com/photo-processor/photo-processor/internal/photo"
-)
+import "context"
 
 // MarkProcessingInput says which run takes its photo.
-type MarkProcessingInput struct {
-	Run photo.Run `json:"run"`
-}
+type MarkProcessingInput struct{ Step }
 
-// MarkProcessingResult says what was found.
-type MarkProcessingResult struct {
-	// Again is true if the same run has marked the photo before and has no memory
-	// of it: the workflow task in which it did was lost.
-	Again bool `json:"again,omitempty"`
-}
+// WithLocalFailure returns the input of the regular activity.
+func (in MarkProcessingInput) WithLocalFailure(f *LocalFailure) any { in.LocalFailure = f; return in }
 
-// MarkProcessing makes the run the photo's owner, and its status processing.
-// It is idempotent: one UPDATE that only the same or a newer run can make. A
-// photo that does not exist is a failure at once.
-func (a *Activities) MarkProcessing(ctx context.Context, in MarkProcessingInput) (MarkProcessingResult, error) {
-	ctx = about(ctx, in.Run, 0)
-	again, err := a.DB.MarkProcessing(ctx, in.Run)
-	return MarkProcessingResult{Again: again}, a.applicationError(ctx, err)
+// MarkProcessing makes the run the photo's owner, and its status processing. It is
+// idempotent: one UPDATE that only the same or a newer run can make. A photo that
+// does not exist is a failure at once.
+func (a *Activities) MarkProcessing(ctx context.Context, in MarkProcessingInput) error {
+	_, err := runStep(ctx, a, in.Step, func(ctx context.Context, _ *attempt) (any, error) {
+		return nil, a.DB.MarkProcessing(ctx, in.Run)
+	})
+	return err
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/google/uuid"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
-	workflowpb "go.temporal.io/api/workflow/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
@@ -44,8 +43,8 @@ type ReconcilePageResult struct {
 	Last bool            `json:"last"` // there is no next page
 }
 
-// describers is how many workflows are looked at at a time.
-const describers = 8
+// describeConcurrency is how many workflows are looked at concurrently.
+const describeConcurrency = 8
 
 // ReconcilePage looks at a page of the photos that are processing. It is
 // idempotent: a photo whose run is open is left alone, a final status is
@@ -53,13 +52,15 @@ const describers = 8
 func (a *Activities) ReconcilePage(ctx context.Context, in ReconcilePageInput) (*ReconcilePageResult, error) {
 	result, err := a.reconcilePage(ctx, in)
 	if err != nil {
-		return nil, a.applicationError(ctx, err)
+		// Temporal retries whatever it is: no photo is to blame.
+		_, err = classify(ctx, err)
+		return nil, err
 	}
 	return result, nil
 }
 
 func (a *Activities) reconcilePage(ctx context.Context, in ReconcilePageInput) (*ReconcilePageResult, error) {
-	defer keepAlive(ctx, func() any { return nil })()
+	defer sendHeartbeats(ctx, func() any { return nil })()
 	page, err := a.DB.Processing(ctx, postgres.Cursor{CreatedAt: in.After.CreatedAt, UUID: in.After.UUID}, in.Limit)
 	if err != nil {
 		return nil, err
@@ -72,7 +73,7 @@ func (a *Activities) reconcilePage(ctx context.Context, in ReconcilePageInput) (
 	}
 	var mu sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(describers)
+	group.SetLimit(describeConcurrency)
 	for _, p := range page {
 		group.Go(func() error {
 			done, err := a.reconcile(ctx, p.Run)
@@ -88,14 +89,14 @@ func (a *Activities) reconcilePage(ctx context.Context, in ReconcilePageInput) (
 
 // reconcile looks at one photo that was processing a moment ago.
 func (a *Activities) reconcile(ctx context.Context, run photo.Run) (done Reconciled, err error) {
-	ctx = about(ctx, run, 0)
+	ctx = withPhotoAttrs(ctx, run)
 	status, err := a.runStatus(ctx, run)
 	if err != nil || status == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
 		return done, err
 	}
 	if status == enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED {
 		a.Log.WarnContext(ctx, "the photo's workflow was terminated")
-		err := a.finish(ctx, FinishInput{Run: run, Failure: photo.Fail(photo.Canceled, "the workflow was terminated")})
+		err := a.finish(ctx, FinishInput{Step: Step{Run: run}, Failure: photo.Fail(photo.Canceled, "the workflow was terminated")})
 		if errors.Is(err, photo.ErrSuperseded) {
 			return done, nil // somebody has posted it again meanwhile
 		}
@@ -111,23 +112,16 @@ func (a *Activities) reconcile(ctx context.Context, run photo.Run) (done Reconci
 	return Reconciled{Restarted: 1}, a.StartProcessing(ctx, run.Photo)
 }
 
-// runStatus asks Temporal how the run is; unspecified if Temporal does not
-// know it. A photo of the first schema may have no run: then it is the
-// workflow's newest that counts.
+// runStatus reads the run's status from Temporal; unspecified if Temporal does not
+// have it. A photo of the first schema may have no run: then the workflow's newest
+// counts.
 func (a *Activities) runStatus(ctx context.Context, run photo.Run) (enumspb.WorkflowExecutionStatus, error) {
-	info, err := a.describe(ctx, run.Photo, run.ID)
-	return info.GetStatus(), err
-}
-
-// describe gives what Temporal knows of a run of the photo, or of its newest if
-// the id is empty; nil if there is none.
-func (a *Activities) describe(ctx context.Context, id uuid.UUID, runID string) (*workflowpb.WorkflowExecutionInfo, error) {
-	description, err := a.Temporal.DescribeWorkflowExecution(ctx, photo.WorkflowID(id), runID)
+	description, err := a.Temporal.DescribeWorkflowExecution(ctx, photo.WorkflowID(run.Photo), run.ID)
 	if _, ok := errors.AsType[*serviceerror.NotFound](err); ok {
-		return nil, nil
+		return enumspb.WORKFLOW_EXECUTION_STATUS_UNSPECIFIED, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("describe the photo's workflow: %w", err)
+		return enumspb.WORKFLOW_EXECUTION_STATUS_UNSPECIFIED, fmt.Errorf("describe the photo's workflow: %w", err)
 	}
-	return description.GetWorkflowExecutionInfo(), nil
+	return description.GetWorkflowExecutionInfo().GetStatus(), nil
 }

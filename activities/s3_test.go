@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/photo-processor/photo-processor/activities"
 	"github.com/photo-processor/photo-processor/internal/devstack/devstacktest"
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
@@ -127,7 +128,7 @@ func TestS3Outages(t *testing.T) {
 				s3.answer.Store(&answer)
 				err := step()
 				s3.answer.Store(nil)
-				appErr := requireType(t, err, string(photo.StorageUnavailable), true)
+				appErr := requireType(t, err, activities.StorageUnavailable, true)
 				require.Contains(t, appErr.Message(), "the thumbnails bucket cannot be used")
 			}
 			requireOurs(t, func() error { _, err := b.make(b.run); return err })

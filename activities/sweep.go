@@ -43,7 +43,7 @@ func (a *Activities) removeThumbnails(ctx context.Context, id uuid.UUID, keep ..
 		if slices.Contains(keep, key) {
 			continue
 		}
-		err := a.askBucket(ctx, func(ctx context.Context) error { return a.Thumbnails.Delete(ctx, key) })
+		err := a.callBucket(ctx, func(ctx context.Context) error { return a.Thumbnails.Delete(ctx, key) })
 		if err != nil && gcerrors.Code(err) != gcerrors.NotFound {
 			return err
 		}
@@ -51,9 +51,9 @@ func (a *Activities) removeThumbnails(ctx context.Context, id uuid.UUID, keep ..
 	return nil
 }
 
-// listThumbnails gives the keys of the photo's files.
+// listThumbnails returns the keys of the photo's files.
 func (a *Activities) listThumbnails(ctx context.Context, id uuid.UUID) (keys []string, err error) {
-	err = a.askBucket(ctx, func(ctx context.Context) error {
+	err = a.callBucket(ctx, func(ctx context.Context) error {
 		for iter := a.Thumbnails.List(&blob.ListOptions{Prefix: thumbnailPrefix(id)}); ; {
 			object, err := iter.Next(ctx)
 			if err == io.EOF {
@@ -68,9 +68,9 @@ func (a *Activities) listThumbnails(ctx context.Context, id uuid.UUID) (keys []s
 	return keys, err
 }
 
-// askBucket makes a request to the thumbnails bucket, and marks its error as
-// the bucket's.
-func (a *Activities) askBucket(ctx context.Context, request func(context.Context) error) error {
+// callBucket makes a request to the thumbnails bucket, within BucketTimeout. Its
+// errors are storage errors.
+func (a *Activities) callBucket(ctx context.Context, request func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, a.BucketTimeout)
 	defer cancel()
 	if err := request(ctx); err != nil {

@@ -22,6 +22,7 @@ type Metrics struct {
 	finished metric.Int64Counter
 	steps    metric.Float64Histogram
 	bytes    metric.Int64Counter
+	lookups  metric.Int64Counter
 }
 
 // NewMetrics makes the metrics of a worker.
@@ -33,7 +34,9 @@ func NewMetrics(meters metric.MeterProvider) (*Metrics, error) {
 		metric.WithDescription("What one attempt at a step of a photo took."))
 	bytes, err3 := meter.Int64Counter("photo_processor.source", metric.WithUnit("By"),
 		metric.WithDescription("Bytes fetched from sources, also by fetches that failed."))
-	return &Metrics{finished: finished, steps: steps, bytes: bytes}, errors.Join(err1, err2, err3)
+	lookups, err4 := meter.Int64Counter("photo_processor.source.cache.lookups",
+		metric.WithDescription("Sources that MakeThumbnails found in the worker's cache (hit), or had to fetch again (miss)."))
+	return &Metrics{finished: finished, steps: steps, bytes: bytes, lookups: lookups}, errors.Join(err1, err2, err3, err4)
 }
 
 func (m *Metrics) countFinished(ctx context.Context, failure *photo.Failure) {
@@ -54,13 +57,24 @@ func (m *Metrics) countBytes(ctx context.Context, n int64) {
 	}
 }
 
-// timeStep notes what one attempt at a step took that began at start.
-func (m *Metrics) timeStep(ctx context.Context, step string, start time.Time, err error) {
+func (m *Metrics) countLookup(ctx context.Context, hit bool) {
+	if m == nil {
+		return
+	}
+	result := "miss"
+	if hit {
+		result = "hit"
+	}
+	m.lookups.Add(ctx, 1, metric.WithAttributeSet(attribute.NewSet(attribute.String("result", result))))
+}
+
+// recordStep records what one attempt at a step took that began at start.
+func (m *Metrics) recordStep(ctx context.Context, step string, start time.Time, err error) {
 	if m == nil {
 		return
 	}
 	m.steps.Record(ctx, time.Since(start).Seconds(), metric.WithAttributeSet(attribute.NewSet(
-		attribute.String("step", step), attribute.String("outcome", outcome(ctx, err)))))
+		attribute.String("step", step), attribute.String("outcome", outcomeLabel(ctx, err)))))
 }
 
 // Interceptor measures every activity, whether it runs as a local or a regular
@@ -86,50 +100,46 @@ type stepTimer struct {
 func (s *stepTimer) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
 	start := time.Now()
 	result, err := s.Next.ExecuteActivity(ctx, in)
-	s.metrics.timeStep(ctx, steps[activity.GetInfo(ctx).ActivityType.Name], start, err)
+	s.metrics.recordStep(ctx, stepLabels[activity.GetInfo(ctx).ActivityType.Name], start, err)
 	return result, err
 }
 
-// steps are the activities' names, as labels have them.
-var steps = map[string]string{
+// stepLabels are the activities' names in labels.
+var stepLabels = map[string]string{
 	"MarkProcessing": "mark_processing",
-	"MakeThumbnails": "make_thumbnails", // and within it fetch and render
+	"FetchSource":    "fetch_source",    // which waits for a fetch
+	"MakeThumbnails": "make_thumbnails", // which waits for a render
 	"Finish":         "finish",
 	"ReconcilePage":  "reconcile_page",
 	"StartPage":      "start_page",
 }
 
-// outcome says whose fault it was: the photo has "failed", something of ours had
-// an "outage", somebody "canceled" it, a newer run had taken over, or the source
-// was too "slow" for a first attempt.
-func outcome(ctx context.Context, err error) string {
+// outcomeLabel classifies an attempt's end: the photo has "failed", an
+// infrastructure error was an "outage", the attempt was "canceled" or ran into its
+// "timeout", or a newer run has "superseded" its run.
+func outcomeLabel(ctx context.Context, err error) string {
 	_, isFailure := errors.AsType[*photo.Failure](err)
-	made, isMade := errors.AsType[*temporal.ApplicationError](err)
+	appErr, isAppErr := errors.AsType[*temporal.ApplicationError](err)
 	switch {
 	case err == nil:
 		return "ok"
+	case errors.Is(ctx.Err(), context.DeadlineExceeded), isAppErr && appErr.Type() == AttemptTimeout:
+		return "timeout"
 	case ctx.Err() != nil:
 		return "canceled"
 	case isFailure:
 		return "failed"
-	case errors.Is(err, photo.ErrSuperseded), isMade && made.Type() == Superseded:
+	case errors.Is(err, photo.ErrSuperseded), isAppErr && appErr.Type() == Superseded:
 		return "superseded"
-	case errors.Is(err, errSlow), errors.Is(err, errLate), isMade && made.Type() == Slow:
-		return "slow"
-	case !isMade, made.Type() == DatabaseUnavailable, made.Type() == string(photo.StorageUnavailable):
+	case !isAppErr, appErr.Type() == DatabaseUnavailable, appErr.Type() == StorageUnavailable:
 		return "outage"
 	default:
 		return "failed"
 	}
 }
 
-// about gives a context whose lines in the log say what they are about. The
-// attempt is the workflow's: unlike Temporal's own, it counts what the workflow
-// repeats. 0 is none.
-func about(ctx context.Context, run photo.Run, attempt int) context.Context {
-	attrs := telemetry.About(run.Photo, run.ID)
-	if attempt > 0 {
-		attrs = append(attrs, slog.Int("attempt", attempt))
-	}
-	return telemetry.WithAttrs(ctx, attrs...)
+// withPhotoAttrs returns a context whose log lines say which photo and run they are
+// about, and what else is given.
+func withPhotoAttrs(ctx context.Context, run photo.Run, more ...slog.Attr) context.Context {
+	return telemetry.WithAttrs(ctx, append(telemetry.About(run.Photo, run.ID), more...)...)
 }

@@ -18,7 +18,6 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/telemetry"
-	"github.com/photo-processor/photo-processor/workflows"
 )
 
 // observed measures and traces requests, as far as anybody asked for it. A
@@ -90,30 +89,21 @@ func (s *Server) measure() error {
 	if err != nil {
 		return err
 	}
-	for _, queue := range []struct {
-		kind       string
-		name       string
-		of         enumspb.TaskQueueType
-		hasPollers bool // all the time: a worker that starts a page asks for no other
-	}{
-		{"workflow", s.Config.TaskQueue, enumspb.TASK_QUEUE_TYPE_WORKFLOW, true},
-		{"activity", s.Config.TaskQueue, enumspb.TASK_QUEUE_TYPE_ACTIVITY, true},
-		{"start", workflows.StartsQueue(s.Config.TaskQueue), enumspb.TASK_QUEUE_TYPE_ACTIVITY, false},
+	for kind, taskQueueType := range map[string]enumspb.TaskQueueType{
+		"workflow": enumspb.TASK_QUEUE_TYPE_WORKFLOW, "activity": enumspb.TASK_QUEUE_TYPE_ACTIVITY,
 	} {
-		ofKind := label("type", queue.kind)
+		ofKind := label("type", kind)
 		ask := func(ctx context.Context) (*workflowservice.DescribeTaskQueueResponse, error) {
 			return s.Temporal.WorkflowService().DescribeTaskQueue(ctx, &workflowservice.DescribeTaskQueueRequest{
 				Namespace:     s.Namespace,
-				TaskQueue:     &taskqueuepb.TaskQueue{Name: queue.name},
-				TaskQueueType: queue.of, ReportStats: true,
+				TaskQueue:     &taskqueuepb.TaskQueue{Name: s.Config.TaskQueue},
+				TaskQueueType: taskQueueType, ReportStats: true,
 			})
 		}
 		err := telemetry.OnScrape(s.Telemetry, meter, ask, func(o metric.Observer, found *workflowservice.DescribeTaskQueueResponse) {
 			o.ObserveFloat64(backlog, float64(found.GetStats().GetApproximateBacklogCount()), ofKind)
 			o.ObserveFloat64(backlogOldest, found.GetStats().GetApproximateBacklogAge().AsDuration().Seconds(), ofKind)
-			if queue.hasPollers {
-				o.ObserveFloat64(pollers, float64(len(found.GetPollers())), ofKind)
-			}
+			o.ObserveFloat64(pollers, float64(len(found.GetPollers())), ofKind)
 		}, backlog, backlogOldest, pollers)
 		if err != nil {
 			return err

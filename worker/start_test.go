@@ -1,7 +1,6 @@
 package worker_test
 
 import (
-	"context"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -41,7 +40,7 @@ func (b *testBundle) completed(t *testing.T) []photo.Photo {
 }
 
 // TestASinglePhotoPassesABatch posts one photo behind many, to a worker that
-// takes one at a time, and looks at the order in which they are completed.
+// takes two at a time, and looks at the order in which they are completed.
 func TestASinglePhotoPassesABatch(t *testing.T) {
 	for name, start := range map[string]func(t *testing.T, b *testBundle, batch []uuid.UUID){
 		"that the worker starts": func(t *testing.T, b *testBundle, batch []uuid.UUID) {
@@ -50,7 +49,7 @@ func TestASinglePhotoPassesABatch(t *testing.T) {
 		},
 		"that is in the queue": func(t *testing.T, b *testBundle, batch []uuid.UUID) {
 			for _, id := range batch {
-				_, err := workflows.StartInBatch(t.Context(), b.temporal, b.cfg.TaskQueue, id, uuid.New(), false)
+				_, err := workflows.StartInBatch(t.Context(), b.temporal, b.cfg.TaskQueue, id)
 				require.NoError(t, err)
 			}
 		},
@@ -58,7 +57,7 @@ func TestASinglePhotoPassesABatch(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := setup(t)
 			close(b.release)
-			b.cfg.WorkerPhotos = 1
+			b.cfg.WorkerPhotos = 2
 			const many = 150
 			start(t, b, b.addMany(t, many))
 			single := b.addMany(t, 1)[0]
@@ -79,28 +78,4 @@ func TestASinglePhotoPassesABatch(t *testing.T) {
 			require.Greater(t, passed, 50, "too few were left to show anything")
 		})
 	}
-}
-
-// TestABatchStartsAPhotoOnce starts a photo again as an activity does that is
-// repeated because a worker was lost, when the first run has ended.
-func TestABatchStartsAPhotoOnce(t *testing.T) {
-	b := setup(t)
-	close(b.release)
-	id := b.addMany(t, 1)[0]
-	temporal, err := b.dial(workflows.RequestIDs())
-	require.NoError(t, err)
-	t.Cleanup(temporal.Close)
-	b.work(t)
-	start := func(batch uuid.UUID) string {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		run, err := workflows.StartInBatch(ctx, temporal, b.cfg.TaskQueue, id, batch, false)
-		require.NoError(t, err)
-		require.NoError(t, run.Get(ctx, nil))
-		return run.GetRunID()
-	}
-	first := uuid.New()
-	runID := start(first)
-	require.Equal(t, runID, start(first))
-	require.NotEqual(t, runID, start(uuid.New()), "another batch is another wish")
 }

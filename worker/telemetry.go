@@ -53,12 +53,12 @@ func interceptors(metrics *activities.Metrics) []interceptor.WorkerInterceptor {
 
 // readiness is what /readyz of a worker looks at.
 type readiness struct {
-	db         *postgres.DB
-	spoolDir   string
-	thumbnails *blob.Bucket
-	renderer   *renderer.Renderer
-	temporal   client.Client
-	working    atomic.Bool // takes tasks
+	db             *postgres.DB
+	sourceCacheDir string
+	thumbnails     *blob.Bucket
+	renderer       *renderer.Renderer
+	temporal       client.Client
+	working        atomic.Bool // takes tasks
 }
 
 func (rd *readiness) handler(log *slog.Logger) http.Handler {
@@ -66,8 +66,8 @@ func (rd *readiness) handler(log *slog.Logger) http.Handler {
 		{Name: "postgresql", Title: "PostgreSQL", Ping: rd.db.Ping},
 		{Name: "temporal", Title: "Temporal", Ping: rd.pingTemporal},
 		{Name: "thumbnails_bucket", Title: "the thumbnails bucket", Ping: health.Bucket(rd.thumbnails)},
-		{Name: "spool_directory", Title: "the spool directory", Missing: "not usable",
-			Ping: func(context.Context) error { return os.MkdirAll(rd.spoolDir, 0o700) }}, // as the first fetch would
+		{Name: "source_cache_directory", Title: "the directory of the source cache", Missing: "not usable",
+			Ping: func(context.Context) error { return os.MkdirAll(rd.sourceCacheDir, 0o700) }}, // as the first fetch would
 		{Name: "renderer", Title: "the renderer", Missing: "not running",
 			Ping:    func(context.Context) error { return rd.renderer.Ready() },
 			Details: func() any { return map[string]any{"cage": rd.renderer.Cage(), "waiting": rd.renderer.Waiting()} }},

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
@@ -20,6 +19,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/renderer"
 	"github.com/photo-processor/photo-processor/internal/source"
+	"github.com/photo-processor/photo-processor/internal/sourcecache"
 	"github.com/photo-processor/photo-processor/internal/telemetry"
 	"github.com/photo-processor/photo-processor/workflows"
 )
@@ -91,13 +91,12 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	if err := tel.Temporal(&options); err != nil {
 		return err
 	}
-	options.ConnectionOptions.DialOptions = append(options.ConnectionOptions.DialOptions, workflows.RequestIDs())
 	temporal, err := client.NewLazyClient(options)
 	if err != nil {
 		return fmt.Errorf("connect to Temporal: %w", err)
 	}
 	defer temporal.Close()
-	ready := readiness{db: db, spoolDir: cfg.SpoolDir, thumbnails: thumbnails, renderer: render, temporal: temporal}
+	ready := readiness{db: db, sourceCacheDir: cfg.SourceCacheDir, thumbnails: thumbnails, renderer: render, temporal: temporal}
 	tel.Handle("GET /readyz", ready.handler(log))
 
 	if err := db.MigrateWhenUp(ctx, log); err != nil {
@@ -114,63 +113,41 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	working, giveUp := context.WithCancel(context.WithoutCancel(ctx))
 	defer giveUp()
 	worker.SetStickyWorkflowCacheSize(cachedWorkflows)
-	room := newRoom(cfg.WorkerPhotos)
-	tuner, err := room.tuner(cfg.WorkerActivities)
-	if err != nil {
-		return err
-	}
 	w := worker.New(temporal, cfg.TaskQueue, worker.Options{
-		DeploymentOptions:                deployment(cfg),
-		Interceptors:                     interceptors(metrics),
-		Tuner:                            tuner,
-		WorkflowTaskPollerBehavior:       worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
-		ActivityTaskPollerBehavior:       worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
-		BackgroundActivityContext:        working,
-		WorkerStopTimeout:                cfg.ShutdownTimeout + reportTime,
-		MaxHeartbeatThrottleInterval:     heartbeatThrottle,
-		DefaultHeartbeatThrottleInterval: heartbeatThrottle,
+		DeploymentOptions:                      deployment(cfg),
+		Interceptors:                           interceptors(metrics),
+		MaxConcurrentWorkflowTaskExecutionSize: cfg.WorkerPhotos,
+		MaxConcurrentActivityExecutionSize:     cfg.WorkerActivities,
+		BackgroundActivityContext:              working,
+		WorkerStopTimeout:                      cfg.ShutdownTimeout + reportTime,
+		MaxHeartbeatThrottleInterval:           heartbeatThrottle,
+		DefaultHeartbeatThrottleInterval:       heartbeatThrottle,
 	})
 	act := &activities.Activities{
-		DB: db, Spool: activities.NewSpool(cfg.SpoolDir, cfg.SpoolMemory), Thumbnails: thumbnails,
-		Fetcher: fetcher, Renderer: render, Format: cfg.ThumbnailFormat,
-		FirstFetchTimeout: cfg.SourceFirstTimeout,
-		BucketTimeout:     cfg.BucketTimeout,
-		Log:               log,
-		Metrics:           metrics,
-		Temporal:          temporal,
-		ReserveRoom:       room.reserveOwn,
+		DB: db, Thumbnails: thumbnails, Fetcher: fetcher, Renderer: render, Format: cfg.ThumbnailFormat,
+		Sources: sourcecache.New(sourcecache.Config{
+			Dir: cfg.SourceCacheDir, MaxMemory: cfg.SourceCacheMemory, MaxDisk: cfg.SourceCacheDisk, MaxAge: cfg.SourceCacheMaxAge,
+		}),
+		BucketTimeout: cfg.BucketTimeout,
+		Log:           log,
+		Metrics:       metrics,
+		Temporal:      temporal,
 		StartProcessing: func(ctx context.Context, id uuid.UUID) error {
 			_, err := workflows.Start(ctx, temporal, cfg.TaskQueue, id)
 			return err
 		},
-		StartInBatch: func(ctx context.Context, id, batch uuid.UUID) error {
-			eager := cfg.WorkerDeployment == "" && activity.GetInfo(ctx).Attempt == 1
-			_, err := workflows.StartInBatch(ctx, temporal, cfg.TaskQueue, id, batch, eager)
+		StartInBatch: func(ctx context.Context, id uuid.UUID) error {
+			_, err := workflows.StartInBatch(ctx, temporal, cfg.TaskQueue, id)
 			return err
 		},
 		StartConcurrency: cfg.StartConcurrency,
 	}
 	Register(w, act)
-	// A second worker for the pages of batches, one at a time.
-	starter := worker.New(temporal, workflows.StartsQueue(cfg.TaskQueue), worker.Options{
-		DeploymentOptions:                  deployment(cfg),
-		Interceptors:                       interceptors(metrics),
-		DisableWorkflowWorker:              true,
-		MaxConcurrentActivityExecutionSize: 1,
-		MaxConcurrentActivityTaskPollers:   1,
-		BackgroundActivityContext:          ctx, // a page has nothing to finish
-		WorkerStopTimeout:                  reportTime,
-	})
-	starter.RegisterActivity(act.StartPage)
 	if err := scheduleReconciler(ctx, temporal, cfg); err != nil {
 		return fmt.Errorf("schedule the reconciler: %w", err)
 	}
 	if err := w.Start(); err != nil {
 		return fmt.Errorf("start the worker: %w", err)
-	}
-	if err := starter.Start(); err != nil {
-		w.Stop()
-		return fmt.Errorf("start the worker for batches: %w", err)
 	}
 	ready.working.Store(true)
 	log.Info("worker is ready", "task_queue", cfg.TaskQueue, "photos", cfg.WorkerPhotos, "activities", cfg.WorkerActivities, "renders", cfg.RenderConcurrency,
@@ -179,7 +156,6 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	ready.working.Store(false)
 	log.Info("worker stops", "at_most", cfg.ShutdownTimeout)
 	defer time.AfterFunc(cfg.ShutdownTimeout, giveUp).Stop()
-	starter.Stop()
 	w.Stop()
 	return nil
 }

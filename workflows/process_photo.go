@@ -7,8 +7,6 @@
 package workflows
 
 import (
-	"fmt"
-
 	"github.com/google/uuid"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
@@ -29,74 +27,67 @@ var act *activities.Activities
 // with the reason, and the workflow ends in the same way: Completed, Failed
 // with an application error whose type is the failure's code, or Canceled.
 func ProcessPhoto(ctx workflow.Context, in ProcessPhotoInput) (*activities.MakeThumbnailsResult, error) {
-	run := photo.Run{
+	run := activities.Step{Run: photo.Run{
 		Photo:     in.Photo,
 		ID:        workflow.GetInfo(ctx).WorkflowExecution.RunID,
 		StartedAt: workflow.Now(ctx),
+	}}
+	var made activities.MakeThumbnailsResult
+	err := executeStep(ctx, markProcessing, act.MarkProcessing, activities.MarkProcessingInput{Step: run}, nil)
+	if err == nil {
+		err = executeStep(ctx, fetchSource, act.FetchSource, activities.FetchSourceInput{Step: run}, nil)
 	}
-
-	result, err := makeThumbnails(ctx, run)
-	if leavesPhotoAlone(err) {
+	if err == nil {
+		err = executeStep(ctx, makeThumbnails, act.MakeThumbnails, activities.MakeThumbnailsInput{Step: run}, &made)
+	}
+	if writesNoStatus(err) {
 		return nil, err
 	}
 
-	// The end must be recorded even if the workflow has been cancelled; and
-	// when the thumbnails were made before that, the photo is completed.
-	failure := asFailure(err)
+	// The end is recorded even if the workflow has been cancelled. If that was after
+	// the thumbnails were made, the photo is completed.
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
-	workflow.SetCurrentDetails(ctx, "recording the final status")
-	finish := activities.FinishInput{Run: run, Failure: failure}
-	if result != nil {
-		finish.Thumbnails = len(result.Thumbnails)
-	}
-	if err := executeShort(ctx, "Record the final status", act.Finish, finish, nil); err != nil {
+	end := activities.FinishInput{Step: run, Thumbnails: len(made.Thumbnails), Failure: toFailure(err)}
+	if err := executeStep(ctx, finish, act.Finish, end, nil); err != nil {
 		return nil, err
 	}
-	switch {
+	switch failure := end.Failure; {
 	case failure == nil:
-		workflow.SetCurrentDetails(ctx, "completed")
-		return result, nil
+		return &made, nil
 	case failure.Code == photo.Canceled:
-		workflow.SetCurrentDetails(ctx, "canceled")
 		return nil, temporal.NewCanceledError(failure.Message)
 	default:
-		workflow.SetCurrentDetails(ctx, "failed: "+failure.Message)
 		return nil, temporal.NewNonRetryableApplicationError(failure.Message, failure.Code.ErrorType(), nil)
 	}
 }
 
-// makeThumbnails takes the photo through the steps that can fail.
-func makeThumbnails(ctx workflow.Context, run photo.Run) (made *activities.MakeThumbnailsResult, err error) {
-	workflow.SetCurrentDetails(ctx, "taking the photo")
-	mark := activities.MarkProcessingInput{Run: run}
-	var marked activities.MarkProcessingResult
-	if err := executeShort(ctx, "Mark the photo as processing", act.MarkProcessing, mark, &marked); err != nil {
-		return nil, err
-	}
-	err = attempt(ctx, "making thumbnails", func(ctx workflow.Context, attempt int) error {
-		summary := withAttempt("Fetch the source from the photo's URL and make thumbnails of it", attempt)
-		in := activities.MakeThumbnailsInput{Run: run, Attempt: attempt}
-		if attempt == 1 && !marked.Again {
-			handOver, err := executeFirst(ctx, summary, act.MakeThumbnails, in, &made)
-			if !handOver {
-				return err
-			}
-			in.Outage = isOutage(err)
+// executeStep is the one rule by which every step runs: first as a local activity,
+// which costs Temporal a fraction; if that does not succeed, as a regular activity of
+// the same name, which Temporal retries in everyone's sight. Whether a failure ends
+// the photo is decided by the activity, whose error is then non-retryable.
+//
+// Local activities run in the workflow's first task only. Later there was something
+// that a local activity cannot handle: a slow source, an outage, or a worker that
+// crashed, whose task Temporal would hand out again without end if the photo is the
+// reason. The lost workers of a regular activity are counted.
+func executeStep(ctx workflow.Context, s step, activity any, in stepInput, out any) error {
+	workflow.SetCurrentDetails(ctx, s.summary)
+	var failure *activities.LocalFailure
+	if workflow.GetInfo(ctx).GetCurrentHistoryLength() <= firstTaskStarted {
+		err := workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(ctx, s.localOptions()), activity, in).Get(ctx, out)
+		if err == nil || isNonRetryable(err) || ctx.Err() != nil {
+			return err
 		}
-		return execute(ctx, makeOptions, summary, act.MakeThumbnails, in, &made)
-	})
-	return made, err
-}
-
-// leavesPhotoAlone is true for the errors after which there is no status to
-// write: the photo does not exist, or a newer run has it.
-func leavesPhotoAlone(err error) bool {
-	return isType(err, photo.NotFound.ErrorType()) || isType(err, activities.Superseded)
-}
-
-func withAttempt(summary string, attempt int) string {
-	if attempt == 1 {
-		return summary
+		failure = toLocalFailure(err)
 	}
-	return fmt.Sprintf("%s (attempt %d)", summary, attempt)
+	return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, s.regularOptions()), activity, in.WithLocalFailure(failure)).Get(ctx, out)
 }
+
+// stepInput is the input of a step's activity.
+type stepInput interface {
+	WithLocalFailure(*activities.LocalFailure) any
+}
+
+// firstTaskStarted is the id of the event with which the first workflow task starts,
+// after WorkflowExecutionStarted and WorkflowTaskScheduled.
+const firstTaskStarted = 3

@@ -10,7 +10,6 @@ import (
 	"github.com/stretchr/testify/mock"
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
-	sdkpb "go.temporal.io/api/sdk/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
@@ -24,8 +23,8 @@ import (
 var (
 	act      *activities.Activities
 	thePhoto = uuid.MustParse("0b5a1f7e-58c5-4b3c-9a53-0e1f6d2a7c11")
-	marked   activities.MarkProcessingResult
-	made     = &activities.MakeThumbnailsResult{MediaType: "image/jpeg", Bytes: 1234567, Thumbnails: []string{"320x213"}}
+	fetched  = &activities.FetchSourceResult{SourceInfo: photo.SourceInfo{MediaType: "image/jpeg", Bytes: 1234567}}
+	made     = &activities.MakeThumbnailsResult{Source: fetched.SourceInfo, Thumbnails: []string{"320x213"}}
 )
 
 // testBundle is a workflow whose activities are played by the test: time is
@@ -48,16 +47,10 @@ func setup(t *testing.T) *testBundle {
 	return b
 }
 
-// marks lets MarkProcessing succeed once.
-func (b *testBundle) marks() {
-	b.OnActivity(act.MarkProcessing, mock.Anything, mock.Anything).Return(marked, nil).Once()
-}
+// marks lets MarkProcessing succeed once, fetches FetchSource.
+func (b *testBundle) marks() { b.onMark().Return(nil).Once() }
 
-// marksAgain lets it find that the run has marked the photo before: there is no
-// first attempt then.
-func (b *testBundle) marksAgain() {
-	b.OnActivity(act.MarkProcessing, mock.Anything, mock.Anything).Return(activities.MarkProcessingResult{Again: true}, nil).Once()
-}
+func (b *testBundle) fetches() { b.onFetch().Return(fetched, nil).Once() }
 
 // finishes lets Finish succeed once, and remembers its input.
 func (b *testBundle) finishes() {
@@ -66,8 +59,20 @@ func (b *testBundle) finishes() {
 	}).Return(nil).Once()
 }
 
+func (b *testBundle) onMark() *testsuite.MockCallWrapper {
+	return b.OnActivity(act.MarkProcessing, mock.Anything, mock.Anything)
+}
+
+func (b *testBundle) onFetch() *testsuite.MockCallWrapper {
+	return b.OnActivity(act.FetchSource, mock.Anything, mock.Anything)
+}
+
 func (b *testBundle) onMake() *testsuite.MockCallWrapper {
 	return b.OnActivity(act.MakeThumbnails, mock.Anything, mock.Anything)
+}
+
+func (b *testBundle) onFinish() *testsuite.MockCallWrapper {
+	return b.OnActivity(act.Finish, mock.Anything, mock.Anything)
 }
 
 // run executes the workflow to its end and gives its error.
@@ -91,20 +96,35 @@ func (b *testBundle) requireFailed(t *testing.T, err error, code photo.Code) {
 	require.Equal(t, thePhoto, b.finished[0].Run.Photo)
 }
 
-func failure(code photo.Code) error {
-	return temporal.NewApplicationErrorWithOptions("message of "+string(code), code.ErrorType(),
-		temporal.ApplicationErrorOptions{NonRetryable: !code.Retryable()})
+// final is the error of an activity that has decided that the photo fails.
+func final(code photo.Code) error {
+	return temporal.NewNonRetryableApplicationError("message of "+string(code), code.ErrorType(), nil)
 }
+
+var (
+	databaseAway = temporal.NewApplicationError("PostgreSQL cannot be reached", activities.DatabaseUnavailable)
+	bucketAway   = temporal.NewApplicationError("the bucket cannot be used", activities.StorageUnavailable)
+)
 
 func TestCompletes(t *testing.T) {
 	b := setup(t)
 	var run photo.Run
-	b.OnActivity(act.MarkProcessing, mock.Anything, mock.Anything).Run(func(args mock.Arguments) {
-		run = args.Get(1).(activities.MarkProcessingInput).Run
-	}).Return(marked, nil).Once()
-	b.OnActivity(act.MakeThumbnails, mock.Anything, mock.MatchedBy(func(in activities.MakeThumbnailsInput) bool {
-		return in.Run == run
-	})).Return(made, nil).Once()
+	b.onMark().Return(func(_ context.Context, in activities.MarkProcessingInput) error {
+		run = in.Run
+		return nil
+	}).Once()
+	want := activities.Step{}
+	b.onFetch().Return(func(ctx context.Context, in activities.FetchSourceInput) (*activities.FetchSourceResult, error) {
+		want.Run = run
+		require.Equal(t, want, in.Step)
+		require.True(t, activity.GetInfo(ctx).IsLocalActivity)
+		return fetched, nil
+	}).Once()
+	b.onMake().Return(func(ctx context.Context, in activities.MakeThumbnailsInput) (*activities.MakeThumbnailsResult, error) {
+		require.Equal(t, want, in.Step)
+		require.True(t, activity.GetInfo(ctx).IsLocalActivity)
+		return made, nil
+	}).Once()
 	b.finishes()
 
 	require.NoError(t, b.run(t))
@@ -112,7 +132,7 @@ func TestCompletes(t *testing.T) {
 	require.Equal(t, thePhoto, run.Photo)
 	require.NotEmpty(t, run.ID)
 	require.False(t, run.StartedAt.IsZero())
-	require.Equal(t, []activities.FinishInput{{Run: run, Thumbnails: 1}}, b.finished)
+	require.Equal(t, []activities.FinishInput{{Step: want, Thumbnails: 1}}, b.finished)
 	var result *activities.MakeThumbnailsResult
 	require.NoError(t, b.GetWorkflowResult(&result))
 	require.Equal(t, made, result)
@@ -120,21 +140,24 @@ func TestCompletes(t *testing.T) {
 
 func TestPhotoNotFound(t *testing.T) {
 	b := setup(t)
-	b.OnActivity(act.MarkProcessing, mock.Anything, mock.Anything).Return(marked, failure(photo.NotFound)).Once()
+	b.onMark().Return(final(photo.NotFound)).Once()
 	appErr, ok := errors.AsType[*temporal.ApplicationError](b.run(t))
 	require.True(t, ok)
 	require.Equal(t, "PhotoNotFound", appErr.Type())
 	require.True(t, appErr.NonRetryable())
 }
 
-func TestSupersededLeavesThePhotoAlone(t *testing.T) {
+func TestASupersededRunWritesNoStatus(t *testing.T) {
 	superseded := temporal.NewNonRetryableApplicationError("superseded", activities.Superseded, nil)
 	for step, fails := range map[string]func(b *testBundle){
-		"MarkProcessing": func(b *testBundle) {
-			b.OnActivity(act.MarkProcessing, mock.Anything, mock.Anything).Return(marked, superseded).Once()
+		"MarkProcessing": func(b *testBundle) { b.onMark().Return(superseded).Once() },
+		"FetchSource": func(b *testBundle) {
+			b.marks()
+			b.onFetch().Return(nil, superseded).Once()
 		},
 		"MakeThumbnails": func(b *testBundle) {
 			b.marks()
+			b.fetches()
 			b.onMake().Return(nil, superseded).Once()
 		},
 	} {
@@ -149,199 +172,120 @@ func TestSupersededLeavesThePhotoAlone(t *testing.T) {
 	}
 }
 
-// TestEveryFailure holds each code to the number of attempts it gets.
-func TestEveryFailure(t *testing.T) {
-	for code, attempts := range map[photo.Code]int{
-		photo.InvalidURL: 1, photo.SourceBlocked: 1, photo.SourceNotFound: 1, photo.SourceForbidden: 1,
-		photo.SourceTooLarge: 1, photo.SourceUnavailable: 5, photo.SourceTimeout: 5,
-		photo.ImageTooLarge: 1, photo.UnsupportedImage: 1, photo.CorruptImage: 1,
-		photo.RenderCrashed: 2, photo.RenderTimeout: 2, photo.Internal: 3,
-	} {
-		t.Run(string(code), func(t *testing.T) {
-			b := setup(t)
+func TestAFinalFailureEndsThePhoto(t *testing.T) {
+	for step, fails := range map[string]func(b *testBundle){
+		"MarkProcessing": func(b *testBundle) { b.onMark().Return(final(photo.Internal)).Once() },
+		"FetchSource": func(b *testBundle) {
 			b.marks()
-			b.onMake().Return(nil, failure(code)).Times(attempts)
+			b.onFetch().Return(nil, final(photo.Internal)).Once()
+		},
+		"MakeThumbnails": func(b *testBundle) {
+			b.marks()
+			b.fetches()
+			b.onMake().Return(nil, final(photo.Internal)).Once()
+		},
+	} {
+		t.Run(step, func(t *testing.T) {
+			b := setup(t)
+			fails(b)
 			b.finishes()
-			b.requireFailed(t, b.run(t), code)
+			b.requireFailed(t, b.run(t), photo.Internal)
 		})
 	}
-	t.Run("each code has its own", func(t *testing.T) {
-		b := setup(t)
-		b.marks()
-		b.onMake().Return(nil, failure(photo.SourceUnavailable)).Times(4)
-		b.onMake().Return(nil, failure(photo.RenderCrashed)).Once()
-		b.onMake().Return(made, nil).Once()
-		b.finishes()
-		require.NoError(t, b.run(t))
-	})
 }
 
-func TestSourceAppearsOnTheThirdTry(t *testing.T) {
-	b := setup(t)
-	start := b.Now()
-	b.marks()
-	b.onMake().Return(nil, failure(photo.SourceUnavailable)).Twice()
-	b.onMake().Return(made, nil).Once()
-	b.finishes()
-	require.NoError(t, b.run(t))
-	require.Nil(t, b.finished[0].Failure)
-	require.Equal(t, 8*time.Second, b.Now().Sub(start).Round(time.Second), "2 + 6 seconds of workflow time")
-}
-
-func TestRetryAfterIsHonoured(t *testing.T) {
-	b := setup(t)
-	start := b.Now()
-	b.marks()
-	b.onMake().Return(nil, temporal.NewApplicationErrorWithOptions("the source answered 429", string(photo.SourceUnavailable),
-		temporal.ApplicationErrorOptions{NextRetryDelay: 5 * time.Minute})).Once()
-	b.onMake().Return(made, nil).Once()
-	b.finishes()
-	require.NoError(t, b.run(t))
-	require.Equal(t, 5*time.Minute, b.Now().Sub(start).Round(time.Second))
-}
-
-func TestCurrentDetailsTellTheAttempt(t *testing.T) {
-	b := setup(t)
-	b.marks()
-	b.onMake().Return(nil, failure(photo.SourceUnavailable)).Once()
-	b.onMake().After(time.Minute).Return(made, nil).Once()
-	b.finishes()
-	details := func() string {
-		value, err := b.QueryWorkflow("__temporal_workflow_metadata")
-		require.NoError(t, err)
-		var metadata sdkpb.WorkflowMetadata
-		require.NoError(t, value.Get(&metadata))
-		return metadata.GetCurrentDetails()
-	}
-	var waiting, making string
-	b.RegisterDelayedCallback(func() { waiting = details() }, time.Second)
-	b.RegisterDelayedCallback(func() { making = details() }, 30*time.Second)
-	require.NoError(t, b.run(t))
-	require.Equal(t, "making thumbnails: waiting 2s after attempt 1: message of source_unavailable", waiting)
-	require.Equal(t, "making thumbnails, attempt 2", making)
-	require.Equal(t, "completed", details())
-}
-
-func TestOutagesAreOutlasted(t *testing.T) {
-	// Temporal's policy has no limit, but the test suite gives up after ten
-	// attempts; three more are made as a local activity.
-	const outage = 9
-	away := temporal.NewApplicationError("PostgreSQL cannot be reached", activities.DatabaseUnavailable)
-	full := temporal.NewApplicationError("the bucket cannot be used", string(photo.StorageUnavailable))
-	t.Run("of PostgreSQL", func(t *testing.T) {
-		b := setup(t)
-		b.OnActivity(act.MarkProcessing, mock.Anything, mock.Anything).Return(marked, away).Times(3 + outage)
-		b.marks()
-		b.onMake().Return(nil, away).Times(outage)
-		b.onMake().Return(made, nil).Once()
-		b.OnActivity(act.Finish, mock.Anything, mock.Anything).Return(away).Times(3 + outage)
-		b.finishes()
-		require.NoError(t, b.run(t))
-		require.Nil(t, b.finished[0].Failure)
-	})
-	t.Run("of the buckets", func(t *testing.T) {
-		b := setup(t)
-		b.marks()
-		b.onMake().Return(nil, full).Times(outage)
-		b.onMake().Return(made, nil).Once()
-		b.OnActivity(act.Finish, mock.Anything, mock.Anything).Return(full).Times(3 + outage)
-		b.finishes()
-		require.NoError(t, b.run(t))
-	})
-}
-
-// TestTheFirstAttempt is a local activity, which a regular one takes over from
-// when it is not about the photo that it failed.
-func TestTheFirstAttempt(t *testing.T) {
+// TestTheRuleOfSteps has FetchSource's local activity end in every way, and looks at
+// what the regular activity is then told.
+func TestTheRuleOfSteps(t *testing.T) {
 	type call struct {
 		Local   bool
-		Attempt int
-		Outage  bool
+		Failure *activities.LocalFailure
 	}
+	unavailable := temporal.NewApplicationErrorWithOptions("the source answered 503", string(photo.SourceUnavailable),
+		temporal.ApplicationErrorOptions{NextRetryDelay: 5 * time.Minute})
 	for name, c := range map[string]struct {
-		first error // of the first attempt
+		local error
 		want  []call
 	}{
-		"succeeds":              {nil, []call{{true, 1, false}}},
-		"has a slow source":     {temporal.NewNonRetryableApplicationError("", activities.Slow, nil), []call{{true, 1, false}, {false, 1, false}}},
-		"finds PostgreSQL away": {temporal.NewApplicationError("", activities.DatabaseUnavailable), []call{{true, 1, false}, {false, 1, true}}},
-		"finds the bucket away": {temporal.NewApplicationError("", string(photo.StorageUnavailable)), []call{{true, 1, false}, {false, 1, true}}},
-		"is in a worker's way":  {temporal.NewCanceledError(), []call{{true, 1, false}, {false, 1, false}}},
-		"takes ten minutes":     {temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE, nil), []call{{true, 1, false}, {false, 1, false}}},
-		"finds the source away": {failure(photo.SourceUnavailable), []call{{true, 1, false}, {false, 2, false}}},
+		"success":             {nil, []call{{Local: true}}},
+		"PostgreSQL away":     {databaseAway, []call{{Local: true}, {}}},
+		"disk full":           {bucketAway, []call{{Local: true}, {}}},
+		"a worker that stops": {temporal.NewCanceledError(), []call{{Local: true}, {}}},
+		"its timeout":         {temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE, nil), []call{{Local: true}, {}}},
+		"a transient failure": {unavailable, []call{{Local: true}, {Failure: &activities.LocalFailure{
+			Code: photo.SourceUnavailable, Message: "the source answered 503", RetryAfter: 5 * time.Minute}}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := setup(t)
 			b.marks()
 			var calls []call
-			b.onMake().Return(func(ctx context.Context, in activities.MakeThumbnailsInput) (*activities.MakeThumbnailsResult, error) {
-				calls = append(calls, call{activity.GetInfo(ctx).IsLocalActivity, in.Attempt, in.Outage})
-				if len(calls) == 1 && c.first != nil {
-					return nil, c.first
+			b.onFetch().Return(func(ctx context.Context, in activities.FetchSourceInput) (*activities.FetchSourceResult, error) {
+				calls = append(calls, call{activity.GetInfo(ctx).IsLocalActivity, in.LocalFailure})
+				if len(calls) == 1 && c.local != nil {
+					return nil, c.local
 				}
-				return made, nil
+				return fetched, nil
 			})
+			b.onMake().Return(made, nil).Once()
 			b.finishes()
 			require.NoError(t, b.run(t))
 			require.Nil(t, b.finished[0].Failure)
 			require.Equal(t, c.want, calls)
 		})
 	}
-	t.Run("is not made where a workflow task was lost", func(t *testing.T) {
+	t.Run("only in the first workflow task", func(t *testing.T) {
 		b := setup(t)
-		b.marksAgain()
-		b.onMake().Return(func(ctx context.Context, _ activities.MakeThumbnailsInput) (*activities.MakeThumbnailsResult, error) {
-			require.False(t, activity.GetInfo(ctx).IsLocalActivity)
-			return made, nil
-		}).Once()
-		b.finishes()
-		require.NoError(t, b.run(t))
-	})
-}
-
-func TestLostWorkers(t *testing.T) {
-	lost := temporal.NewHeartbeatTimeoutError()
-	// Temporal's server returns a time-out to the workflow at once, because the
-	// policy names it; the test suite does not know those names, and makes its
-	// ten attempts before.
-	const perLoss = 10
-	t.Run("one is made up for", func(t *testing.T) {
-		b := setup(t)
-		b.marksAgain()
-		b.onMake().Return(nil, lost).Times(perLoss)
+		b.SetCurrentHistoryLength(6) // as after a first task that was lost
+		b.SetOnLocalActivityStartedListener(func(info *activity.Info, _ context.Context, _ []any) {
+			t.Errorf("%s is a local activity", info.ActivityType.Name)
+		})
+		b.marks()
+		b.fetches()
 		b.onMake().Return(made, nil).Once()
 		b.finishes()
 		require.NoError(t, b.run(t))
 	})
-	t.Run("five are the picture's fault", func(t *testing.T) {
-		b := setup(t)
-		b.marksAgain()
-		b.onMake().Return(nil, temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_START_TO_CLOSE, nil)).Times(5 * perLoss)
-		b.finishes()
-		b.requireFailed(t, b.run(t), photo.RenderCrashed)
-	})
+}
+
+// TestInfrastructureErrorsAreRetriedWithoutEnd as far as the test suite does, which
+// gives up after ten attempts.
+func TestInfrastructureErrorsAreRetriedWithoutEnd(t *testing.T) {
+	const local, regular = 1, 9
+	b := setup(t)
+	b.onMark().Return(databaseAway).Times(local + regular)
+	b.marks()
+	b.onFetch().Return(nil, databaseAway).Times(local + regular)
+	b.fetches()
+	b.onMake().Return(nil, bucketAway).Times(local + regular)
+	b.onMake().Return(made, nil).Once()
+	b.onFinish().Return(bucketAway).Times(local + regular)
+	b.finishes()
+	require.NoError(t, b.run(t))
+	require.Nil(t, b.finished[0].Failure)
 }
 
 func TestCanceled(t *testing.T) {
-	hour := time.Hour
-	for step, waits := range map[string]func(b *testBundle){
-		"in MarkProcessing": func(b *testBundle) {
-			b.OnActivity(act.MarkProcessing, mock.Anything, mock.Anything).
-				Return(marked, temporal.NewApplicationError("PostgreSQL cannot be reached", activities.DatabaseUnavailable))
-		},
+	waits := temporal.NewApplicationErrorWithOptions("429", string(photo.SourceUnavailable),
+		temporal.ApplicationErrorOptions{NextRetryDelay: time.Hour})
+	for step, arrange := range map[string]func(b *testBundle){
+		"in MarkProcessing": func(b *testBundle) { b.onMark().Return(databaseAway) },
 		"between attempts": func(b *testBundle) {
 			b.marks()
-			b.onMake().Return(nil, temporal.NewApplicationErrorWithOptions("429", string(photo.SourceUnavailable),
-				temporal.ApplicationErrorOptions{NextRetryDelay: hour}))
+			b.onFetch().Return(nil, waits)
+		},
+		"in FetchSource": func(b *testBundle) {
+			b.marks()
+			b.onFetch().After(time.Hour).Return(nil, temporal.NewCanceledError())
 		},
 		"in MakeThumbnails": func(b *testBundle) {
 			b.marks()
-			b.onMake().After(hour).Return(nil, temporal.NewCanceledError())
+			b.fetches()
+			b.onMake().After(time.Hour).Return(nil, temporal.NewCanceledError())
 		},
 	} {
 		t.Run(step, func(t *testing.T) {
 			b := setup(t)
-			waits(b)
+			arrange(b)
 			b.finishes()
 			b.RegisterDelayedCallback(b.CancelWorkflow, time.Minute)
 			err := b.run(t)
@@ -352,7 +296,7 @@ func TestCanceled(t *testing.T) {
 	}
 	t.Run("before anything", func(t *testing.T) {
 		b := setup(t)
-		b.OnActivity(act.MarkProcessing, mock.Anything, mock.Anything).Return(marked, nil).Maybe()
+		b.onMark().Return(nil).Maybe()
 		b.finishes()
 		b.RegisterDelayedCallback(b.CancelWorkflow, 0)
 		require.True(t, temporal.IsCanceledError(b.run(t)))
@@ -361,9 +305,9 @@ func TestCanceled(t *testing.T) {
 	t.Run("in Finish, too late", func(t *testing.T) {
 		b := setup(t)
 		b.marks()
+		b.fetches()
 		b.onMake().Return(made, nil)
-		b.OnActivity(act.Finish, mock.Anything, mock.Anything).
-			Return(temporal.NewApplicationError("PostgreSQL cannot be reached", activities.DatabaseUnavailable)).Times(3 + 9)
+		b.onFinish().Return(databaseAway).Times(1 + 9)
 		b.finishes()
 		b.RegisterDelayedCallback(b.CancelWorkflow, time.Minute)
 		require.NoError(t, b.run(t), "the thumbnails are there: the photo is completed")

@@ -3,7 +3,6 @@ package workflows
 import (
 	"time"
 
-	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/photo-processor/photo-processor/activities"
@@ -18,7 +17,7 @@ type ReconcilePhotosInput struct {
 const (
 	// reconcilePages is how many pages one run looks at before it continues as a
 	// new one: so many that this is rare, so few that the history stays small.
-	reconcilePages = 100
+	reconcilePages = 20
 	// reconcileLimit is how many photos are in a page. Each costs Temporal a
 	// look, so that a page takes about a second.
 	reconcileLimit = 200
@@ -27,13 +26,9 @@ const (
 var reconcileOptions = workflow.ActivityOptions{
 	StartToCloseTimeout: 5 * time.Minute,
 	HeartbeatTimeout:    heartbeatTimeout,
-	Priority:            priorityKeeping,
+	Priority:            priorityFirst,
 	Summary:             "Compare photos that are processing with their workflows",
-	RetryPolicy: &temporal.RetryPolicy{
-		InitialInterval:    outlast.InitialInterval,
-		BackoffCoefficient: outlast.BackoffCoefficient,
-		MaximumInterval:    outlast.MaximumInterval,
-	},
+	RetryPolicy:         &retryPolicy,
 }
 
 // ReconcilePhotos finds the photos that are processing although their run has

@@ -40,7 +40,7 @@ func TestReconcilerPagesThroughAll(t *testing.T) {
 func TestReconcilerContinuesAsNew(t *testing.T) {
 	b := setup(t)
 	b.RegisterWorkflow(workflows.ReconcilePhotos)
-	b.OnActivity(act.ReconcilePage, mock.Anything, mock.Anything).Return(page(200, false), nil).Times(100)
+	b.OnActivity(act.ReconcilePage, mock.Anything, mock.Anything).Return(page(200, false), nil).Times(20)
 	b.ExecuteWorkflow(workflows.ReconcilePhotos, workflows.ReconcilePhotosInput{})
 	_, ok := errors.AsType[*workflow.ContinueAsNewError](b.GetWorkflowError())
 	require.True(t, ok, "the history stays bounded")

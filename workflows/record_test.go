@@ -3,6 +3,8 @@ package workflows_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"errors"
 	"flag"
 	"fmt"
 	"image"
@@ -22,8 +24,10 @@ import (
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
-	sdkpb "go.temporal.io/api/sdk/v1"
+	taskqueuepb "go.temporal.io/api/taskqueue/v1"
 	"go.temporal.io/api/temporalproto"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	sdkworker "go.temporal.io/sdk/worker"
 
@@ -36,11 +40,12 @@ import (
 	"github.com/photo-processor/photo-processor/internal/renderer"
 	"github.com/photo-processor/photo-processor/internal/renderer/renderertest"
 	"github.com/photo-processor/photo-processor/internal/source"
+	"github.com/photo-processor/photo-processor/internal/sourcecache"
 	"github.com/photo-processor/photo-processor/worker"
 	"github.com/photo-processor/photo-processor/workflows"
 )
 
-var record = flag.Bool("record", false, "replace the committed histories by those of this run")
+var record = flag.Bool("record", false, "commit the histories of this run that are not committed yet")
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -73,21 +78,21 @@ func newStack(t *testing.T) *stack {
 	fetcher, err := source.New(source.Config{AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}})
 	require.NoError(t, err)
 	t.Cleanup(fetcher.Close)
-	s.act = &activities.Activities{
-		DB: s.db, Fetcher: fetcher, Format: photo.JPEG, Log: slog.New(slog.DiscardHandler), BucketTimeout: time.Minute, FirstFetchTimeout: 2 * time.Second,
-		Renderer: renderertest.New(t, renderer.Config{Options: renderer.Options{Boxes: []photo.Size{{Width: 320, Height: 320}}}}),
-	}
-	s.act.Temporal = temporal
-	s.act.StartProcessing = func(ctx context.Context, id uuid.UUID) error {
-		_, err := workflows.Start(ctx, temporal, "photo-processor", id)
-		return err
-	}
 	dir := t.TempDir()
-	s.act.Spool = activities.NewSpool(filepath.Join(dir, "spool"), 1<<20)
-	s.act.StartConcurrency = 2
-	s.act.StartInBatch = func(ctx context.Context, id, batch uuid.UUID) error {
-		_, err := workflows.StartInBatch(ctx, temporal, "photo-processor", id, batch, false)
-		return err
+	s.act = &activities.Activities{
+		DB: s.db, Fetcher: fetcher, Format: photo.JPEG, Log: slog.New(slog.DiscardHandler), BucketTimeout: time.Minute,
+		Renderer: renderertest.New(t, renderer.Config{Options: renderer.Options{Boxes: []photo.Size{{Width: 320, Height: 320}}}}),
+		Sources:  sourcecache.New(sourcecache.Config{Dir: filepath.Join(dir, "sources"), MaxMemory: 1 << 20, MaxDisk: 1 << 20, MaxAge: time.Minute}),
+		Temporal: temporal,
+		StartProcessing: func(ctx context.Context, id uuid.UUID) error {
+			_, err := workflows.Start(ctx, temporal, taskQueue, id)
+			return err
+		},
+		StartInBatch: func(ctx context.Context, id uuid.UUID) error {
+			_, err := workflows.StartInBatch(ctx, temporal, taskQueue, id)
+			return err
+		},
+		StartConcurrency: 8,
 	}
 	s.act.Thumbnails, err = bucket.Open(t.Context(), "file://"+filepath.Join(dir, "thumbnails"))
 	require.NoError(t, err)
@@ -97,20 +102,16 @@ func newStack(t *testing.T) *stack {
 // work runs a worker with the activities until the returned function is called.
 func (s *stack) work(t *testing.T, act *activities.Activities) (stop func()) {
 	t.Helper()
-	w := sdkworker.New(s.temporal, "photo-processor", sdkworker.Options{
-		Identity: "worker", MaxHeartbeatThrottleInterval: time.Second, DefaultHeartbeatThrottleInterval: time.Second,
-	})
+	w := sdkworker.New(s.temporal, taskQueue, workerOptions)
 	worker.Register(w, act)
 	require.NoError(t, w.Start())
-	starter := sdkworker.New(s.temporal, workflows.StartsQueue("photo-processor"), sdkworker.Options{
-		Identity: "worker", DisableWorkflowWorker: true,
-	})
-	starter.RegisterActivity(act.StartPage)
-	require.NoError(t, starter.Start())
-	return func() {
-		starter.Stop()
-		w.Stop()
-	}
+	return w.Stop
+}
+
+const taskQueue = "photo-processor"
+
+var workerOptions = sdkworker.Options{
+	Identity: "worker", MaxHeartbeatThrottleInterval: time.Second, DefaultHeartbeatThrottleInterval: time.Second,
 }
 
 // start adds a photo, whose source answers so, and starts its workflow.
@@ -124,7 +125,7 @@ func (s *stack) start(t *testing.T, answer http.HandlerFunc) client.WorkflowRun 
 
 func (s *stack) process(t *testing.T, id uuid.UUID) client.WorkflowRun {
 	t.Helper()
-	run, err := workflows.Start(t.Context(), s.temporal, "photo-processor", id)
+	run, err := workflows.Start(t.Context(), s.temporal, taskQueue, id)
 	require.NoError(t, err)
 	return run
 }
@@ -144,31 +145,81 @@ func (s *stack) pending(t *testing.T, run client.WorkflowRun, activityType strin
 	}, 30*time.Second, 20*time.Millisecond)
 }
 
+// historiesDir has the committed histories. Those of v1 are never changed or removed:
+// code that is deployed must replay what older code has begun.
+const historiesDir = "testdata/histories/v1"
+
+// save waits for the run's end, which must be as wanted, and replays its history. With
+// -record it is committed, if there is none of the name.
+func (s *stack) save(t *testing.T, name string, run client.WorkflowRun, want enumspb.WorkflowExecutionStatus) {
+	t.Helper()
+	_ = run.GetWithOptions(t.Context(), nil, client.WorkflowRunGetOptions{DisableFollowingRuns: true})
+	description, err := s.temporal.DescribeWorkflow(t.Context(), run.GetID(), run.GetRunID())
+	require.NoError(t, err)
+	require.Equal(t, want, description.Status)
+	content := s.history(t, run)
+	file := filepath.Join(t.TempDir(), name+".json")
+	require.NoError(t, os.WriteFile(file, content, 0o644))
+	require.NoError(t, replay(file, workflows.ProcessPhoto, workflows.StartPhotos, workflows.ReconcilePhotos))
+	if !*record {
+		return
+	}
+	committed, err := os.OpenFile(filepath.Join(historiesDir, name+".json"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if errors.Is(err, os.ErrExist) {
+		return
+	}
+	require.NoError(t, err)
+	_, err = committed.Write(content)
+	require.NoError(t, errors.Join(err, committed.Close()))
+	sums, err := os.OpenFile(sumsFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	require.NoError(t, err)
+	_, err = fmt.Fprintf(sums, "%x  %s.json\n", sha256.Sum256(content), name)
+	require.NoError(t, errors.Join(err, sums.Close()))
+}
+
+// failingOnce is a renderer that crashes with its first picture.
+type failingOnce struct {
+	activities.Renderer
+	crashed atomic.Bool
+}
+
+func (f *failingOnce) Render(ctx context.Context, source renderer.Source) ([]photo.Picture, error) {
+	if !f.crashed.Swap(true) {
+		return nil, photo.Fail(photo.RenderCrashed, "the renderer crashed")
+	}
+	return f.Renderer.Render(ctx, source)
+}
+
 // TestRecordHistories takes photos through every kind of life, for real, and
-// replays the histories that this makes. With -record they replace those that
-// are committed.
+// replays the histories that this makes. With -record, histories that are not
+// committed yet are.
 func TestRecordHistories(t *testing.T) {
+	const (
+		completed = enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED
+		failed    = enumspb.WORKFLOW_EXECUTION_STATUS_FAILED
+		canceled  = enumspb.WORKFLOW_EXECUTION_STATUS_CANCELED
+	)
 	s := newStack(t)
-	status := func(code int) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
+	status := func(code int, retryAfter string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", retryAfter)
+			w.WriteHeader(code)
+		}
 	}
 	var content bytes.Buffer
 	require.NoError(t, jpeg.Encode(&content, image.NewGray(image.Rect(0, 0, 640, 426)), nil))
 	ok := func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(content.Bytes()) }
-	dir := t.TempDir()
-	if *record {
-		dir = "testdata/histories"
-	}
-	// save waits for the run's end, which must be as wanted.
-	save := func(t *testing.T, name string, run client.WorkflowRun, want enumspb.WorkflowExecutionStatus) {
+	stall := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	cancel := func(t *testing.T, run client.WorkflowRun) {
 		t.Helper()
-		_ = run.Get(t.Context(), nil)
-		description, err := s.temporal.DescribeWorkflow(t.Context(), run.GetID(), run.GetRunID())
+		require.NoError(t, s.temporal.CancelWorkflow(t.Context(), run.GetID(), run.GetRunID()))
+	}
+	requireCanceled := func(t *testing.T, run client.WorkflowRun) {
+		t.Helper()
+		p, err := s.db.Photo(t.Context(), photoOf(run))
 		require.NoError(t, err)
-		require.Equal(t, want, description.Status)
-		file := filepath.Join(dir, name+".json")
-		saveHistory(t, s.temporal, run, file)
-		require.NoError(t, replay(file, workflows.ProcessPhoto))
+		require.Equal(t, photo.Failed, p.Status)
+		require.Equal(t, photo.Canceled, p.Failure.Code)
 	}
 
 	t.Run("completed after an outage of PostgreSQL", func(t *testing.T) {
@@ -182,55 +233,112 @@ func TestRecordHistories(t *testing.T) {
 		s.pending(t, run, "MarkProcessing")
 		stop()
 		defer s.work(t, s.act)()
-		save(t, "completed_after_outage", run, enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED)
+		s.save(t, "completed_after_outage", run, completed)
 	})
-
-	t.Run("completed after a worker was lost", func(t *testing.T) {
+	t.Run("completed after a workflow task was lost", func(t *testing.T) {
 		run := s.start(t, ok)
-		// What a worker has done whose workflow task Temporal never heard of again.
-		_, err := s.db.MarkProcessing(t.Context(), photo.Run{
-			Photo: uuid.MustParse(run.GetID()[len("process-photo-"):]), ID: run.GetRunID(), StartedAt: time.Now().Add(-time.Minute),
+		// A worker that takes the task and is lost: Temporal's timeout is 10 seconds.
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		task, err := s.temporal.WorkflowService().PollWorkflowTaskQueue(ctx, &workflowservice.PollWorkflowTaskQueueRequest{
+			Namespace: "default", TaskQueue: &taskqueuepb.TaskQueue{Name: taskQueue}, Identity: "worker",
 		})
 		require.NoError(t, err)
+		require.NotEmpty(t, task.GetTaskToken())
 		defer s.work(t, s.act)()
-		save(t, "completed_after_lost_worker", run, enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED)
+		s.save(t, "completed_after_lost_task", run, completed)
 	})
-
-	defer s.work(t, s.act)()
-	t.Run("completed", func(t *testing.T) {
-		save(t, "completed", s.start(t, ok), enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED)
-	})
-	t.Run("completed on the second attempt", func(t *testing.T) {
+	t.Run("completed after a heartbeat timeout", func(t *testing.T) {
+		workflowsOnly := sdkworker.New(s.temporal, taskQueue, sdkworker.Options{Identity: "worker", LocalActivityWorkerOnly: true})
+		worker.Register(workflowsOnly, s.act)
+		require.NoError(t, workflowsOnly.Start())
 		var requests atomic.Int32
 		run := s.start(t, func(w http.ResponseWriter, r *http.Request) {
 			if requests.Add(1) == 1 {
-				w.WriteHeader(http.StatusServiceUnavailable)
+				status(http.StatusServiceUnavailable, "")(w, r)
 				return
 			}
 			ok(w, r)
 		})
-		save(t, "completed_on_second_attempt", run, enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED)
+		// A worker that takes the activity and is lost.
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		task, err := s.temporal.WorkflowService().PollActivityTaskQueue(ctx, &workflowservice.PollActivityTaskQueueRequest{
+			Namespace: "default", TaskQueue: &taskqueuepb.TaskQueue{Name: taskQueue}, Identity: "worker",
+		})
+		require.NoError(t, err)
+		require.Equal(t, "FetchSource", task.GetActivityType().GetName())
+		workflowsOnly.Stop()
+		defer s.work(t, s.act)()
+		s.save(t, "completed_after_heartbeat_timeout", run, completed)
+	})
+	t.Run("canceled before anything", func(t *testing.T) {
+		run := s.start(t, ok)
+		cancel(t, run)
+		defer s.work(t, s.act)()
+		s.save(t, "canceled_before", run, canceled)
+		requireCanceled(t, run)
+	})
+	t.Run("completed on the second rendering", func(t *testing.T) {
+		act := *s.act
+		act.Renderer = &failingOnce{Renderer: s.act.Renderer}
+		defer s.work(t, &act)()
+		s.save(t, "completed_after_render_crash", s.start(t, ok), completed)
+	})
+	t.Run("canceled while rendering", func(t *testing.T) {
+		act := *s.act
+		act.Renderer = hanging{}
+		defer s.work(t, &act)()
+		run := s.start(t, ok)
+		s.pending(t, run, "MakeThumbnails")
+		cancel(t, run)
+		s.save(t, "canceled_while_rendering", run, canceled)
+		requireCanceled(t, run)
+	})
+
+	defer s.work(t, s.act)()
+	t.Run("completed", func(t *testing.T) {
+		s.save(t, "completed", s.start(t, ok), completed)
+	})
+	t.Run("completed with a slow source", func(t *testing.T) {
+		release := make(chan struct{})
+		var requests atomic.Int32
+		run := s.start(t, func(w http.ResponseWriter, r *http.Request) {
+			requests.Add(1)
+			<-release
+			ok(w, r)
+		})
+		s.pending(t, run, "FetchSource")
+		close(release)
+		s.save(t, "completed_slow_source", run, completed)
+		require.EqualValues(t, 1, requests.Load(), "the regular activity waits for the fetch of the local one")
 	})
 	t.Run("failed because the source is forbidden", func(t *testing.T) {
-		save(t, "failed_source_forbidden", s.start(t, status(http.StatusForbidden)), enumspb.WORKFLOW_EXECUTION_STATUS_FAILED)
+		s.save(t, "failed_source_forbidden", s.start(t, status(http.StatusForbidden, "")), failed)
+	})
+	t.Run("failed after five attempts", func(t *testing.T) {
+		s.save(t, "failed_source_unavailable", s.start(t, status(http.StatusServiceUnavailable, "1")), failed)
 	})
 	t.Run("failed because the picture is corrupt", func(t *testing.T) {
 		run := s.start(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(content.Bytes()[:1000]) })
-		save(t, "failed_corrupt_image", run, enumspb.WORKFLOW_EXECUTION_STATUS_FAILED)
+		s.save(t, "failed_corrupt_image", run, failed)
 	})
 	t.Run("failed because there is no such photo", func(t *testing.T) {
-		save(t, "failed_photo_not_found", s.process(t, uuid.New()), enumspb.WORKFLOW_EXECUTION_STATUS_FAILED)
+		s.save(t, "failed_photo_not_found", s.process(t, uuid.New()), failed)
 	})
 	t.Run("canceled while fetching", func(t *testing.T) {
-		run := s.start(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
-		s.pending(t, run, "MakeThumbnails")
-		require.NoError(t, s.temporal.CancelWorkflow(t.Context(), run.GetID(), run.GetRunID()))
-		save(t, "canceled_while_fetching", run, enumspb.WORKFLOW_EXECUTION_STATUS_CANCELED)
-		id := uuid.MustParse(run.GetID()[len("process-photo-"):])
-		p, err := s.db.Photo(t.Context(), id)
-		require.NoError(t, err)
-		require.Equal(t, photo.Failed, p.Status)
-		require.Equal(t, photo.Canceled, p.Failure.Code)
+		run := s.start(t, stall)
+		s.pending(t, run, "FetchSource")
+		cancel(t, run)
+		s.save(t, "canceled_while_fetching", run, canceled)
+		requireCanceled(t, run)
+	})
+	t.Run("canceled between attempts", func(t *testing.T) {
+		run := s.start(t, status(http.StatusTooManyRequests, "3600"))
+		s.pending(t, run, "FetchSource")
+		cancel(t, run)
+		s.save(t, "canceled_between_attempts", run, canceled)
+		requireCanceled(t, run)
 	})
 	t.Run("reconciled", func(t *testing.T) {
 		answer := http.HandlerFunc(ok)
@@ -238,64 +346,64 @@ func TestRecordHistories(t *testing.T) {
 		photos, err := s.db.AddPhotos(t.Context(), []string{s.source.URL, s.source.URL})
 		require.NoError(t, err)
 		for _, p := range photos {
-			_, err := s.db.MarkProcessing(t.Context(), photo.Run{Photo: p.UUID, ID: uuid.NewString(), StartedAt: time.Now()})
-			require.NoError(t, err)
+			require.NoError(t, s.db.MarkProcessing(t.Context(), photo.Run{Photo: p.UUID, ID: uuid.NewString(), StartedAt: time.Now()}))
 		}
-		run, err := s.temporal.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "reconciler", TaskQueue: "photo-processor"},
+		run, err := s.temporal.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "reconciler", TaskQueue: taskQueue},
 			workflows.ReconcilePhotos, workflows.ReconcilePhotosInput{})
 		require.NoError(t, err)
-		save(t, "reconciled", run, enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED)
+		s.save(t, "reconciled", run, completed)
 		for _, p := range photos { // they are processed again
 			require.NoError(t, s.temporal.GetWorkflow(t.Context(), photo.WorkflowID(p.UUID), "").Get(t.Context(), nil))
 		}
 	})
+	t.Run("reconciled as a new run", func(t *testing.T) {
+		// As if there were 25 pages.
+		w := sdkworker.New(s.temporal, "many-pages", workerOptions)
+		w.RegisterWorkflow(workflows.ReconcilePhotos)
+		w.RegisterActivityWithOptions(func(_ context.Context, in activities.ReconcilePageInput) (*activities.ReconcilePageResult, error) {
+			next := activities.ReconcileCursor{CreatedAt: in.After.CreatedAt.Add(time.Second)}
+			return &activities.ReconcilePageResult{Next: next, Last: next.CreatedAt.Unix() == 25}, nil
+		}, activity.RegisterOptions{Name: "ReconcilePage"})
+		require.NoError(t, w.Start())
+		defer w.Stop()
+		run, err := s.temporal.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "reconciler-of-many", TaskQueue: "many-pages"},
+			workflows.ReconcilePhotos, workflows.ReconcilePhotosInput{After: activities.ReconcileCursor{CreatedAt: time.Unix(0, 0).UTC()}})
+		require.NoError(t, err)
+		s.save(t, "reconciled_as_new_run", run, enumspb.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW)
+	})
 	t.Run("started many", func(t *testing.T) {
-		answer := http.HandlerFunc(ok)
-		s.answer.Store(&answer)
-		urls := make([]string, 3)
-		for i := range urls {
-			urls[i] = s.source.URL
+		ids := make([]uuid.UUID, 401) // three pages of photos that do not exist
+		for i := range ids {
+			ids[i] = uuid.New()
 		}
-		photos, err := s.db.AddPhotos(t.Context(), urls)
+		run, err := workflows.StartMany(t.Context(), s.temporal, taskQueue, ids)
 		require.NoError(t, err)
-		ids := make([]uuid.UUID, len(photos))
-		for i, p := range photos {
-			ids[i] = p.UUID
+		s.save(t, "started_many", run, completed)
+		for _, id := range []uuid.UUID{ids[0], ids[400]} {
+			err := s.temporal.GetWorkflow(t.Context(), photo.WorkflowID(id), "").Get(t.Context(), nil)
+			require.ErrorContains(t, err, "PhotoNotFound")
 		}
-		run, err := workflows.StartMany(t.Context(), s.temporal, "photo-processor", ids)
-		require.NoError(t, err)
-		save(t, "started_many", run, enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED)
-		for _, id := range ids {
-			require.NoError(t, s.temporal.GetWorkflow(t.Context(), photo.WorkflowID(id), "").Get(t.Context(), nil))
-		}
-	})
-	t.Run("canceled between attempts", func(t *testing.T) {
-		run := s.start(t, func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Retry-After", "3600")
-			w.WriteHeader(http.StatusTooManyRequests)
-		})
-		require.Eventually(t, func() bool { return strings.HasPrefix(details(t, s.temporal, run), "making thumbnails: waiting") }, 30*time.Second, 20*time.Millisecond)
-		require.NoError(t, s.temporal.CancelWorkflow(t.Context(), run.GetID(), run.GetRunID()))
-		save(t, "canceled_between_attempts", run, enumspb.WORKFLOW_EXECUTION_STATUS_CANCELED)
 	})
 }
 
-// details gives what the Web UI shows as the workflow's current details.
-func details(t *testing.T, temporal client.Client, run client.WorkflowRun) string {
-	t.Helper()
-	value, err := temporal.QueryWorkflow(t.Context(), run.GetID(), run.GetRunID(), "__temporal_workflow_metadata")
-	require.NoError(t, err)
-	var metadata sdkpb.WorkflowMetadata
-	require.NoError(t, value.Get(&metadata))
-	return metadata.GetCurrentDetails()
+// hanging is a renderer that never ends.
+type hanging struct{}
+
+func (hanging) Render(ctx context.Context, _ renderer.Source) ([]photo.Picture, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
 }
 
-// saveHistory writes the run's history in the form of `temporal workflow show
-// --output json`.
-func saveHistory(t *testing.T, temporal client.Client, run client.WorkflowRun, file string) {
+func photoOf(run client.WorkflowRun) uuid.UUID {
+	return uuid.MustParse(strings.TrimPrefix(run.GetID(), "process-photo-"))
+}
+
+// history returns the run's history in the form of `temporal workflow show --output
+// json`.
+func (s *stack) history(t *testing.T, run client.WorkflowRun) []byte {
 	t.Helper()
 	var history historypb.History
-	events := temporal.GetWorkflowHistory(context.WithoutCancel(t.Context()), run.GetID(), run.GetRunID(), false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	events := s.temporal.GetWorkflowHistory(context.WithoutCancel(t.Context()), run.GetID(), run.GetRunID(), false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for events.HasNext() {
 		event, err := events.Next()
 		require.NoError(t, err)
@@ -303,9 +411,8 @@ func saveHistory(t *testing.T, temporal client.Client, run client.WorkflowRun, f
 	}
 	content, err := temporalproto.CustomJSONMarshalOptions{Indent: "  "}.Marshal(&history)
 	require.NoError(t, err)
-	host, err := os.Hostname() // in the names of sticky queues; it is nobody's business
+	host, err := os.Hostname() // in the names of sticky queues
 	require.NoError(t, err)
-	content = bytes.ReplaceAll(content, []byte(`"`+host+":"), []byte(`"host:`))
-	require.NoError(t, os.WriteFile(file, append(content, '\n'), 0o644))
-	t.Log(fmt.Sprintf("%d events, %d bytes", len(history.Events), len(content)), "in", file)
+	t.Log(len(history.Events), "events,", len(content), "bytes")
+	return append(bytes.ReplaceAll(content, []byte(`"`+host+":"), []byte(`"host:`)), '\n')
 }

@@ -15,61 +15,30 @@ type StartPhotosInput struct {
 	Photos photo.IDs `json:"photos"`
 }
 
-const (
-	// startPage is how many photos are started by one activity, by one worker, as
-	// it has room for them: seconds of work, of which a worker that is lost loses
-	// no more, and which at the end of a batch keep no other worker waiting long.
-	startPage = 100
-	// pagesAtOnce is how many pages of one batch are handed out at a time, each to
-	// another worker. A batch that comes later begins no more than that behind.
-	pagesAtOnce = 20
-)
+// photosPerPage is how many photos one activity starts: a second of work, which is
+// what a lost worker may repeat.
+const photosPerPage = 200
 
-var startOptions = workflow.ActivityOptions{
-	StartToCloseTimeout: time.Hour, // as long as it takes to process most of a page, from slow sources
+var startPageOptions = workflow.ActivityOptions{
+	StartToCloseTimeout: 10 * time.Minute,
 	HeartbeatTimeout:    heartbeatTimeout,
-	RetryPolicy:         &outlast,
-	Priority:            priorityKeeping,
+	RetryPolicy:         &retryPolicy,
+	Priority:            priorityFirst,
 }
 
-// StartsQueue is the task queue by which the workers that work on the other
-// one get pages of photos to start. Each takes one page at a time, which spreads a
-// batch over all of them.
-func StartsQueue(taskQueue string) string { return taskQueue + "-starts" }
-
-// StartPhotos starts the workflow of each photo, for a client who posted more
-// than can be started while they wait.
+// StartPhotos starts the workflow of each photo of a request with more than can be
+// started while its client waits, page by page.
 func StartPhotos(ctx workflow.Context, in StartPhotosInput) error {
-	options := startOptions
-	options.TaskQueue = StartsQueue(workflow.GetInfo(ctx).TaskQueueName)
-	started := 0
-	tell := func() {
-		workflow.SetCurrentDetails(ctx, fmt.Sprintf("started %d of %d", started, len(in.Photos)))
-	}
-	tell()
-	slots := workflow.NewSemaphore(ctx, pagesAtOnce)
-	pages := workflow.NewWaitGroup(ctx)
-	var failed error
-	for from := 0; from < len(in.Photos) && failed == nil; from += startPage {
-		if err := slots.Acquire(ctx, 1); err != nil {
-			failed = err
-			break
-		}
-		page := in.Photos[from:min(from+startPage, len(in.Photos))]
+	for from := 0; from < len(in.Photos); from += photosPerPage {
+		workflow.SetCurrentDetails(ctx, fmt.Sprintf("started %d of %d", from, len(in.Photos)))
+		page := in.Photos[from:min(from+photosPerPage, len(in.Photos))]
+		options := startPageOptions
 		options.Summary = fmt.Sprintf("Start photos %d to %d", from+1, from+len(page))
-		start := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), act.StartPage, activities.StartPageInput{Photos: page})
-		pages.Add(1)
-		workflow.Go(ctx, func(ctx workflow.Context) {
-			defer pages.Done()
-			defer slots.Release(1)
-			if err := start.Get(ctx, nil); err != nil {
-				failed = err
-				return
-			}
-			started += len(page)
-			tell()
-		})
+		err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), act.StartPage, activities.StartPageInput{Photos: page}).Get(ctx, nil)
+		if err != nil {
+			return err
+		}
 	}
-	pages.Wait(ctx)
-	return failed
+	workflow.SetCurrentDetails(ctx, fmt.Sprintf("started %d of %d", len(in.Photos), len(in.Photos)))
+	return nil
 }

@@ -89,7 +89,7 @@ func TestCluster(t *testing.T) {
 		requireHistory(t, temporal, ph.WorkflowID, enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED)
 	}
 	require.Equal(t, 2**photosFlag, p.files(t, "thumbnails"), "each has exactly its two thumbnails")
-	require.Zero(t, p.files(t, "spool"))
+	require.Zero(t, p.files(t, "sources"))
 
 	t.Run("all is kept when it is stopped and started", func(t *testing.T) {
 		require.Contains(t, p.must(t, "dev", "stop"), "has stopped")

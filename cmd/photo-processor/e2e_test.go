@@ -244,7 +244,7 @@ func TestEndToEnd(t *testing.T) {
 		}
 		requireHistory(t, temporal, photo.WorkflowID(missing), enumspb.WORKFLOW_EXECUTION_STATUS_FAILED)
 		require.Equal(t, 10, p.files(t, "thumbnails"))
-		require.Zero(t, p.files(t, "spool"))
+		require.Zero(t, p.files(t, "sources"))
 	})
 	t.Run("a batch outlives the worker, PostgreSQL and Temporal", func(t *testing.T) {
 		ids := p.addGenerated(t, 30)
@@ -272,7 +272,7 @@ func TestEndToEnd(t *testing.T) {
 			p.requireThumbnails(t, p.photo(t, uuid.MustParse(id)))
 		}
 		require.Equal(t, 10+60, p.files(t, "thumbnails"))
-		require.Zero(t, p.files(t, "spool"))
+		require.Zero(t, p.files(t, "sources"))
 	})
 	t.Run("all is kept when it is stopped and started", func(t *testing.T) {
 		before := p.photo(t, pending[0].UUID)

@@ -303,7 +303,7 @@ func TestHostileBatch(t *testing.T) {
 	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", before))
 	require.NoError(t, err)
 	require.NotContains(t, string(maps), "libvips")
-	require.Zero(t, p.files(t, "spool"))
+	require.Zero(t, p.files(t, "sources"))
 }
 
 // disturb has one of the worker's children crash and another hang, in the midst

@@ -239,10 +239,9 @@ func TestKubernetes(t *testing.T) {
 				return
 			}
 			require.NotContains(t, variables, "API_TOKEN", "a worker has no use for it")
-			require.Equal(t, cfg.SpoolDir, c.VolumeMounts[0].MountPath)
-			spool := int64(cfg.WorkerActivities) * cfg.SourceMaxBytes
-			require.GreaterOrEqual(t, quantity(t, pod.Volumes[0].EmptyDir.SizeLimit), spool)
-			require.GreaterOrEqual(t, quantity(t, c.Resources.Requests["ephemeral-storage"]), spool)
+			require.Equal(t, cfg.SourceCacheDir, c.VolumeMounts[0].MountPath)
+			require.GreaterOrEqual(t, quantity(t, pod.Volumes[0].EmptyDir.SizeLimit), cfg.SourceCacheDisk)
+			require.GreaterOrEqual(t, quantity(t, c.Resources.Requests["ephemeral-storage"]), cfg.SourceCacheDisk)
 			require.GreaterOrEqual(t, quantity(t, c.Resources.Limits["memory"]), int64(cfg.RenderConcurrency)*cfg.RenderMaxMemory+512<<20)
 			require.Equal(t, strconv.Itoa(cfg.RenderConcurrency), c.Resources.Requests["cpu"])
 

@@ -2,6 +2,7 @@ package chaos_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"image"
 	"image/jpeg"
@@ -14,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 	commonpb "go.temporal.io/api/common/v1"
+	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	temporalclient "go.temporal.io/sdk/client"
 )
@@ -134,7 +136,7 @@ func TestAuditorSees(t *testing.T) {
 		{"a file is not what its key says", write(file, append(bytes.Clone(content), 0)), thumb.key + ": is not the content that its key names"},
 		{"a file too many", write(filepath.Join(b.bucket, completed.String(), "1x1-0.jpg"), content), "file " + completed.String() + "/1x1-0.jpg: no row names it"},
 		{"a file of nobody", write(filepath.Join(b.bucket, "half.tmp"), nil), "file half.tmp: no row names it"},
-		{"a source is left", write(filepath.Join(b.spool, "source-1"), nil), "source source-1: was left over"},
+		{"a source is left", write(filepath.Join(b.sources, "source-1"), nil), "source source-1: was left over"},
 		{"a row too many", change(
 			`INSERT INTO photo_thumbnails (photo_uuid, width, height, url) VALUES ($1, 1, 1, 'x')`,
 			`DELETE FROM photo_thumbnails WHERE photo_uuid = $1 AND width = 1`, completed),
@@ -195,6 +197,28 @@ func TestAuditorSees(t *testing.T) {
 	require.NoError(t, a.temporal.TerminateWorkflow(t.Context(), id, "", ""))
 	a.closeTime = time.Minute // the list of workflows lags behind
 	require.Contains(t, audit(t), completed.String()+": is completed , but its last run is Terminated")
+}
+
+// TestRepeatedPagesAreCounted allows a photo one more run for each attempt at its page
+// that was repeated, and no other photo any.
+func TestRepeatedPagesAreCounted(t *testing.T) {
+	t.Parallel()
+	first, second := uuid.New(), uuid.New()
+	page := func(event int64, attempt int32, id uuid.UUID) []*historypb.HistoryEvent {
+		input, err := json.Marshal(map[string][]byte{"photos": id[:]})
+		require.NoError(t, err)
+		return []*historypb.HistoryEvent{
+			{EventId: event, Attributes: &historypb.HistoryEvent_ActivityTaskScheduledEventAttributes{
+				ActivityTaskScheduledEventAttributes: &historypb.ActivityTaskScheduledEventAttributes{
+					Input: &commonpb.Payloads{Payloads: []*commonpb.Payload{{Data: input}}}}}},
+			{EventId: event + 1, Attributes: &historypb.HistoryEvent_ActivityTaskStartedEventAttributes{
+				ActivityTaskStartedEventAttributes: &historypb.ActivityTaskStartedEventAttributes{ScheduledEventId: event, Attempt: attempt}}},
+		}
+	}
+	repeats := map[uuid.UUID]int{}
+	require.NoError(t, countRepeats(append(page(5, 3, first), page(11, 1, second)...), repeats))
+	require.NoError(t, countRepeats(page(5, 2, first), repeats), "another batch")
+	require.Equal(t, map[uuid.UUID]int{first: 3, second: 0}, repeats)
 }
 
 func picture(t *testing.T, width, height int) []byte {

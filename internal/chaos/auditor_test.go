@@ -25,6 +25,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	enumspb "go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	temporalclient "go.temporal.io/sdk/client"
@@ -41,13 +42,14 @@ type auditor struct {
 	temporal  temporalclient.Client
 	api       string // its URL
 	bucket    string // directory
-	spool     string // directory
+	sources   string // directory of the workers' source caches
 	logs      string // directory
 	boxes     []int
 	photos    map[uuid.UUID]expected
 	batches   int           // that were accepted to be started by a workflow
 	closeTime time.Duration // that workflows may take to close, and files to go
 
+	repeats    map[uuid.UUID]int // how often a batch may have started a photo again
 	violations []string
 }
 
@@ -94,6 +96,9 @@ func (a *auditor) audit(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("audit workflows: %w", err)
 	}
+	if a.repeats, err = a.repeatedStarts(ctx); err != nil {
+		return nil, fmt.Errorf("audit batches: %w", err)
+	}
 	rows, err := a.rows(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("audit rows: %w", err)
@@ -138,8 +143,9 @@ func (a *auditor) violation(format string, args ...any) {
 // auditPhoto holds a photo's row, files, runs, and what the API says of it
 // against each other, and against what its source allows.
 func (a *auditor) auditPhoto(ctx context.Context, id uuid.UUID, want expected, row photoRow, runs []run) error {
-	if len(runs) > want.posts {
-		a.violation("photo %s (has a row: %t): %d runs for %d posts%s", id, want.row, len(runs), want.posts, a.whoStarted(ctx, id, runs))
+	if len(runs) > want.posts+a.repeats[id] {
+		a.violation("photo %s (has a row: %t): %d runs for %d posts, and %d repeated pages%s",
+			id, want.row, len(runs), want.posts, a.repeats[id], a.whoStarted(ctx, id, runs))
 	}
 	if !want.accepted {
 		if want.posts == 0 && row.status != "pending" {
@@ -387,7 +393,7 @@ func (a *auditor) leftFiles(named map[string]bool) (left []string, err error) {
 				left = append(left, fmt.Sprintf("file %s: no row names it", key))
 			}
 		}),
-		files(a.spool, func(key string) { left = append(left, fmt.Sprintf("source %s: was left over", key)) }),
+		files(a.sources, func(key string) { left = append(left, fmt.Sprintf("source %s: was left over", key)) }),
 	)
 }
 
@@ -500,6 +506,58 @@ func (a *auditor) workflows(ctx context.Context) (runs map[uuid.UUID][]run, open
 	}
 	slices.Sort(open)
 	return runs, slices.Compact(open), nil
+}
+
+// repeatedStarts returns how many attempts at starting each photo were repeated: an
+// attempt at a page that fails, or is lost, may have started photos that the next
+// starts again.
+func (a *auditor) repeatedStarts(ctx context.Context) (map[uuid.UUID]int, error) {
+	repeats := map[uuid.UUID]int{}
+	request := &workflowservice.ListWorkflowExecutionsRequest{Query: "WorkflowType = 'StartPhotos'"}
+	for {
+		page, err := a.temporal.ListWorkflow(ctx, request)
+		if err != nil {
+			return nil, err
+		}
+		for _, execution := range page.GetExecutions() {
+			var events []*historypb.HistoryEvent
+			history := a.temporal.GetWorkflowHistory(ctx, execution.GetExecution().GetWorkflowId(), execution.GetExecution().GetRunId(),
+				false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+			for history.HasNext() {
+				event, err := history.Next()
+				if err != nil {
+					return nil, err
+				}
+				events = append(events, event)
+			}
+			if err := countRepeats(events, repeats); err != nil {
+				return nil, err
+			}
+		}
+		if request.NextPageToken = page.GetNextPageToken(); len(request.NextPageToken) == 0 {
+			return repeats, nil
+		}
+	}
+}
+
+// countRepeats adds those of one batch's history.
+func countRepeats(events []*historypb.HistoryEvent, repeats map[uuid.UUID]int) error {
+	pages := map[int64][]byte{} // UUIDs of 16 bytes, by the event that scheduled them
+	for _, event := range events {
+		if scheduled := event.GetActivityTaskScheduledEventAttributes(); scheduled != nil {
+			var input struct{ Photos []byte } // in base64
+			if err := json.Unmarshal(scheduled.GetInput().GetPayloads()[0].GetData(), &input); err != nil {
+				return err
+			}
+			pages[event.GetEventId()] = input.Photos
+		}
+		if started := event.GetActivityTaskStartedEventAttributes(); started != nil {
+			for id := range slices.Chunk(pages[started.GetScheduledEventId()], 16) {
+				repeats[uuid.UUID(id)] += int(started.GetAttempt()) - 1
+			}
+		}
+	}
+	return nil
 }
 
 func describe(e *workflowpb.WorkflowExecutionInfo) string {

@@ -94,7 +94,7 @@ func process(t *testing.T, p plan) *batch {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = db.Close(context.WithoutCancel(t.Context())) })
 	b.auditor = &auditor{
-		db: db, temporal: temporal, api: b.api, bucket: b.bucket, spool: b.spool, logs: b.dir.Logs(),
+		db: db, temporal: temporal, api: b.api, bucket: b.bucket, sources: b.sources, logs: b.dir.Logs(),
 		boxes: boxes, closeTime: endTime, photos: map[uuid.UUID]expected{}, batches: client.batches,
 	}
 	for id := range client.accepted {

@@ -47,7 +47,7 @@ type stack struct {
 	postgres   devstack.Postgres
 	temporal   devstack.Temporal
 	bucket     string // directory
-	spool      string // directory
+	sources    string // directory
 	supervisor devstack.Supervisor
 	proxies    map[string]*toxiproxy.Proxy // by link
 	pauses     map[string]*pause           // by process
@@ -142,7 +142,7 @@ func start(t *testing.T) *stack {
 	} else {
 		s.disk = storage
 	}
-	s.bucket, s.spool = filepath.Join(storage, "thumbnails"), filepath.Join(storage, "spool")
+	s.bucket, s.sources = filepath.Join(storage, "thumbnails"), filepath.Join(storage, "sources")
 	require.NoError(t, dir.Create())
 	t.Cleanup(func() {
 		if err := s.supervisor.Stop(); err != nil {
@@ -178,7 +178,7 @@ func start(t *testing.T) *stack {
 	}
 	environment := append(os.Environ(),
 		"DATA_DIR="+dir.Root, "HTTP_ADDR="+api, "API_TOKEN=", "TEMPORAL_NAMESPACE=",
-		"THUMBNAILS_BUCKET=file://"+s.bucket, "SPOOL_DIR="+s.spool,
+		"THUMBNAILS_BUCKET=file://"+s.bucket, "SOURCE_CACHE_DIR="+s.sources,
 		"THUMBNAIL_SIZES="+strings.Join(sizes, ","), "THUMBNAIL_FORMAT=jpeg",
 		"SOURCE_ALLOW_CIDRS=127.0.0.1/32", "START_DIRECTLY="+strconv.Itoa(startDirectly),
 		"HTTP_TIMEOUT=10s", "SHUTDOWN_TIMEOUT=2s",

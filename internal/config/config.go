@@ -55,11 +55,11 @@ type Config struct {
 	// HTTPTimeout bounds a request, from its first byte to the answer's last,
 	// and what handlers wait for.
 	HTTPTimeout time.Duration `env:"HTTP_TIMEOUT" envDefault:"30s"`
-	// StartDirectly is how many photos a request may have for their workflows to
-	// be started before it is answered. Those of larger ones a workflow starts.
+	// StartDirectly is the largest number of photos in a request whose workflows are
+	// started before it is answered. A workflow starts those of a larger request.
 	StartDirectly int `env:"START_DIRECTLY" envDefault:"100"`
-	// StartConcurrency is how many workflows are started at a time, by a request
-	// or by the workflow that starts those of a large one.
+	// StartConcurrency is how many workflows a request, or the workflow of a large
+	// request, starts at a time.
 	StartConcurrency int `env:"START_CONCURRENCY" envDefault:"2"`
 	// ShutdownTimeout is how long a process that was asked to stop may go on
 	// with what it is doing.
@@ -67,12 +67,11 @@ type Config struct {
 
 	// TaskQueue is the Temporal task queue that connects API and workers.
 	TaskQueue string `env:"TASK_QUEUE" envDefault:"photo-processor"`
-	// WorkerPhotos is how many photos one worker takes at a time from the queue, for
-	// a first attempt within a workflow task, and as many again of the batches that
-	// it starts itself.
+	// WorkerPhotos is how many photos one worker processes concurrently, as far as
+	// nothing is wrong with them: its slots for workflow tasks.
 	WorkerPhotos int `env:"WORKER_PHOTOS" envDefault:"16"`
-	// WorkerActivities is how many activities one worker works on at a time: further
-	// attempts, mostly fetches that wait for a slow source.
+	// WorkerActivities is how many regular activities one worker runs concurrently:
+	// fetches from slow sources, and retries.
 	WorkerActivities int `env:"WORKER_ACTIVITIES" envDefault:"32"`
 
 	// WorkerDeployment opts workers in to Temporal's versioning of deployments,
@@ -85,13 +84,15 @@ type Config struct {
 	// processing, and so how long one may be.
 	ReconcileInterval time.Duration `env:"RECONCILE_INTERVAL" envDefault:"5m"`
 
-	// SpoolDir is a directory on this machine for the sources that are being
-	// processed: up to twice WorkerPhotos and WorkerActivities of them, of
-	// SourceMaxBytes each.
-	SpoolDir string `env:"SPOOL_DIR"`
-	// SpoolMemory is how many bytes of them are kept in memory, and only what is
-	// beyond in the directory.
-	SpoolMemory int64 `env:"SPOOL_MEMORY" envDefault:"67108864"`
+	// SourceCacheDir is a directory on this machine for fetched sources that wait to be
+	// rendered and do not fit into SourceCacheMemory. Defaults to DATA_DIR/sources.
+	SourceCacheDir string `env:"SOURCE_CACHE_DIR"`
+	// SourceCacheMemory is how many bytes of sources a worker keeps in memory,
+	// SourceCacheDisk how many in the directory.
+	SourceCacheMemory int64 `env:"SOURCE_CACHE_MEMORY" envDefault:"67108864"`
+	SourceCacheDisk   int64 `env:"SOURCE_CACHE_DISK" envDefault:"4294967296"`
+	// SourceCacheMaxAge is how long a source is kept that nobody comes to render.
+	SourceCacheMaxAge time.Duration `env:"SOURCE_CACHE_MAX_AGE" envDefault:"10m"`
 	// ThumbnailsBucket keeps the results: a URL of gocloud.dev/blob.
 	ThumbnailsBucket string `env:"THUMBNAILS_BUCKET"`
 
@@ -107,7 +108,6 @@ type Config struct {
 	// What a source may ask of us. See internal/source.
 	SourceMaxBytes          int64          `env:"SOURCE_MAX_BYTES" envDefault:"67108864"`
 	SourceTimeout           time.Duration  `env:"SOURCE_TIMEOUT" envDefault:"60s"`
-	SourceFirstTimeout      time.Duration  `env:"SOURCE_FIRST_TIMEOUT" envDefault:"5s"` // then the fetch begins again, with SourceTimeout
 	SourceConnectTimeout    time.Duration  `env:"SOURCE_CONNECT_TIMEOUT" envDefault:"10s"`
 	SourceHeaderTimeout     time.Duration  `env:"SOURCE_HEADER_TIMEOUT" envDefault:"20s"`
 	SourceMaxHeaderBytes    int64          `env:"SOURCE_MAX_HEADER_BYTES" envDefault:"65536"`
@@ -209,8 +209,8 @@ func (c *Config) fillIn() error {
 	if c.DatabaseURL == "" {
 		c.DatabaseURL = devstack.Postgres{Dir: dir, Port: c.DevPostgresPort}.DSN()
 	}
-	if c.SpoolDir == "" {
-		c.SpoolDir = dir.Spool()
+	if c.SourceCacheDir == "" {
+		c.SourceCacheDir = dir.Sources()
 	}
 	if c.ThumbnailsBucket == "" {
 		c.ThumbnailsBucket = fileBucket(dir.Thumbnails())
@@ -272,13 +272,15 @@ func (c *Config) check(unread []error) (mistakes []error) {
 	if strings.TrimSpace(c.TaskQueue) != c.TaskQueue || c.TaskQueue == "" {
 		wrong("TASK_QUEUE", "must be a name without spaces around it, not %q", c.TaskQueue)
 	}
-	within("WORKER_PHOTOS", int64(c.WorkerPhotos), 1, 1000)
+	within("WORKER_PHOTOS", int64(c.WorkerPhotos), 2, 1000) // the SDK needs two: a poller keeps a slot
 	within("WORKER_ACTIVITIES", int64(c.WorkerActivities), 1, 10_000)
 	if strings.ContainsAny(c.WorkerDeployment, ". \t") { // Temporal writes a version as DEPLOYMENT.BUILD_ID
 		wrong("WORKER_DEPLOYMENT", "must be a name without dots and spaces, not %q", c.WorkerDeployment)
 	}
 	lasting("RECONCILE_INTERVAL", c.ReconcileInterval, 10*time.Second, 24*time.Hour)
-	within("SPOOL_MEMORY", c.SpoolMemory, 0, 1<<40)
+	within("SOURCE_CACHE_MEMORY", c.SourceCacheMemory, 0, 1<<40)
+	within("SOURCE_CACHE_DISK", c.SourceCacheDisk, max(0, c.SourceMaxBytes), 1<<50) // a source must fit
+	lasting("SOURCE_CACHE_MAX_AGE", c.SourceCacheMaxAge, 10*time.Second, 24*time.Hour)
 	if u, err := url.Parse(c.ThumbnailsBucket); err != nil || u.Scheme == "" {
 		wrong("THUMBNAILS_BUCKET", "must be a bucket's URL, such as file:///var/lib/thumbnails")
 	}
@@ -292,7 +294,6 @@ func (c *Config) check(unread []error) (mistakes []error) {
 	if whole <= 0 { // reported above
 		whole = maxStepTime
 	}
-	lasting("SOURCE_FIRST_TIMEOUT", c.SourceFirstTimeout, time.Millisecond, maxStepTime)
 	lasting("SOURCE_CONNECT_TIMEOUT", c.SourceConnectTimeout, time.Millisecond, whole)
 	lasting("SOURCE_HEADER_TIMEOUT", c.SourceHeaderTimeout, time.Millisecond, whole)
 	within("SOURCE_MAX_HEADER_BYTES", c.SourceMaxHeaderBytes, 1024, 1<<20)

@@ -31,7 +31,7 @@ func TestDefaultsRunOnThisMachine(t *testing.T) {
 	require.Equal(t, "photo-processor", cfg.TaskQueue)
 	require.Equal(t, []photo.Size{{Width: 320, Height: 320}}, cfg.ThumbnailSizes)
 	require.Equal(t, photo.JPEG, cfg.ThumbnailFormat)
-	require.Equal(t, "/data/spool", cfg.SpoolDir)
+	require.Equal(t, "/data/sources", cfg.SourceCacheDir)
 	require.Equal(t, "file:///data/thumbnails", cfg.ThumbnailsBucket)
 	require.Contains(t, cfg.DatabaseURL, "postgres://photos@/photos?")
 	require.Positive(t, cfg.RenderConcurrency, "the number of CPUs")

@@ -114,8 +114,8 @@ func (d Dir) Logs() string { return filepath.Join(d.Root, "logs") }
 // Log is the log of one process.
 func (d Dir) Log(name string) string { return filepath.Join(d.Logs(), name+".log") }
 
-// Spool is where workers keep the sources that they are processing.
-func (d Dir) Spool() string { return filepath.Join(d.Root, "spool") }
+// Sources is where workers keep fetched sources that wait to be rendered.
+func (d Dir) Sources() string { return filepath.Join(d.Root, "sources") }
 
 // Thumbnails is the default bucket of thumbnails.
 func (d Dir) Thumbnails() string { return filepath.Join(d.Root, "thumbnails") }

@@ -54,11 +54,11 @@ type Thumbnail struct {
 	CreatedAt time.Time
 }
 
-// Source is what is known of the bytes that a photo's URL gave.
-type Source struct {
-	Bytes     int64  // their number
-	SHA256    string // their digest, lower-case hexadecimal
-	MediaType string // what the bytes themselves say they are, such as "image/jpeg"
+// SourceInfo describes the bytes that a photo's URL returned.
+type SourceInfo struct {
+	Bytes     int64  `json:"bytes"`      // their number
+	SHA256    string `json:"sha256"`     // their digest, lower-case hexadecimal
+	MediaType string `json:"media_type"` // what the bytes themselves say they are, such as "image/jpeg"
 }
 
 // Run identifies one execution of the workflow for one photo. It fences every

@@ -43,8 +43,7 @@ func setup(t *testing.T) testBundle {
 }
 
 func mark(t testing.TB, db *postgres.DB, run photo.Run) error {
-	_, err := db.MarkProcessing(t.Context(), run)
-	return err
+	return db.MarkProcessing(t.Context(), run)
 }
 
 func finish(t testing.TB, db *postgres.DB, run photo.Run, failure *photo.Failure) error {
@@ -60,7 +59,7 @@ func (b testBundle) get(t *testing.T) photo.Photo {
 }
 
 var (
-	aSource  = photo.Source{Bytes: 7, SHA256: strings.Repeat("0a", 32), MediaType: "image/jpeg"}
+	aSource  = photo.SourceInfo{Bytes: 7, SHA256: strings.Repeat("0a", 32), MediaType: "image/jpeg"}
 	aFailure = photo.Fail(photo.SourceForbidden, "the source answered 403 Forbidden")
 )
 
@@ -136,13 +135,8 @@ func TestARunThatStartsAgain(t *testing.T) {
 	b := setup(t)
 	again := b.older
 	again.StartedAt = again.StartedAt.Add(time.Millisecond)
-	for _, step := range []struct {
-		run    photo.Run
-		before bool
-	}{{b.older, false}, {b.older, false}, {again, true}, {again, false}} {
-		before, err := b.db.MarkProcessing(t.Context(), step.run)
-		require.NoError(t, err)
-		require.Equal(t, step.before, before)
+	for _, run := range []photo.Run{b.older, b.older, again, again} {
+		require.NoError(t, mark(t, b.db, run))
 	}
 	require.NoError(t, mark(t, b.db, b.older), "its late mark")
 	_, err := b.db.SourceURL(t.Context(), again)
@@ -157,9 +151,8 @@ func TestARunThatStartsAgain(t *testing.T) {
 	again.StartedAt = again.StartedAt.Add(time.Millisecond)
 	require.NoError(t, finish(t, b.db, again, aFailure), "cancelled after its end")
 	require.Equal(t, photo.Completed, b.get(t).Status)
-	before, err := b.db.MarkProcessing(t.Context(), again)
-	require.NoError(t, err)
-	require.True(t, before, "the task was lost after its last step")
+	require.NoError(t, mark(t, b.db, again))
+	require.Equal(t, photo.Processing, b.get(t).Status, "the task was lost after its last step: it is done again")
 }
 
 func TestAnOlderRunChangesNothing(t *testing.T) {
@@ -194,32 +187,6 @@ func TestPublishThumbnailsAfterFinishChangesNothing(t *testing.T) {
 	require.NoError(t, finish(t, b.db, b.older, aFailure))
 	require.ErrorIs(t, b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(1, 1, "late")}), photo.ErrSuperseded)
 	require.Empty(t, b.get(t).Thumbnails)
-}
-
-func TestOutcome(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	requireSuperseded := func(run photo.Run) {
-		t.Helper()
-		_, _, err := b.db.Outcome(t.Context(), run)
-		require.ErrorIs(t, err, photo.ErrSuperseded)
-	}
-	requireSuperseded(b.older)
-	require.NoError(t, mark(t, b.db, b.older))
-	requireSuperseded(b.older)
-	require.NoError(t, b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(320, 213, "large")}))
-	require.NoError(t, finish(t, b.db, b.older, nil))
-	source, thumbnails, err := b.db.Outcome(t.Context(), b.older)
-	require.NoError(t, err)
-	require.Equal(t, aSource, source)
-	require.Equal(t, b.get(t).Thumbnails, thumbnails)
-
-	requireSuperseded(b.newer)
-	require.NoError(t, mark(t, b.db, b.newer))
-	require.NoError(t, finish(t, b.db, b.newer, aFailure))
-	_, _, err = b.db.Outcome(t.Context(), b.newer)
-	require.Equal(t, aFailure, err)
-	requireSuperseded(b.older)
 }
 
 func TestPublishThumbnailsReplacesWhatIsStale(t *testing.T) {
@@ -412,7 +379,7 @@ func TestUnavailable(t *testing.T) {
 		b := setup(t)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
 		defer cancel()
-		_, err := b.db.MarkProcessing(ctx, b.older)
+		err := b.db.MarkProcessing(ctx, b.older)
 		require.ErrorIs(t, err, postgres.ErrUnavailable)
 	})
 	t.Run("cancelled is not unavailable", func(t *testing.T) {
@@ -420,7 +387,7 @@ func TestUnavailable(t *testing.T) {
 		b := setup(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		_, err := b.db.MarkProcessing(ctx, b.older)
+		err := b.db.MarkProcessing(ctx, b.older)
 		require.ErrorIs(t, err, context.Canceled)
 		require.False(t, errors.Is(err, postgres.ErrUnavailable))
 	})

@@ -12,44 +12,39 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// mayTake is true for a run that is newer than the photo's owner, or that is
-// the owner and has not written its final status yet. Its parameters are the
-// photo, the run's id and the run's start: what fence gives. One run has
-// several starts when its first workflow task was lost, and the last of them counts.
-const mayTake = `uuid = $1 AND (run_started_at IS NULL OR run_started_at < $3 OR (run_id = $2 AND run_started_at = $3 AND status = 'processing'))`
+// canAcquire is true for a run that is newer than the photo's owner, or that is
+// the owner and has not written its final status yet. Its parameters are those of
+// fenceArgs: the photo, the run's id and the run's start. A run whose first workflow
+// task was lost has started more than once; its latest start owns the photo.
+const canAcquire = `uuid = $1 AND (run_started_at IS NULL OR run_started_at < $3 OR (run_id = $2 AND run_started_at = $3 AND status = 'processing'))`
 
-// owns is true for a run between its MarkProcessing and its Finish.
-const owns = `uuid = $1 AND run_id = $2 AND run_started_at = $3 AND status = 'processing'`
+// owned is true for a run between its MarkProcessing and its Finish.
+const owned = `uuid = $1 AND run_id = $2 AND run_started_at = $3 AND status = 'processing'`
 
-// fence gives the parameters $1, $2, $3 of mayTake and owns. PostgreSQL keeps
-// microseconds; to compare equal, so must we.
-func fence(run photo.Run) []any {
+// fenceArgs returns the parameters $1, $2, $3 of canAcquire and owned. The start is
+// cut to microseconds, which is what PostgreSQL stores, so that both compare equal.
+func fenceArgs(run photo.Run) []any {
 	return []any{run.Photo, run.ID, run.StartedAt.UTC().Truncate(time.Microsecond)}
 }
 
 // MarkProcessing makes the run the photo's owner and its status processing.
-// Doing so again changes nothing, as long as no newer run has taken over. Before
-// tells whether the same run has done so with an earlier start.
-func (db *DB) MarkProcessing(ctx context.Context, run photo.Run) (before bool, err error) {
-	err = db.pool.QueryRow(ctx, `UPDATE photos SET status = 'processing', run_id = $2, run_started_at = $3,
-			failure_code = NULL, failure_message = NULL, updated_at = now()
-		FROM (SELECT uuid, run_id, run_started_at FROM photos WHERE `+mayTake+` FOR UPDATE) before
-		WHERE photos.uuid = before.uuid
-		RETURNING coalesce(before.run_id = $2 AND before.run_started_at < $3, false)`, fence(run)...).Scan(&before)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return false, db.whyNotTaken(ctx, run)
-	}
+// Doing so again changes nothing, as long as no newer run has taken the photo.
+func (db *DB) MarkProcessing(ctx context.Context, run photo.Run) error {
+	tag, err := db.pool.Exec(ctx, `UPDATE photos SET status = 'processing', run_id = $2, run_started_at = $3,
+		failure_code = NULL, failure_message = NULL, updated_at = now() WHERE `+canAcquire, fenceArgs(run)...)
 	if err != nil {
-		return false, fmt.Errorf("update photo: %w", translate(err))
+		return fmt.Errorf("update photo: %w", translate(err))
 	}
-	return before, nil
+	if tag.RowsAffected() == 0 {
+		return db.explainNotAcquired(ctx, run)
+	}
+	return nil
 }
 
-// Finish ends the run: the photo is completed, or failed for the reason given.
-// A run that never came to mark the photo may finish it too, so that whatever
-// went wrong is on record. Finishing again changes nothing, not even after a later
-// start of the run, which may have been cancelled between its Finish and its end;
-// first tells whether this was the time that counts.
+// Finish ends the run: the photo is completed, or failed for the reason given. It
+// takes the owner, or a newer run that never marked the photo, as one that was
+// cancelled at once. Finishing again changes nothing, not even after a later start of
+// the run; first is true the one time that the status was written.
 func (db *DB) Finish(ctx context.Context, run photo.Run, failure *photo.Failure) (first bool, err error) {
 	status, code, message := photo.Completed, (*string)(nil), (*string)(nil)
 	if failure != nil {
@@ -57,18 +52,18 @@ func (db *DB) Finish(ctx context.Context, run photo.Run, failure *photo.Failure)
 	}
 	tag, err := db.pool.Exec(ctx, `UPDATE photos SET status = $4, run_id = $2, run_started_at = $3,
 		failure_code = $5, failure_message = $6, updated_at = now()
-		WHERE `+mayTake+` AND (run_id IS DISTINCT FROM $2 OR status = 'processing')`, append(fence(run), status, code, message)...)
+		WHERE `+canAcquire+` AND (run_id IS DISTINCT FROM $2 OR status = 'processing')`, append(fenceArgs(run), status, code, message)...)
 	if err != nil {
 		return false, fmt.Errorf("update photo: %w", translate(err))
 	}
 	if tag.RowsAffected() == 0 {
-		return false, db.whyNotTaken(ctx, run)
+		return false, db.explainNotAcquired(ctx, run)
 	}
 	return true, nil
 }
 
-// whyNotTaken tells why mayTake is true of no row: nil if the run has finished.
-func (db *DB) whyNotTaken(ctx context.Context, run photo.Run) error {
+// explainNotAcquired says why canAcquire is true of no row: nil if the run has finished.
+func (db *DB) explainNotAcquired(ctx context.Context, run photo.Run) error {
 	var owner *string
 	err := db.pool.QueryRow(ctx, `SELECT run_id FROM photos WHERE uuid = $1`, run.Photo).Scan(&owner)
 	switch {
@@ -86,7 +81,7 @@ func (db *DB) whyNotTaken(ctx context.Context, run photo.Run) error {
 // SourceURL gives the photo's URL to the run that owns the photo.
 func (db *DB) SourceURL(ctx context.Context, run photo.Run) (string, error) {
 	var url string
-	err := db.pool.QueryRow(ctx, `SELECT url FROM photos WHERE `+owns, fence(run)...).Scan(&url)
+	err := db.pool.QueryRow(ctx, `SELECT url FROM photos WHERE `+owned, fenceArgs(run)...).Scan(&url)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "", photo.ErrSuperseded
 	}
@@ -94,29 +89,6 @@ func (db *DB) SourceURL(ctx context.Context, run photo.Run) (string, error) {
 		return "", fmt.Errorf("read photo's url: %w", translate(err))
 	}
 	return url, nil
-}
-
-// Outcome gives what a run that has finished its photo made, and of what. Its
-// error is the *photo.Failure if the photo has failed, and photo.ErrSuperseded
-// if it is not this run that finished it.
-func (db *DB) Outcome(ctx context.Context, run photo.Run) (source photo.Source, thumbnails []photo.Thumbnail, err error) {
-	var code, message *string
-	err = db.pool.QueryRow(ctx, `SELECT coalesce(source_media_type, ''), coalesce(source_bytes, 0), coalesce(source_sha256, ''),
-			failure_code, failure_message
-		FROM photos WHERE uuid = $1 AND run_id = $2 AND status IN ('completed', 'failed')`, run.Photo, run.ID).
-		Scan(&source.MediaType, &source.Bytes, &source.SHA256, &code, &message)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return photo.Source{}, nil, photo.ErrSuperseded
-	case err != nil:
-		return photo.Source{}, nil, fmt.Errorf("read run's outcome: %w", translate(err))
-	case code != nil:
-		return photo.Source{}, nil, &photo.Failure{Code: photo.Code(*code), Message: *message}
-	}
-	if thumbnails, err = db.thumbnails(ctx, run.Photo); err != nil {
-		return photo.Source{}, nil, fmt.Errorf("read run's thumbnails: %w", err)
-	}
-	return source, thumbnails, nil
 }
 
 // ProcessingPhoto is a photo that is processing, and the run that owns it: one

@@ -15,7 +15,7 @@ import (
 // are, those of older sizes or contents go. It also records what the source
 // was. Only the run that owns the photo can do it; doing it again changes
 // nothing.
-func (db *DB) PublishThumbnails(ctx context.Context, run photo.Run, source photo.Source, thumbnails []photo.Thumbnail) error {
+func (db *DB) PublishThumbnails(ctx context.Context, run photo.Run, source photo.SourceInfo, thumbnails []photo.Thumbnail) error {
 	var widths, heights []int16
 	var keys []string
 	for _, t := range thumbnails {
@@ -26,17 +26,17 @@ func (db *DB) PublishThumbnails(ctx context.Context, run photo.Run, source photo
 	// A batch is one implicit transaction. Its first statement locks the row;
 	// where the fence holds it back, the others see the same and do nothing.
 	batch := &pgx.Batch{}
-	batch.Queue(`UPDATE photos SET source_media_type = $4, source_bytes = $5, source_sha256 = $6, updated_at = now() WHERE `+owns,
-		append(fence(run), source.MediaType, source.Bytes, source.SHA256)...)
+	batch.Queue(`UPDATE photos SET source_media_type = $4, source_bytes = $5, source_sha256 = $6, updated_at = now() WHERE `+owned,
+		append(fenceArgs(run), source.MediaType, source.Bytes, source.SHA256)...)
 	batch.Queue(`DELETE FROM photo_thumbnails
 		WHERE photo_uuid = $1 AND NOT (url, width, height) IN (SELECT * FROM unnest($4::text[], $5::smallint[], $6::smallint[]))
-		AND EXISTS (SELECT FROM photos WHERE `+owns+`)`,
-		append(fence(run), keys, widths, heights)...)
+		AND EXISTS (SELECT FROM photos WHERE `+owned+`)`,
+		append(fenceArgs(run), keys, widths, heights)...)
 	batch.Queue(`INSERT INTO photo_thumbnails (photo_uuid, url, width, height)
 		SELECT $1, t.* FROM unnest($4::text[], $5::smallint[], $6::smallint[]) AS t
-		WHERE EXISTS (SELECT FROM photos WHERE `+owns+`)
+		WHERE EXISTS (SELECT FROM photos WHERE `+owned+`)
 		ON CONFLICT ON CONSTRAINT photo_thumbnails__photo_uuid__width__height_uniq DO NOTHING`,
-		append(fence(run), keys, widths, heights)...)
+		append(fenceArgs(run), keys, widths, heights)...)
 
 	results := db.pool.SendBatch(ctx, batch)
 	tag, err := results.Exec()

@@ -145,7 +145,7 @@ func statusFailure(resp *http.Response, now time.Time, maxRetryAfter time.Durati
 		code = photo.SourceForbidden
 	}
 	failure := fail(code, "the source answered %s", status)
-	if code.Retryable() {
+	if code.IsRetryable() {
 		failure.Failure.RetryAfter = retryAfter(resp.Header.Get("Retry-After"), now, maxRetryAfter)
 	}
 	return failure

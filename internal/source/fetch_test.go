@@ -121,7 +121,7 @@ func TestFetchStatus(t *testing.T) {
 		}
 		failure := requireFailure(t, err, want.code, "%s", want.message).Failure
 		require.Empty(t, written)
-		if want.code.Retryable() {
+		if want.code.IsRetryable() {
 			require.Equal(t, 7*time.Second, failure.RetryAfter, status)
 		} else {
 			require.Zero(t, failure.RetryAfter, status)

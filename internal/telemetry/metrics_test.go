@@ -53,8 +53,8 @@ func scrape(t *testing.T, url string, patterns ...string) (shown string) {
 // TestMetrics scrapes both processes after a batch, and holds docs/metrics.md
 // against what they show.
 func TestMetrics(t *testing.T) {
-	// With one slot no activity comes along with the task before it: those that are
-	// no first attempts pass through the queue.
+	// With one slot no regular activity comes along with the task before it: they pass
+	// through the queue.
 	b := setup(t, map[string]string{"METRICS_ADDR": freeAddress(t), "WORKER_ACTIVITIES": "1"})
 	require.Equal(t, photo.Completed, b.process(t, b.source+"/moved", nil).Status)
 	require.Equal(t, photo.Failed, b.process(t, b.source+"/forbidden", nil).Status)
@@ -66,15 +66,17 @@ func TestMetrics(t *testing.T) {
 	ofWorker := scrape(t, "http://"+b.worker.MetricsAddr,
 		`photo_processor_photos_finished_total{code="",status="completed"} 1$`,
 		`photo_processor_photos_finished_total{code="source_forbidden",status="failed"} 1$`,
+		`photo_processor_step_duration_seconds_count{outcome="ok",step="fetch_source"} 1$`,
 		`photo_processor_step_duration_seconds_count{outcome="ok",step="make_thumbnails"} 1$`,
 		`photo_processor_step_duration_seconds_count{outcome="ok",step="render"} 1$`,
 		`photo_processor_step_duration_seconds_count{outcome="failed",step="fetch"} 3$`,
 		`photo_processor_step_duration_seconds_count{outcome="ok",step="finish"} 3$`,
 		`photo_processor_source_bytes_total \d\d\d\d+$`,
+		`photo_processor_source_cache_lookups_total{result="hit"} 1$`,
 		`photo_processor_render_queue_depth 0$`,
 		`temporal_worker_task_slots_available{.*worker_type="ActivityWorker".*} [01]$`,
 		`temporal_workflow_task_schedule_to_start_latency_seconds_bucket{.*le="0.005"}`,
-		`temporal_activity_schedule_to_start_latency_seconds_bucket{activity_type="MakeThumbnails",.*le="0.005"}`,
+		`temporal_activity_schedule_to_start_latency_seconds_bucket{activity_type="FetchSource",.*le="0.005"}`,
 		`temporal_workflow_failed_total{`,
 		`pgxpool_max_connections{.*} 16$`)
 	ofAPI := scrape(t, b.metrics,
@@ -82,7 +84,6 @@ func TestMetrics(t *testing.T) {
 		`photo_processor_photos_oldest_age_seconds{status="pending"} 0$`,
 		`photo_processor_task_queue_pollers{type="activity"} 1$`,
 		`photo_processor_task_queue_backlog_age_seconds{type="workflow"} 0$`,
-		`photo_processor_task_queue_backlog{type="start"} 0$`,
 		`http_server_request_duration_seconds_count{http_request_method="HEAD",http_response_status_code="404",http_route="/photos/{uuid}"} 1$`,
 		`pgxpool_max_connections{.*} 16$`)
 	for _, all := range []string{ofAPI, ofWorker} {

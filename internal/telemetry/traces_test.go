@@ -111,8 +111,8 @@ func TestOneRequestIsOneTrace(t *testing.T) {
 	for _, want := range []string{
 		"POST /photos/process",
 		run + "StartActivity:MarkProcessing > RunActivity:MarkProcessing > UPDATE",
-		run + "StartActivity:MakeThumbnails > RunActivity:MakeThumbnails > SELECT",
-		run + "StartActivity:MakeThumbnails > RunActivity:MakeThumbnails > GET",
+		run + "StartActivity:FetchSource > RunActivity:FetchSource > SELECT",
+		run + "StartActivity:FetchSource > RunActivity:FetchSource > GET",
 		run + "StartActivity:MakeThumbnails > RunActivity:MakeThumbnails > gocloud.dev/blob.NewWriter",
 		run + "StartActivity:MakeThumbnails > RunActivity:MakeThumbnails > batch start > INSERT",
 		run + "StartActivity:Finish > RunActivity:Finish > UPDATE",

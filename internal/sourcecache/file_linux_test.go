@@ -1,4 +1,4 @@
-package activities
+package sourcecache
 
 import (
 	"os"
@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestSpoolFileNeverHasAName has the kernel tell of every name in the directory:
+// TestAFileNeverHasAName has the kernel tell of every name in the directory:
 // a worker may be killed at any moment, and what has a name then stays.
-func TestSpoolFileNeverHasAName(t *testing.T) {
+func TestAFileNeverHasAName(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	watch, err := unix.InotifyInit1(unix.IN_NONBLOCK)
@@ -19,7 +19,7 @@ func TestSpoolFileNeverHasAName(t *testing.T) {
 	_, err = unix.InotifyAddWatch(watch, dir, unix.IN_CREATE|unix.IN_DELETE)
 	require.NoError(t, err)
 
-	file, err := newSpoolFile(dir)
+	file, err := newFile(dir)
 	require.NoError(t, err)
 	defer file.Close()
 	_, err = file.WriteString("bytes of a source")
