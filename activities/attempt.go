@@ -55,10 +55,10 @@ const (
 	// workflow's heartbeat timeout is six times that. A cancellation is noticed with
 	// a heartbeat.
 	heartbeatInterval = 5 * time.Second
-	// firstHeartbeat is when it sends the first, so that the Web UI soon shows one. A
-	// step that has succeeded before sends none.
+	// firstHeartbeat is the delay before the first heartbeat, short so that the Web UI
+	// soon shows one. A step that finishes sooner sends none.
 	firstHeartbeat = 500 * time.Millisecond
-	// reportTime is what an attempt that has run out of time has to say so.
+	// reportTime is reserved at the end of an attempt for reporting that it timed out.
 	reportTime = 5 * time.Second
 )
 
@@ -85,8 +85,8 @@ func runStep[R any](ctx context.Context, a *Activities, in Step, do func(context
 	ctx = withPhotoAttrs(ctx, in.Run, slog.Int("attempt", int(info.Attempt)))
 	var now attempt
 	if activity.HasHeartbeatDetails(ctx) {
-		if err := activity.GetHeartbeatDetails(ctx, &now.before); err != nil {
-			return result, fmt.Errorf("read heartbeat details: %w", err)
+		if err := activity.GetHeartbeatDetails(ctx, &now.before); err != nil { // of another version
+			a.Log.WarnContext(ctx, "the heartbeat details cannot be read; counting begins anew", "error", err)
 		}
 	}
 	if info.Attempt-1-now.before.Reported >= maxLostWorkers {
@@ -94,7 +94,7 @@ func runStep[R any](ctx context.Context, a *Activities, in Step, do func(context
 		return result, failureError(lost, true)
 	}
 	var failure *photo.Failure
-	if local := in.LocalFailure; local != nil && info.Attempt == 1 {
+	if local := in.LocalFailure; local != nil && now.before.Reported == 0 {
 		failure = &photo.Failure{Code: local.Code, Message: local.Message, RetryAfter: local.RetryAfter}
 	} else {
 		result, failure, err = runAttempt(ctx, a, &now, do)
@@ -110,13 +110,15 @@ func runStep[R any](ctx context.Context, a *Activities, in Step, do func(context
 		progress.Failures[failure.Code]++
 		err = failureError(failure, progress.Failures[failure.Code] >= failure.Code.RetryBudget())
 	}
-	activity.RecordHeartbeat(ctx, progress) // the SDK sends it before the error
+	// The SDK sends it before the error, if the context still allows it: that of a worker
+	// that stops does not.
+	activity.RecordHeartbeat(context.WithoutCancel(ctx), progress)
 	return result, err
 }
 
 // runAttempt calls do, with heartbeats if the activity is a regular one, and
-// classifies its error. A regular attempt ends before Temporal's start-to-close
-// timeout, after which it could not report that its worker is not lost.
+// classifies its error. A regular attempt stops shortly before the start-to-close
+// timeout. After that timeout it could not report, and would count as a lost worker.
 func runAttempt[R any](ctx context.Context, a *Activities, now *attempt, do func(context.Context, *attempt) (R, error)) (result R, failure *photo.Failure, err error) {
 	info := activity.GetInfo(ctx)
 	if !info.IsLocalActivity {

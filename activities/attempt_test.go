@@ -183,6 +183,25 @@ func TestLostWorkers(t *testing.T) {
 	}
 }
 
+// TestALocalFailureIsReported by the first attempt that can: one that was lost with its
+// worker has not.
+func TestALocalFailureIsReported(t *testing.T) {
+	b := setup(t)
+	b.mark(t, b.run)
+	local := &activities.LocalFailure{Code: photo.SourceUnavailable, Message: "the source answered 503", RetryAfter: time.Minute}
+	in := activities.FetchSourceInput{Step: activities.Step{Run: b.run, LocalFailure: local}}
+	_, err := b.env.ExecuteActivity(b.FetchSource, in)
+	appErr := requireType(t, err, string(photo.SourceUnavailable), true)
+	require.Equal(t, time.Minute, appErr.NextRetryDelay())
+	require.Zero(t, b.requests.Load())
+	b.env.SetHeartbeatDetails(activities.Progress{Reported: 1})
+	_, err = b.env.ExecuteActivity(b.FetchSource, in)
+	require.NoError(t, err)
+	b.env.SetHeartbeatDetails("of another version")
+	_, err = b.env.ExecuteActivity(b.FetchSource, in)
+	requireType(t, err, string(photo.SourceUnavailable), true)
+}
+
 // TestAnAttemptReportsThatItRanOutOfTime before Temporal takes its worker for lost: it
 // spends no budget.
 func TestAnAttemptReportsThatItRanOutOfTime(t *testing.T) {

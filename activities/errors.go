@@ -43,9 +43,9 @@ const (
 func (e *storageError) Error() string { return e.what + ": " + e.err.Error() }
 func (e *storageError) Unwrap() error { return e.err }
 
-// classify is the one table from errors to Temporal's: errors.Is does not survive
-// the way through Temporal, the type of an application error does. It returns
-// either the failure of the photo, with the error that only the log may show, or
+// classify is the one table from Go's errors to Temporal's. Only the type of an
+// application error survives the way through Temporal, so that the workflow cannot use
+// errors.Is. It returns either the failure of the photo, with the error that only the log may show, or
 // nil and the error for Temporal. An error that the table does not have is a defect.
 func classify(ctx context.Context, err error) (*photo.Failure, error) {
 	if ctx.Err() != nil { // cancelled, timed out, or the worker stops: Temporal knows which
@@ -72,8 +72,8 @@ func classify(ctx context.Context, err error) (*photo.Failure, error) {
 	}
 }
 
-// contextError is the error of an activity whose context has ended. For a local
-// activity the SDK reports it only if it notices before the activity returns.
+// contextError says why the activity's context ended. For local activities the SDK does
+// so only if it notices before the activity returns.
 func contextError(ctx context.Context) error {
 	isLocal, timedOut := activity.GetInfo(ctx).IsLocalActivity, errors.Is(ctx.Err(), context.DeadlineExceeded)
 	switch {

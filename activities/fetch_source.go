@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
@@ -40,7 +41,7 @@ func (a *Activities) FetchSource(ctx context.Context, in FetchSourceInput) (*Fet
 // cachedSource returns the photo's source from the cache, or fetches it: hit tells
 // which. The caller must release it.
 func (a *Activities) cachedSource(ctx context.Context, run photo.Run, now *attempt) (s *sourcecache.Source, hit bool, err error) {
-	s, hit = a.Sources.Open(ctx, run.ID, func(ctx context.Context, to *sourcecache.Source) error {
+	s, hit = a.Sources.Open(ctx, sourceKey(run), func(ctx context.Context, to *sourcecache.Source) error {
 		start := time.Now()
 		err := a.fetch(ctx, run, to)
 		a.Metrics.countBytes(ctx, to.Received.Load())
@@ -55,11 +56,21 @@ func (a *Activities) cachedSource(ctx context.Context, run photo.Run, now *attem
 	return s, hit, nil
 }
 
+// sourceKey is the source's key in the cache. It has the run's start: what an execution
+// fetched whose workflow task was lost, another cannot use under its own fence.
+func sourceKey(run photo.Run) string { return fmt.Sprintf("%s/%d", run.ID, run.StartedAt.UnixNano()) }
+
+// databaseTimeout bounds a statement whose context has a much later deadline. Without
+// it, a connection that fell silent would be noticed after a quarter of an hour.
+const databaseTimeout = 10 * time.Second
+
 func (a *Activities) fetch(ctx context.Context, run photo.Run, to *sourcecache.Source) error {
 	// The URL is read from the row and never passes through Temporal, which keeps
 	// and shows what it is given: a URL may carry credentials. And while PostgreSQL
 	// is away, no source is asked.
-	url, err := a.DB.SourceURL(ctx, run)
+	queryCtx, cancel := context.WithTimeout(ctx, databaseTimeout) // the fetch outlives attempts
+	defer cancel()
+	url, err := a.DB.SourceURL(queryCtx, run)
 	if err != nil {
 		return err
 	}

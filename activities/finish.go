@@ -23,7 +23,7 @@ func (in FinishInput) WithLocalFailure(f *LocalFailure) any { in.LocalFailure = 
 // what is gone does nothing. It is
 // retried until all is removed, also through an outage of the bucket.
 func (a *Activities) Finish(ctx context.Context, in FinishInput) error {
-	a.Sources.Remove(in.Run.ID)
+	a.Sources.Remove(sourceKey(in.Run))
 	_, err := runStep(ctx, a, in.Step, func(ctx context.Context, _ *attempt) (any, error) {
 		return nil, a.finish(ctx, in)
 	})

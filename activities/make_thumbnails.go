@@ -69,7 +69,7 @@ func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run, now *att
 	if err != nil {
 		return nil, err
 	}
-	a.Sources.Remove(run.ID)
+	a.Sources.Remove(sourceKey(run))
 	result := &MakeThumbnailsResult{Source: source.SourceInfo, FetchedAgain: !hit, Milliseconds: time.Since(start).Milliseconds()}
 	for _, t := range thumbnails {
 		result.Thumbnails = append(result.Thumbnails, t.Size.String())
@@ -81,7 +81,9 @@ func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run, now *att
 func (a *Activities) publish(ctx context.Context, run photo.Run, source photo.SourceInfo, pictures []photo.Picture) ([]photo.Thumbnail, error) {
 	thumbnails, err := a.writePictures(ctx, run, pictures)
 	if err == nil {
-		err = a.DB.PublishThumbnails(ctx, run, source, thumbnails)
+		queryCtx, cancel := context.WithTimeout(ctx, databaseTimeout)
+		defer cancel()
+		err = a.DB.PublishThumbnails(queryCtx, run, source, thumbnails)
 	}
 	if errors.Is(err, photo.ErrSuperseded) || ctx.Err() != nil {
 		// The run may have ended without this attempt, so that no row names the files.

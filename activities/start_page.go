@@ -22,9 +22,9 @@ type StartPageProgress struct {
 
 // StartPage starts the workflows of a page of photos, StartConcurrency at a time.
 // It is idempotent as far as it matters: a photo whose workflow is running gets no
-// second one. An attempt goes on where the heartbeat details of the one before
-// say. Those that it does not have yet, because a worker was lost, are started
-// again; a photo that has been finished meanwhile is then processed twice.
+// second one. A retry continues from the last heartbeat. Photos that a lost worker
+// started after that heartbeat are started again; one that has been finished meanwhile is
+// then processed twice.
 func (a *Activities) StartPage(ctx context.Context, in StartPageInput) error {
 	var before StartPageProgress
 	if activity.HasHeartbeatDetails(ctx) {

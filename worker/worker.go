@@ -123,11 +123,13 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		MaxHeartbeatThrottleInterval:           heartbeatThrottle,
 		DefaultHeartbeatThrottleInterval:       heartbeatThrottle,
 	})
+	sources := sourcecache.New(sourcecache.Config{
+		Dir: cfg.SourceCacheDir, MaxMemory: cfg.SourceCacheMemory, MaxDisk: cfg.SourceCacheDisk, MaxAge: cfg.SourceCacheMaxAge,
+		MaxUnattended: cfg.WorkerActivities,
+	})
+	defer sources.Close()
 	act := &activities.Activities{
-		DB: db, Thumbnails: thumbnails, Fetcher: fetcher, Renderer: render, Format: cfg.ThumbnailFormat,
-		Sources: sourcecache.New(sourcecache.Config{
-			Dir: cfg.SourceCacheDir, MaxMemory: cfg.SourceCacheMemory, MaxDisk: cfg.SourceCacheDisk, MaxAge: cfg.SourceCacheMaxAge,
-		}),
+		DB: db, Sources: sources, Thumbnails: thumbnails, Fetcher: fetcher, Renderer: render, Format: cfg.ThumbnailFormat,
 		BucketTimeout: cfg.BucketTimeout,
 		Log:           log,
 		Metrics:       metrics,

@@ -198,6 +198,26 @@ func TestWhatAStoppingWorkerCannotFinishIsDoneByAnother(t *testing.T) {
 	require.Less(t, time.Since(start), heartbeatTimeout, "the worker gave it back before it stopped")
 }
 
+// TestAStoppedWorkerIsNotLost stops a worker during a regular attempt: the attempt
+// reports how it ended, so that it does not count as lost.
+func TestAStoppedWorkerIsNotLost(t *testing.T) {
+	b := setup(t)
+	b.cfg.ShutdownTimeout = time.Second
+	stop := b.work(t)
+	b.pendingActivity(t, func(pending *workflowpb.PendingActivityInfo) bool {
+		return pending.GetState() == enumspb.PENDING_ACTIVITY_STATE_STARTED && pending.GetHeartbeatDetails() != nil
+	})
+	stop()
+	b.pendingActivity(t, func(pending *workflowpb.PendingActivityInfo) bool {
+		var progress activities.Progress
+		details := pending.GetHeartbeatDetails()
+		return details != nil && converter.GetDefaultDataConverter().FromPayloads(details, &progress) == nil && progress.Reported == 1
+	})
+	close(b.release)
+	b.work(t)
+	b.requireCompleted(t)
+}
+
 // TestALocalActivityIsCanceled cancels while the source keeps the local activity
 // waiting.
 func TestALocalActivityIsCanceled(t *testing.T) {

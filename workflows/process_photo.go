@@ -66,21 +66,28 @@ func ProcessPhoto(ctx workflow.Context, in ProcessPhotoInput) (*activities.MakeT
 // the same name, which Temporal retries in everyone's sight. Whether a failure ends
 // the photo is decided by the activity, whose error is then non-retryable.
 //
-// Local activities run in the workflow's first task only. Later there was something
-// that a local activity cannot handle: a slow source, an outage, or a worker that
-// crashed, whose task Temporal would hand out again without end if the photo is the
-// reason. The lost workers of a regular activity are counted.
+// Local activities run only in the workflow's first task. If there is a second task,
+// something happened that a local activity cannot handle: a slow source, an outage, or a
+// worker that crashed. If the photo is the reason, Temporal would hand out the task again
+// without end; the lost workers of a regular activity are counted.
+//
+// A cancellation counts even if it meets an attempt that fails: Temporal does not retry
+// the activity then.
 func executeStep(ctx workflow.Context, s step, activity any, in stepInput, out any) error {
 	workflow.SetCurrentDetails(ctx, s.summary)
 	var failure *activities.LocalFailure
 	if workflow.GetInfo(ctx).GetCurrentHistoryLength() <= firstTaskStarted {
 		err := workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(ctx, s.localOptions()), activity, in).Get(ctx, out)
-		if err == nil || isNonRetryable(err) || ctx.Err() != nil {
+		if err == nil || isNonRetryable(err) {
 			return err
 		}
 		failure = toLocalFailure(err)
 	}
-	return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, s.regularOptions()), activity, in.WithLocalFailure(failure)).Get(ctx, out)
+	err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, s.regularOptions()), activity, in.WithLocalFailure(failure)).Get(ctx, out)
+	if err != nil && !isNonRetryable(err) && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
 }
 
 // stepInput is the input of a step's activity.

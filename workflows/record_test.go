@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
@@ -143,6 +144,16 @@ func (s *stack) pending(t *testing.T, run client.WorkflowRun, activityType strin
 		}
 		return false
 	}, 30*time.Second, 20*time.Millisecond)
+}
+
+// pendingState waits until the run has a pending activity in this state.
+func (s *stack) pendingState(t *testing.T, run client.WorkflowRun, state enumspb.PendingActivityState) {
+	t.Helper()
+	assert.Eventually(t, func() bool {
+		description, err := s.temporal.DescribeWorkflowExecution(t.Context(), run.GetID(), run.GetRunID())
+		pending := description.GetPendingActivities()
+		return err == nil && len(pending) == 1 && pending[0].GetState() == state
+	}, 30*time.Second, 10*time.Millisecond)
 }
 
 // historiesDir has the committed histories. Those of v1 are never changed or removed:
@@ -339,6 +350,23 @@ func TestRecordHistories(t *testing.T) {
 		cancel(t, run)
 		s.save(t, "canceled_between_attempts", run, canceled)
 		requireCanceled(t, run)
+	})
+	t.Run("canceled while an attempt fails", func(t *testing.T) {
+		var requests atomic.Int32
+		var run atomic.Value
+		started := make(chan struct{})
+		run.Store(s.start(t, func(w http.ResponseWriter, r *http.Request) {
+			if requests.Add(1) == 2 { // Temporal does not retry a failure after this
+				<-started
+				run := run.Load().(client.WorkflowRun)
+				cancel(t, run)
+				s.pendingState(t, run, enumspb.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED)
+			}
+			status(http.StatusServiceUnavailable, "")(w, r)
+		}))
+		close(started)
+		s.save(t, "canceled_while_failing", run.Load().(client.WorkflowRun), canceled)
+		requireCanceled(t, run.Load().(client.WorkflowRun))
 	})
 	t.Run("reconciled", func(t *testing.T) {
 		answer := http.HandlerFunc(ok)

@@ -76,11 +76,15 @@ func (d decisions) step(ctx workflow.Context, activity any) error {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: 1, WaitForCancellation: true})
 	if !d.noLocal && (d.alwaysLocal || workflow.GetInfo(ctx).GetCurrentHistoryLength() <= 3) {
 		err := workflow.ExecuteLocalActivity(ctx, activity, nil).Get(ctx, nil)
-		if err == nil || d.noRegular || isFinal(err) || ctx.Err() != nil {
+		if err == nil || d.noRegular || isFinal(err) {
 			return err
 		}
 	}
-	return workflow.ExecuteActivity(ctx, activity, nil).Get(ctx, nil)
+	err := workflow.ExecuteActivity(ctx, activity, nil).Get(ctx, nil)
+	if err != nil && !isFinal(err) && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
 }
 
 func isFinal(err error) bool {
@@ -134,10 +138,10 @@ func (d decisions) reconcilePhotos(ctx workflow.Context, in workflows.ReconcileP
 func TestReplayRefusesAChange(t *testing.T) {
 	local := []string{"completed", "failed_source_forbidden", "failed_corrupt_image", "failed_photo_not_found",
 		"completed_slow_source", "failed_source_unavailable", "completed_after_render_crash", "completed_after_heartbeat_timeout",
-		"completed_after_outage", "canceled_while_fetching", "canceled_between_attempts", "canceled_while_rendering"}
+		"completed_after_outage", "canceled_while_fetching", "canceled_between_attempts", "canceled_while_rendering", "canceled_while_failing"}
 	afterFirstTask := []string{"completed_slow_source", "failed_source_unavailable", "completed_after_render_crash",
 		"completed_after_heartbeat_timeout", "completed_after_lost_task", "completed_after_outage",
-		"canceled_while_fetching", "canceled_between_attempts", "canceled_while_rendering"}
+		"canceled_while_fetching", "canceled_between_attempts", "canceled_while_rendering", "canceled_while_failing"}
 	for name, c := range map[string]struct {
 		change  func(*decisions)
 		refused []string
@@ -177,7 +181,7 @@ func histories(t *testing.T) []string {
 	t.Helper()
 	files, err := filepath.Glob("testdata/histories/*/*.json")
 	require.NoError(t, err)
-	require.GreaterOrEqual(t, len(files), 17, "committed histories")
+	require.GreaterOrEqual(t, len(files), 18, "committed histories")
 	return files
 }
 

@@ -20,14 +20,15 @@ type step struct {
 	priority temporal.Priority
 }
 
-// The local bounds add up to more than a workflow task's 10 seconds: the SDK then
-// asks for another task, and the steps after that are regular activities.
+// Together the local timeouts exceed the 10 seconds of a workflow task. The SDK then
+// asks for another task, and later steps run as regular activities.
 var (
 	// One SQL statement takes milliseconds. A connection attempt may take 2 seconds.
 	markProcessing = step{summary: "Mark the photo as processing", local: 3 * time.Second, regular: 30 * time.Second}
 	// Most sources answer within a second; meanwhile the fetch keeps one of the few
-	// slots for photos. The regular activity waits for the same fetch, which
-	// SOURCE_TIMEOUT bounds, after its turn among those from one host.
+	// slots for photos. On the same worker the regular
+	// activity waits for that fetch, which SOURCE_TIMEOUT bounds, after its turn among
+	// those from one host.
 	fetchSource = step{summary: "Fetch the source from the photo's URL", local: 4 * time.Second, regular: 30 * time.Minute}
 	// Most pictures take less than 0.1 seconds, the largest allowed a few. RENDER_TIMEOUT
 	// bounds the regular activity's, after its turn among those of the worker.

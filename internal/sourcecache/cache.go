@@ -28,9 +28,13 @@ import (
 // Config bounds a Cache.
 type Config struct {
 	Dir       string        // has the files, which vanish with the process
-	MaxMemory int64         // bytes; sources beyond it go to files, which cost as much CPU as the fetch
+	MaxMemory int64         // bytes; once used up, sources go to files, which costs about as much CPU as fetching them
 	MaxDisk   int64         // bytes in files; beyond it, sources in files that nothing uses are evicted
 	MaxAge    time.Duration // how long a source is kept that nothing uses
+
+	// MaxUnattended is how many fetches may go on after the deadline of the only one
+	// that waited: as many as there are regular activities to wait for them.
+	MaxUnattended int
 }
 
 // Cache has one source for each key, which is the id of a run.
@@ -71,6 +75,7 @@ type Source struct {
 	size   int64    // bytes in the file
 
 	// Guarded by cache.mu.
+	fetching    bool
 	users       int
 	removed     bool
 	expires     *time.Timer // runs while there are no users
@@ -89,7 +94,7 @@ func (c *Cache) Open(ctx context.Context, key string, fetch func(context.Context
 		return s, true
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	s = &Source{cache: c, key: key, cancel: cancel, done: make(chan struct{}), users: 2} // the caller and the fetch
+	s = &Source{cache: c, key: key, cancel: cancel, done: make(chan struct{}), fetching: true, users: 2} // the caller and the fetch
 	s.expires = time.AfterFunc(c.config.MaxAge, func() { c.expire(s) })
 	s.expires.Stop()
 	c.sources[key] = s
@@ -98,22 +103,41 @@ func (c *Cache) Open(ctx context.Context, key string, fetch func(context.Context
 }
 
 // Wait waits until the source has been fetched, and returns the error of the fetch or
-// of the context. A fetch goes on if the context's deadline passes; if the context is
-// canceled, it ends, unless somebody else waits for it.
+// of the context. If the context's deadline passes, up to MaxUnattended fetches go on; if
+// it is canceled, the fetch ends, unless somebody else waits for it.
 func (s *Source) Wait(ctx context.Context) error {
 	select {
 	case <-s.done:
 		return s.err
 	case <-ctx.Done():
 	}
-	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		s.cache.mu.Lock()
-		defer s.cache.mu.Unlock()
-		if s.users <= 2 { // the caller and the fetch
-			s.remove()
-		}
+	s.cache.mu.Lock()
+	defer s.cache.mu.Unlock()
+	alone := s.users <= 2 // the caller and the fetch
+	goesOn := errors.Is(ctx.Err(), context.DeadlineExceeded) && s.cache.unattended() < s.cache.config.MaxUnattended
+	if alone && !goesOn {
+		s.remove()
 	}
 	return ctx.Err()
+}
+
+// unattended counts the fetches that nobody waits for.
+func (c *Cache) unattended() (n int) {
+	for _, s := range c.sources {
+		if s.fetching && s.users == 1 {
+			n++
+		}
+	}
+	return n
+}
+
+// Close ends all fetches, and removes all sources.
+func (c *Cache) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.sources {
+		s.remove()
+	}
 }
 
 // run fetches the source. A failure is not kept.
@@ -121,13 +145,14 @@ func (s *Source) run(ctx context.Context, fetch func(context.Context, *Source) e
 	start := time.Now()
 	s.err = recoverPanic(ctx, s, fetch)
 	s.Took = time.Since(start)
-	if ctx.Err() != nil { // somebody who still waits belongs to a run that has ended
+	if ctx.Err() != nil { // it was removed: whoever still waits belongs to a run that has ended
 		s.err = photo.ErrSuperseded
 	}
 	s.cache.mu.Lock()
 	if s.err != nil {
 		s.remove()
 	}
+	s.fetching = false
 	s.release()
 	s.cache.mu.Unlock()
 	close(s.done)

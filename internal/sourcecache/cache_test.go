@@ -126,7 +126,7 @@ func TestMemoryAndFiles(t *testing.T) {
 
 func TestASourceIsFetchedOnce(t *testing.T) {
 	t.Parallel()
-	cache := New(Config{MaxMemory: 1 << 20, MaxAge: time.Hour})
+	cache := New(Config{MaxMemory: 1 << 20, MaxAge: time.Hour, MaxUnattended: 1})
 	release := make(chan struct{})
 	first, hit := cache.Open(t.Context(), "run", stalled(release))
 	require.False(t, hit)
@@ -176,6 +176,25 @@ func TestACanceledFetchEnds(t *testing.T) {
 		cache.Remove("run")
 		require.ErrorIs(t, s.Wait(t.Context()), photo.ErrSuperseded)
 		s.Release()
+		cache.requireEmpty(t)
+	})
+}
+
+func TestUnattendedFetchesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cache := New(Config{MaxMemory: 1 << 20, MaxAge: time.Hour, MaxUnattended: 1})
+		for _, key := range []string{"first", "second"} {
+			late, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			s, _ := cache.Open(t.Context(), key, stalled(nil))
+			require.ErrorIs(t, s.Wait(late), context.DeadlineExceeded)
+			s.Release()
+		}
+		synctest.Wait()
+		require.True(t, cache.has("first"))
+		require.False(t, cache.has("second"))
+		cache.Close()
+		synctest.Wait()
 		cache.requireEmpty(t)
 	})
 }
