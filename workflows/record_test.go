@@ -83,7 +83,7 @@ func newStack(t *testing.T) *stack {
 	s.act = &activities.Activities{
 		DB: s.db, Fetcher: fetcher, Format: photo.JPEG, Log: slog.New(slog.DiscardHandler), BucketTimeout: time.Minute,
 		Renderer: renderertest.New(t, renderer.Config{Options: renderer.Options{Boxes: []photo.Size{{Width: 320, Height: 320}}}}),
-		Sources:  sourcecache.New(sourcecache.Config{Dir: filepath.Join(dir, "sources"), MaxMemory: 1 << 20, MaxDisk: 1 << 20, MaxAge: time.Minute}),
+		Sources:  sourcecache.New(sourcecache.Config{Dir: filepath.Join(dir, "sources"), MaxMemory: 1 << 20, MaxDisk: 1 << 20, MaxAge: time.Minute, MaxUnattended: 10}),
 		Temporal: temporal,
 		StartProcessing: func(ctx context.Context, id uuid.UUID) error {
 			_, err := workflows.Start(ctx, temporal, taskQueue, id)
