@@ -45,8 +45,7 @@ type Activities struct {
 	Metrics    *Metrics     // nil: nothing is measured
 
 	// BucketTimeout bounds one request to the bucket. Without it, a bucket that does
-	// not answer would be noticed only at the activity's start-to-close timeout, and
-	// taken for a lost worker.
+	// not answer would be noticed only when the attempt runs out of time.
 	BucketTimeout time.Duration
 
 	// For ReconcilePage and StartPage. The functions start a photo's workflow unless

@@ -144,6 +144,11 @@ func picture(t *testing.T, width, height int, c color.Color) []byte {
 	return buf.Bytes()
 }
 
+// infoOf describes a JPEG's bytes.
+func infoOf(content []byte) photo.SourceInfo {
+	return photo.SourceInfo{Bytes: int64(len(content)), SHA256: fmt.Sprintf("%x", sha256.Sum256(content)), MediaType: "image/jpeg"}
+}
+
 // nextRun is a run that takes over from the one before.
 func (b *testBundle) nextRun() photo.Run {
 	next := b.run
@@ -239,7 +244,7 @@ func requireType(t *testing.T, err error, name string, retryable bool) *temporal
 func TestAPhotoFromMarkToFinish(t *testing.T) {
 	b := setup(t)
 	content := picture(t, 300, 200, color.White)
-	want := photo.SourceInfo{Bytes: int64(len(content)), SHA256: fmt.Sprintf("%x", sha256.Sum256(content)), MediaType: "image/jpeg"}
+	want := infoOf(content)
 	b.mark(t, b.run)
 	require.Equal(t, photo.Processing, b.get(t).Status)
 
@@ -484,7 +489,7 @@ func TestASourceThatIsNotInTheCache(t *testing.T) {
 	require.NoError(t, b.finish(b.run, nil))
 
 	// Facts and thumbnails are those of the same bytes.
-	want := photo.SourceInfo{Bytes: int64(len(content)), SHA256: fmt.Sprintf("%x", sha256.Sum256(content)), MediaType: "image/jpeg"}
+	want := infoOf(content)
 	require.Equal(t, want, made.Source)
 	var stored photo.SourceInfo
 	conn, err := pgx.Connect(t.Context(), b.database)
@@ -537,6 +542,24 @@ func TestStartPage(t *testing.T) {
 	_, err = b.env.ExecuteActivity(b.StartPage, activities.StartPageInput{Photos: ids[:37]})
 	require.NoError(t, err)
 	require.ElementsMatch(t, ids[18:37], started)
+
+	started = nil
+	b.env.SetHeartbeatDetails("of another version")
+	_, err = b.env.ExecuteActivity(b.StartPage, activities.StartPageInput{Photos: ids[:7]})
+	require.NoError(t, err)
+	require.ElementsMatch(t, ids[:7], started)
+}
+
+// TestADefectOfReconcilePage is in the log, and not in the history.
+func TestADefectOfReconcilePage(t *testing.T) {
+	b := setup(t)
+	var log bytes.Buffer
+	b.Log = slog.New(slog.NewTextHandler(&log, nil))
+	b.DB.Close()
+	_, err := b.env.ExecuteActivity(b.ReconcilePage, activities.ReconcilePageInput{Limit: 1})
+	appErr := requireType(t, err, string(photo.Internal), true)
+	require.NotContains(t, appErr.Message(), "closed pool")
+	require.Contains(t, log.String(), "closed pool")
 }
 
 func TestOutages(t *testing.T) {

@@ -22,14 +22,7 @@ type Step struct {
 	// LocalFailure is the failure of the photo with which the step's local activity
 	// ended. The regular activity's first attempt does not work: it reports this
 	// failure, so that Temporal counts it, shows it, and waits before attempt 2.
-	LocalFailure *LocalFailure `json:"local_failure,omitempty"`
-}
-
-// LocalFailure is a photo.Failure on its way through Temporal.
-type LocalFailure struct {
-	Code       photo.Code    `json:"code"`
-	Message    string        `json:"message"`
-	RetryAfter time.Duration `json:"retry_after_ns,omitempty"`
+	LocalFailure *photo.Failure `json:"local_failure,omitempty"`
 }
 
 // Progress is the heartbeat details of a step's regular activity. The Web UI
@@ -84,19 +77,13 @@ func runStep[R any](ctx context.Context, a *Activities, in Step, do func(context
 	info := activity.GetInfo(ctx)
 	ctx = withPhotoAttrs(ctx, in.Run, slog.Int("attempt", int(info.Attempt)))
 	var now attempt
-	if activity.HasHeartbeatDetails(ctx) {
-		if err := activity.GetHeartbeatDetails(ctx, &now.before); err != nil { // of another version
-			a.Log.WarnContext(ctx, "the heartbeat details cannot be read; counting begins anew", "error", err)
-		}
-	}
+	a.readHeartbeat(ctx, &now.before)
 	if info.Attempt-1-now.before.Reported >= maxLostWorkers {
 		lost := photo.Fail(photo.RenderCrashed, "the worker was lost %d times while it processed the photo", maxLostWorkers)
 		return result, failureError(lost, true)
 	}
-	var failure *photo.Failure
-	if local := in.LocalFailure; local != nil && now.before.Reported == 0 {
-		failure = &photo.Failure{Code: local.Code, Message: local.Message, RetryAfter: local.RetryAfter}
-	} else {
+	failure := in.LocalFailure
+	if failure == nil || now.before.Reported > 0 {
 		result, failure, err = runAttempt(ctx, a, &now, do)
 		if err == nil {
 			return result, nil
@@ -110,10 +97,25 @@ func runStep[R any](ctx context.Context, a *Activities, in Step, do func(context
 		progress.Failures[failure.Code]++
 		err = failureError(failure, progress.Failures[failure.Code] >= failure.Code.RetryBudget())
 	}
-	// The SDK sends it before the error, if the context still allows it: that of a worker
-	// that stops does not.
-	activity.RecordHeartbeat(context.WithoutCancel(ctx), progress)
+	reportProgress(ctx, progress)
 	return result, err
+}
+
+// readHeartbeat reads the heartbeat details of the attempt before, if there are any.
+// What another version has written, and this one cannot read, is left out.
+func (a *Activities) readHeartbeat(ctx context.Context, details any) {
+	if !activity.HasHeartbeatDetails(ctx) {
+		return
+	}
+	if err := activity.GetHeartbeatDetails(ctx, details); err != nil {
+		a.Log.WarnContext(ctx, "the heartbeat details cannot be read; the attempt begins without", "error", err)
+	}
+}
+
+// reportProgress hands the details to the next attempt: the SDK sends them before the
+// error of this one. The context of a worker that stops would not let it.
+func reportProgress(ctx context.Context, details any) {
+	activity.RecordHeartbeat(context.WithoutCancel(ctx), details)
 }
 
 // runAttempt calls do, with heartbeats if the activity is a regular one, and
@@ -131,10 +133,7 @@ func runAttempt[R any](ctx context.Context, a *Activities, now *attempt, do func
 	if result, err = recoverPanic(ctx, a, now, do); err == nil {
 		return result, nil, nil
 	}
-	failure, err = classify(ctx, err)
-	if failure != nil {
-		a.Log.WarnContext(ctx, "the attempt failed", "code", failure.Code, "error", err, "activity", info.ActivityType.Name)
-	}
+	failure, err = a.classifyAndLog(ctx, err)
 	return result, failure, err
 }
 

@@ -188,7 +188,7 @@ func TestLostWorkers(t *testing.T) {
 func TestALocalFailureIsReported(t *testing.T) {
 	b := setup(t)
 	b.mark(t, b.run)
-	local := &activities.LocalFailure{Code: photo.SourceUnavailable, Message: "the source answered 503", RetryAfter: time.Minute}
+	local := &photo.Failure{Code: photo.SourceUnavailable, Message: "the source answered 503", RetryAfter: time.Minute}
 	in := activities.FetchSourceInput{Step: activities.Step{Run: b.run, LocalFailure: local}}
 	_, err := b.env.ExecuteActivity(b.FetchSource, in)
 	appErr := requireType(t, err, string(photo.SourceUnavailable), true)

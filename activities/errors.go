@@ -45,8 +45,9 @@ func (e *storageError) Unwrap() error { return e.err }
 
 // classify is the one table from Go's errors to Temporal's. Only the type of an
 // application error survives the way through Temporal, so that the workflow cannot use
-// errors.Is. It returns either the failure of the photo, with the error that only the log may show, or
-// nil and the error for Temporal. An error that the table does not have is a defect.
+// errors.Is. It returns either the failure of the photo, with the error that only the
+// log may show, or nil and the error for Temporal. An error that the table does not have
+// is a defect.
 func classify(ctx context.Context, err error) (*photo.Failure, error) {
 	if ctx.Err() != nil { // cancelled, timed out, or the worker stops: Temporal knows which
 		return nil, contextError(ctx)
@@ -72,6 +73,15 @@ func classify(ctx context.Context, err error) (*photo.Failure, error) {
 	}
 }
 
+// classifyAndLog is classify, with one line in the log for a failure.
+func (a *Activities) classifyAndLog(ctx context.Context, err error) (*photo.Failure, error) {
+	failure, err := classify(ctx, err)
+	if failure != nil {
+		a.Log.WarnContext(ctx, "the attempt failed", "code", failure.Code, "error", err, "activity", activity.GetInfo(ctx).ActivityType.Name)
+	}
+	return failure, err
+}
+
 // contextError says why the activity's context ended. For local activities the SDK does
 // so only if it notices before the activity returns.
 func contextError(ctx context.Context) error {
@@ -89,7 +99,7 @@ func contextError(ctx context.Context) error {
 }
 
 // failureError is the application error of a photo's failure. Failures are
-// everyday: the SDK does not log benign errors, and runStep has.
+// everyday: the SDK does not log benign errors, and classifyAndLog has.
 func failureError(failure *photo.Failure, nonRetryable bool) error {
 	category := temporal.ApplicationErrorCategoryBenign
 	if failure.Code == photo.Internal {

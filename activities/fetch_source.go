@@ -15,7 +15,7 @@ import (
 type FetchSourceInput struct{ Step }
 
 // WithLocalFailure returns the input of the regular activity.
-func (in FetchSourceInput) WithLocalFailure(f *LocalFailure) any { in.LocalFailure = f; return in }
+func (in FetchSourceInput) WithLocalFailure(f *photo.Failure) any { in.LocalFailure = f; return in }
 
 // FetchSourceResult says what the photo's URL returned.
 type FetchSourceResult struct {
@@ -38,8 +38,8 @@ func (a *Activities) FetchSource(ctx context.Context, in FetchSourceInput) (*Fet
 	})
 }
 
-// cachedSource returns the photo's source from the cache, or fetches it: hit tells
-// which. The caller must release it.
+// cachedSource returns the photo's source from the cache, or fetches it; hit is true if
+// it was there. The caller must release it.
 func (a *Activities) cachedSource(ctx context.Context, run photo.Run, now *attempt) (s *sourcecache.Source, hit bool, err error) {
 	s, hit = a.Sources.Open(ctx, sourceKey(run), func(ctx context.Context, to *sourcecache.Source) error {
 		start := time.Now()

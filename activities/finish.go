@@ -15,13 +15,13 @@ type FinishInput struct {
 }
 
 // WithLocalFailure returns the input of the regular activity.
-func (in FinishInput) WithLocalFailure(f *LocalFailure) any { in.LocalFailure = f; return in }
+func (in FinishInput) WithLocalFailure(f *photo.Failure) any { in.LocalFailure = f; return in }
 
 // Finish writes the photo's final status, and then removes the files that no row
 // names, and the source from the cache. It is idempotent: the status is one UPDATE
 // that a run can make once, unless a newer run has taken the photo, and removing
-// what is gone does nothing. It is
-// retried until all is removed, also through an outage of the bucket.
+// what is gone does nothing. It is retried until all is removed, also through an
+// outage of the bucket.
 func (a *Activities) Finish(ctx context.Context, in FinishInput) error {
 	a.Sources.Remove(sourceKey(in.Run))
 	_, err := runStep(ctx, a, in.Step, func(ctx context.Context, _ *attempt) (any, error) {

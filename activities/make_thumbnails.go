@@ -18,7 +18,7 @@ import (
 type MakeThumbnailsInput struct{ Step }
 
 // WithLocalFailure returns the input of the regular activity.
-func (in MakeThumbnailsInput) WithLocalFailure(f *LocalFailure) any { in.LocalFailure = f; return in }
+func (in MakeThumbnailsInput) WithLocalFailure(f *photo.Failure) any { in.LocalFailure = f; return in }
 
 // MakeThumbnailsResult says what was made of what, for the reader of the history.
 type MakeThumbnailsResult struct {

@@ -1,12 +1,16 @@
 package activities
 
-import "context"
+import (
+	"context"
+
+	"github.com/photo-processor/photo-processor/internal/photo"
+)
 
 // MarkProcessingInput says which run takes its photo.
 type MarkProcessingInput struct{ Step }
 
 // WithLocalFailure returns the input of the regular activity.
-func (in MarkProcessingInput) WithLocalFailure(f *LocalFailure) any { in.LocalFailure = f; return in }
+func (in MarkProcessingInput) WithLocalFailure(f *photo.Failure) any { in.LocalFailure = f; return in }
 
 // MarkProcessing makes the run the photo's owner, and its status processing. It is
 // idempotent: one UPDATE that only the same or a newer run can make. A photo that

@@ -52,8 +52,10 @@ const describeConcurrency = 8
 func (a *Activities) ReconcilePage(ctx context.Context, in ReconcilePageInput) (*ReconcilePageResult, error) {
 	result, err := a.reconcilePage(ctx, in)
 	if err != nil {
-		// Temporal retries whatever it is: no photo is to blame.
-		_, err = classify(ctx, err)
+		failure, err := a.classifyAndLog(ctx, err)
+		if failure != nil { // retried without end: no photo is to blame
+			err = failureError(failure, false)
+		}
 		return nil, err
 	}
 	return result, nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"sync/atomic"
 
-	"go.temporal.io/sdk/activity"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
@@ -27,11 +26,7 @@ type StartPageProgress struct {
 // then processed twice.
 func (a *Activities) StartPage(ctx context.Context, in StartPageInput) error {
 	var before StartPageProgress
-	if activity.HasHeartbeatDetails(ctx) {
-		if err := activity.GetHeartbeatDetails(ctx, &before); err != nil {
-			return err
-		}
-	}
+	a.readHeartbeat(ctx, &before)
 	var started atomic.Int64
 	started.Store(before.Started)
 	progress := func() any { return StartPageProgress{started.Load()} }
@@ -44,7 +39,7 @@ func (a *Activities) StartPage(ctx context.Context, in StartPageInput) error {
 			group.Go(func() error { return a.StartInBatch(groupCtx, id) })
 		}
 		if err := group.Wait(); err != nil {
-			activity.RecordHeartbeat(ctx, progress())
+			reportProgress(ctx, progress())
 			return err // Temporal's own, retried by the policy
 		}
 		started.Add(int64(len(few)))

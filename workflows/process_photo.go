@@ -75,7 +75,7 @@ func ProcessPhoto(ctx workflow.Context, in ProcessPhotoInput) (*activities.MakeT
 // the activity then.
 func executeStep(ctx workflow.Context, s step, activity any, in stepInput, out any) error {
 	workflow.SetCurrentDetails(ctx, s.summary)
-	var failure *activities.LocalFailure
+	var failure *photo.Failure
 	if workflow.GetInfo(ctx).GetCurrentHistoryLength() <= firstTaskStarted {
 		err := workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(ctx, s.localOptions()), activity, in).Get(ctx, out)
 		if err == nil || isNonRetryable(err) {
@@ -92,7 +92,7 @@ func executeStep(ctx workflow.Context, s step, activity any, in stepInput, out a
 
 // stepInput is the input of a step's activity.
 type stepInput interface {
-	WithLocalFailure(*activities.LocalFailure) any
+	WithLocalFailure(*photo.Failure) any
 }
 
 // firstTaskStarted is the id of the event with which the first workflow task starts,

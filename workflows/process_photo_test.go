@@ -199,7 +199,7 @@ func TestAFinalFailureEndsThePhoto(t *testing.T) {
 func TestTheRuleOfSteps(t *testing.T) {
 	type call struct {
 		Local   bool
-		Failure *activities.LocalFailure
+		Failure *photo.Failure
 	}
 	unavailable := temporal.NewApplicationErrorWithOptions("the source answered 503", string(photo.SourceUnavailable),
 		temporal.ApplicationErrorOptions{NextRetryDelay: 5 * time.Minute})
@@ -212,7 +212,7 @@ func TestTheRuleOfSteps(t *testing.T) {
 		"disk full":           {bucketAway, []call{{Local: true}, {}}},
 		"a worker that stops": {temporal.NewCanceledError(), []call{{Local: true}, {}}},
 		"its timeout":         {temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE, nil), []call{{Local: true}, {}}},
-		"a transient failure": {unavailable, []call{{Local: true}, {Failure: &activities.LocalFailure{
+		"a transient failure": {unavailable, []call{{Local: true}, {Failure: &photo.Failure{
 			Code: photo.SourceUnavailable, Message: "the source answered 503", RetryAfter: 5 * time.Minute}}}},
 	} {
 		t.Run(name, func(t *testing.T) {

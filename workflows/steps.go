@@ -96,12 +96,12 @@ func toFailure(err error) *photo.Failure {
 
 // toLocalFailure returns the failure of the photo with which a local activity ended;
 // nil if it was an infrastructure error, a timeout, or a worker that stopped.
-func toLocalFailure(err error) *activities.LocalFailure {
+func toLocalFailure(err error) *photo.Failure {
 	appErr, ok := errors.AsType[*temporal.ApplicationError](err)
 	if !ok || isType(err, activities.DatabaseUnavailable) || isType(err, activities.StorageUnavailable) {
 		return nil
 	}
-	return &activities.LocalFailure{Code: photo.Code(appErr.Type()), Message: appErr.Message(), RetryAfter: appErr.NextRetryDelay()}
+	return &photo.Failure{Code: photo.Code(appErr.Type()), Message: appErr.Message(), RetryAfter: appErr.NextRetryDelay()}
 }
 
 func isType(err error, name string) bool {

@@ -76,8 +76,8 @@ type Failure struct {
 	Code    Code   `json:"code"`
 	Message string `json:"message"`
 
-	// RetryAfter is how long the source asked us to wait; 0 if it did not.
-	RetryAfter time.Duration `json:"-"`
+	// RetryAfter is how long the source asked to wait; 0 if it did not. It is not stored.
+	RetryAfter time.Duration `json:"retry_after_ns,omitempty"`
 }
 
 // Fail makes a failure with a formatted message.
