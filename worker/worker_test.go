@@ -159,6 +159,15 @@ func (b *testBundle) pendingActivity(t *testing.T, ok func(*workflowpb.PendingAc
 	}, time.Minute, 20*time.Millisecond)
 }
 
+// progressOf reads the heartbeat details; they are zero if there are none.
+func progressOf(t *testing.T, pending *workflowpb.PendingActivityInfo) (progress activities.Progress) {
+	t.Helper()
+	if details := pending.GetHeartbeatDetails(); details != nil {
+		require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(details, &progress))
+	}
+	return progress
+}
+
 func TestAWorkerThatStopsFinishesWhatItIsDoing(t *testing.T) {
 	b := setup(t)
 	stop := b.work(t)
@@ -209,9 +218,7 @@ func TestAStoppedWorkerIsNotLost(t *testing.T) {
 	})
 	stop()
 	b.pendingActivity(t, func(pending *workflowpb.PendingActivityInfo) bool {
-		var progress activities.Progress
-		details := pending.GetHeartbeatDetails()
-		return details != nil && converter.GetDefaultDataConverter().FromPayloads(details, &progress) == nil && progress.Reported == 1
+		return progressOf(t, pending).Reported == 1
 	})
 	close(b.release)
 	b.work(t)
@@ -250,12 +257,7 @@ func TestASlowSourceIsSeen(t *testing.T) {
 	start := time.Now()
 	b.work(t)
 	b.pendingActivity(t, func(pending *workflowpb.PendingActivityInfo) bool {
-		var progress activities.Progress
-		details := pending.GetHeartbeatDetails()
-		if details == nil || converter.GetDefaultDataConverter().FromPayloads(details, &progress) != nil {
-			return false
-		}
-		return pending.GetActivityType().GetName() == "FetchSource" && progress.BytesReceived == int64(half)
+		return pending.GetActivityType().GetName() == "FetchSource" && progressOf(t, pending).BytesReceived == int64(half)
 	})
 	t.Logf("seen after %s", time.Since(start))
 	close(b.release)

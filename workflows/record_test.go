@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -27,6 +28,7 @@ import (
 	historypb "go.temporal.io/api/history/v1"
 	taskqueuepb "go.temporal.io/api/taskqueue/v1"
 	"go.temporal.io/api/temporalproto"
+	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
@@ -134,25 +136,17 @@ func (s *stack) process(t *testing.T, id uuid.UUID) client.WorkflowRun {
 // pending waits until the run's activity of this type has been attempted.
 func (s *stack) pending(t *testing.T, run client.WorkflowRun, activityType string) {
 	t.Helper()
-	require.Eventually(t, func() bool {
-		description, err := s.temporal.DescribeWorkflowExecution(t.Context(), run.GetID(), run.GetRunID())
-		require.NoError(t, err)
-		for _, a := range description.GetPendingActivities() {
-			if a.GetActivityType().GetName() == activityType && (a.GetLastFailure() != nil || a.GetState() == enumspb.PENDING_ACTIVITY_STATE_STARTED) {
-				return true
-			}
-		}
-		return false
-	}, 30*time.Second, 20*time.Millisecond)
+	require.True(t, s.awaitPending(t, run, func(a *workflowpb.PendingActivityInfo) bool {
+		return a.GetActivityType().GetName() == activityType && (a.GetLastFailure() != nil || a.GetState() == enumspb.PENDING_ACTIVITY_STATE_STARTED)
+	}))
 }
 
-// pendingState waits until the run has a pending activity in this state.
-func (s *stack) pendingState(t *testing.T, run client.WorkflowRun, state enumspb.PendingActivityState) {
+// awaitPending waits until the run has a pending activity for which ok is true.
+func (s *stack) awaitPending(t *testing.T, run client.WorkflowRun, ok func(*workflowpb.PendingActivityInfo) bool) bool {
 	t.Helper()
-	assert.Eventually(t, func() bool {
+	return assert.Eventually(t, func() bool {
 		description, err := s.temporal.DescribeWorkflowExecution(t.Context(), run.GetID(), run.GetRunID())
-		pending := description.GetPendingActivities()
-		return err == nil && len(pending) == 1 && pending[0].GetState() == state
+		return assert.NoError(t, err) && slices.ContainsFunc(description.GetPendingActivities(), ok)
 	}, 30*time.Second, 10*time.Millisecond)
 }
 
@@ -360,7 +354,9 @@ func TestRecordHistories(t *testing.T) {
 				<-started
 				run := run.Load().(client.WorkflowRun)
 				cancel(t, run)
-				s.pendingState(t, run, enumspb.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED)
+				s.awaitPending(t, run, func(a *workflowpb.PendingActivityInfo) bool {
+					return a.GetState() == enumspb.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED
+				})
 			}
 			status(http.StatusServiceUnavailable, "")(w, r)
 		}))

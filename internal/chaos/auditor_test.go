@@ -460,26 +460,20 @@ func (a *auditor) auditWorkflows(ctx context.Context) (map[uuid.UUID][]run, erro
 func (a *auditor) workflows(ctx context.Context) (runs map[uuid.UUID][]run, open []string, err error) {
 	runs = map[uuid.UUID][]run{}
 	batches := 0
-	request := &workflowservice.ListWorkflowExecutionsRequest{Query: "WorkflowType IN ('ProcessPhoto', 'StartPhotos')"}
-	for {
-		page, err := a.temporal.ListWorkflow(ctx, request)
-		if err != nil {
-			return nil, nil, err
+	executions, err := a.list(ctx, "WorkflowType IN ('ProcessPhoto', 'StartPhotos')")
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, execution := range executions {
+		if execution.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
+			open = append(open, describe(execution))
 		}
-		for _, execution := range page.GetExecutions() {
-			if execution.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
-				open = append(open, describe(execution))
-			}
-			if execution.GetType().GetName() == "StartPhotos" {
-				batches++
-			}
-			text, ok := strings.CutPrefix(execution.GetExecution().GetWorkflowId(), "process-photo-")
-			if id, err := uuid.Parse(text); ok && err == nil {
-				runs[id] = append(runs[id], run{execution.GetExecution().GetRunId(), execution.GetStatus(), execution.GetStartTime().AsTime()})
-			}
+		if execution.GetType().GetName() == "StartPhotos" {
+			batches++
 		}
-		if request.NextPageToken = page.GetNextPageToken(); len(request.NextPageToken) == 0 {
-			break
+		text, ok := strings.CutPrefix(execution.GetExecution().GetWorkflowId(), "process-photo-")
+		if id, err := uuid.Parse(text); ok && err == nil {
+			runs[id] = append(runs[id], run{execution.GetExecution().GetRunId(), execution.GetStatus(), execution.GetStartTime().AsTime()})
 		}
 	}
 	if batches < a.batches {
@@ -512,30 +506,40 @@ func (a *auditor) workflows(ctx context.Context) (runs map[uuid.UUID][]run, open
 // attempt at a page that fails, or is lost, may have started photos that the next
 // starts again.
 func (a *auditor) repeatedStarts(ctx context.Context) (map[uuid.UUID]int, error) {
+	executions, err := a.list(ctx, "WorkflowType = 'StartPhotos'")
+	if err != nil {
+		return nil, err
+	}
 	repeats := map[uuid.UUID]int{}
-	request := &workflowservice.ListWorkflowExecutionsRequest{Query: "WorkflowType = 'StartPhotos'"}
+	for _, execution := range executions {
+		var events []*historypb.HistoryEvent
+		history := a.temporal.GetWorkflowHistory(ctx, execution.GetExecution().GetWorkflowId(), execution.GetExecution().GetRunId(),
+			false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+		for history.HasNext() {
+			event, err := history.Next()
+			if err != nil {
+				return nil, err
+			}
+			events = append(events, event)
+		}
+		if err := countRepeats(events, repeats); err != nil {
+			return nil, err
+		}
+	}
+	return repeats, nil
+}
+
+// list returns all the workflows that the query selects.
+func (a *auditor) list(ctx context.Context, query string) (executions []*workflowpb.WorkflowExecutionInfo, err error) {
+	request := &workflowservice.ListWorkflowExecutionsRequest{Query: query}
 	for {
 		page, err := a.temporal.ListWorkflow(ctx, request)
 		if err != nil {
 			return nil, err
 		}
-		for _, execution := range page.GetExecutions() {
-			var events []*historypb.HistoryEvent
-			history := a.temporal.GetWorkflowHistory(ctx, execution.GetExecution().GetWorkflowId(), execution.GetExecution().GetRunId(),
-				false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
-			for history.HasNext() {
-				event, err := history.Next()
-				if err != nil {
-					return nil, err
-				}
-				events = append(events, event)
-			}
-			if err := countRepeats(events, repeats); err != nil {
-				return nil, err
-			}
-		}
+		executions = append(executions, page.GetExecutions()...)
 		if request.NextPageToken = page.GetNextPageToken(); len(request.NextPageToken) == 0 {
-			return repeats, nil
+			return executions, nil
 		}
 	}
 }

@@ -37,7 +37,7 @@ type Config struct {
 	MaxUnattended int
 }
 
-// Cache has one source for each key, which is the id of a run.
+// Cache has one source for each key, which names a run.
 type Cache struct {
 	config Config
 
@@ -83,8 +83,8 @@ type Source struct {
 }
 
 // Open returns the key's source, and has it fetched unless it is there or being
-// fetched: hit tells which. The caller waits for it, and releases it in any case. The
-// fetch has the values of ctx, and goes on after its end.
+// fetched; hit is false if this call began the fetch. The caller waits for it, and releases
+// it in any case. The fetch has the values of ctx, and goes on after its end.
 func (c *Cache) Open(ctx context.Context, key string, fetch func(context.Context, *Source) error) (s *Source, hit bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -275,11 +275,7 @@ func (s *Source) moveToFile() (err error) {
 	if s.file, err = newFile(s.cache.config.Dir); err != nil {
 		return err
 	}
-	for i, chunk := range s.chunks {
-		content := chunk[:]
-		if i == len(s.chunks)-1 {
-			content = chunk[:s.last]
-		}
+	for _, content := range s.inMemory() {
 		if _, err := s.writeFile(content); err != nil {
 			return err
 		}
@@ -326,12 +322,23 @@ func (s *Source) ForRenderer() renderer.Source {
 		if s.file != nil {
 			return io.NopCloser(io.NewSectionReader(s.file, 0, s.Bytes)), nil
 		}
-		readers := make([]io.Reader, len(s.chunks))
-		for i, c := range s.chunks {
-			readers[i] = bytes.NewReader(c[:min(chunkBytes, s.Bytes-int64(i)*chunkBytes)])
+		var readers []io.Reader
+		for _, content := range s.inMemory() {
+			readers = append(readers, bytes.NewReader(content))
 		}
 		return io.NopCloser(io.MultiReader(readers...)), nil
 	}}
+}
+
+// inMemory returns the bytes in memory, in pieces.
+func (s *Source) inMemory() (pieces [][]byte) {
+	for i, c := range s.chunks {
+		if i == len(s.chunks)-1 {
+			return append(pieces, c[:s.last])
+		}
+		pieces = append(pieces, c[:])
+	}
+	return nil
 }
 
 // newFile makes a file without a name: on Linux it never has one, where the
