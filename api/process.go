@@ -13,8 +13,8 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/photo-processor/photo-processor/internal/starter"
 	"github.com/photo-processor/photo-processor/internal/telemetry"
-	"github.com/photo-processor/photo-processor/workflows"
 )
 
 // processAnswer echoes each input as it was sent, in its order.
@@ -155,8 +155,9 @@ func (e *notStartedError) answer() any {
 func (s *Server) startWorkflows(ctx context.Context, ids []uuid.UUID) error {
 	ctx, cancel := context.WithTimeout(ctx, s.Config.HTTPTimeout)
 	defer cancel()
+	start := starter.Starter{Temporal: s.Temporal, TaskQueue: s.Config.TaskQueue}
 	if len(ids) > s.Config.StartDirectly {
-		if _, err := workflows.StartMany(ctx, s.Temporal, s.Config.TaskQueue, ids); err != nil {
+		if _, err := start.Batch(ctx, ids); err != nil {
 			return &notStartedError{started: 0, wanted: len(ids), err: err}
 		}
 		return nil
@@ -172,7 +173,7 @@ func (s *Server) startWorkflows(ctx context.Context, ids []uuid.UUID) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			run, err := workflows.Start(ctx, s.Temporal, s.Config.TaskQueue, id)
+			run, err := start.Photo(ctx, id)
 			if err != nil {
 				return err
 			}

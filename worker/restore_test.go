@@ -19,13 +19,12 @@ import (
 	"github.com/photo-processor/photo-processor/activities"
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/postgres"
-	"github.com/photo-processor/photo-processor/workflows"
 )
 
 // run has the photo processed, and gives how its workflow ended.
 func (b *testBundle) run(t *testing.T, id uuid.UUID) error {
 	t.Helper()
-	run, err := workflows.Start(t.Context(), b.temporal, b.cfg.TaskQueue, id)
+	run, err := b.starter().Photo(t.Context(), id)
 	require.NoError(t, err)
 	return run.Get(t.Context(), nil)
 }
@@ -111,7 +110,7 @@ func TestARestoredDatabase(t *testing.T) {
 	height.Store(300)
 	require.NoError(t, b.run(t, changed))
 	require.NoError(t, b.run(t, later))
-	_, err = workflows.Start(t.Context(), b.temporal, b.cfg.TaskQueue, underWay)
+	_, err = b.starter().Photo(t.Context(), underWay)
 	require.NoError(t, err)
 	b.awaitRequest(t)
 	added := add("/")

@@ -11,7 +11,6 @@ import (
 
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/postgres"
-	"github.com/photo-processor/photo-processor/workflows"
 )
 
 // addMany adds photos whose source answers at once.
@@ -44,12 +43,12 @@ func (b *testBundle) completed(t *testing.T) []photo.Photo {
 func TestASinglePhotoPassesABatch(t *testing.T) {
 	for name, start := range map[string]func(t *testing.T, b *testBundle, batch []uuid.UUID){
 		"that the worker starts": func(t *testing.T, b *testBundle, batch []uuid.UUID) {
-			_, err := workflows.StartMany(t.Context(), b.temporal, b.cfg.TaskQueue, batch)
+			_, err := b.starter().Batch(t.Context(), batch)
 			require.NoError(t, err)
 		},
 		"that is in the queue": func(t *testing.T, b *testBundle, batch []uuid.UUID) {
 			for _, id := range batch {
-				_, err := workflows.StartInBatch(t.Context(), b.temporal, b.cfg.TaskQueue, id)
+				_, err := b.starter().BatchPhoto(t.Context(), id)
 				require.NoError(t, err)
 			}
 		},
@@ -68,7 +67,7 @@ func TestASinglePhotoPassesABatch(t *testing.T) {
 				return before >= 10
 			}, time.Minute, 10*time.Millisecond)
 
-			photoRun, err := workflows.Start(t.Context(), b.temporal, b.cfg.TaskQueue, single)
+			photoRun, err := b.starter().Photo(t.Context(), single)
 			require.NoError(t, err)
 			require.NoError(t, photoRun.Get(t.Context(), nil))
 			// The photo of setup is among them.

@@ -20,6 +20,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/renderer"
 	"github.com/photo-processor/photo-processor/internal/source"
 	"github.com/photo-processor/photo-processor/internal/sourcecache"
+	"github.com/photo-processor/photo-processor/internal/starter"
 	"github.com/photo-processor/photo-processor/internal/telemetry"
 	"github.com/photo-processor/photo-processor/workflows"
 )
@@ -99,13 +100,13 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	ready := readiness{db: db, sourceCacheDir: cfg.SourceCacheDir, thumbnails: thumbnails, renderer: render, temporal: temporal}
 	tel.Handle("GET /readyz", ready.handler(log))
 
-	if err := db.MigrateWhenUp(ctx, log); err != nil {
+	if err := db.MigrateWhenReady(ctx, log); err != nil {
 		return err
 	}
 	if err := bucket.WhenUp(ctx, log, "THUMBNAILS_BUCKET", thumbnails, cfg.BucketTimeout); err != nil {
 		return err
 	}
-	if err := config.TemporalWhenUp(ctx, log, temporal, options); err != nil || ctx.Err() != nil {
+	if err := config.WaitForTemporal(ctx, log, temporal, options); err != nil || ctx.Err() != nil {
 		return err
 	}
 
@@ -128,6 +129,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		MaxUnattended: cfg.WorkerActivities,
 	})
 	defer sources.Close()
+	start := starter.Starter{Temporal: temporal, TaskQueue: cfg.TaskQueue}
 	act := &activities.Activities{
 		DB: db, Sources: sources, Thumbnails: thumbnails, Fetcher: fetcher, Renderer: render, Format: cfg.ThumbnailFormat,
 		BucketTimeout: cfg.BucketTimeout,
@@ -135,11 +137,11 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		Metrics:       metrics,
 		Temporal:      temporal,
 		StartProcessing: func(ctx context.Context, id uuid.UUID) error {
-			_, err := workflows.Start(ctx, temporal, cfg.TaskQueue, id)
+			_, err := start.Photo(ctx, id)
 			return err
 		},
 		StartInBatch: func(ctx context.Context, id uuid.UUID) error {
-			_, err := workflows.StartInBatch(ctx, temporal, cfg.TaskQueue, id)
+			_, err := start.BatchPhoto(ctx, id)
 			return err
 		},
 		StartConcurrency: cfg.StartConcurrency,

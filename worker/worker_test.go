@@ -36,8 +36,8 @@ import (
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/postgres/postgrestest"
 	"github.com/photo-processor/photo-processor/internal/renderer/renderertest"
+	"github.com/photo-processor/photo-processor/internal/starter"
 	"github.com/photo-processor/photo-processor/worker"
-	"github.com/photo-processor/photo-processor/workflows"
 )
 
 func TestMain(m *testing.M) {
@@ -101,7 +101,7 @@ func setup(t *testing.T) *testBundle {
 	photos, err := b.db.AddPhotos(t.Context(), []string{server.URL})
 	require.NoError(t, err)
 	b.photo = photos[0].UUID
-	_, err = workflows.Start(t.Context(), b.temporal, cfg.TaskQueue, b.photo)
+	_, err = b.starter().Photo(t.Context(), b.photo)
 	require.NoError(t, err)
 	return b
 }
@@ -449,4 +449,8 @@ func TestTheScheduleFollowsTheConfiguration(t *testing.T) {
 	require.True(t, described.Schedule.State.Paused, "what the operator did stays")
 	require.Equal(t, enumspb.SCHEDULE_OVERLAP_POLICY_SKIP, described.Schedule.Policy.Overlap)
 	close(b.release)
+}
+
+func (b *testBundle) starter() starter.Starter {
+	return starter.Starter{Temporal: b.temporal, TaskQueue: b.cfg.TaskQueue}
 }

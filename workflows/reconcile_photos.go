@@ -26,7 +26,7 @@ const (
 var reconcileOptions = workflow.ActivityOptions{
 	StartToCloseTimeout: 5 * time.Minute,
 	HeartbeatTimeout:    heartbeatTimeout,
-	Priority:            priorityFirst,
+	Priority:            PriorityFirst,
 	Summary:             "Compare photos that are processing with their workflows",
 	RetryPolicy:         &retryPolicy,
 }

@@ -44,6 +44,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/renderer/renderertest"
 	"github.com/photo-processor/photo-processor/internal/source"
 	"github.com/photo-processor/photo-processor/internal/sourcecache"
+	"github.com/photo-processor/photo-processor/internal/starter"
 	"github.com/photo-processor/photo-processor/worker"
 	"github.com/photo-processor/photo-processor/workflows"
 )
@@ -82,17 +83,18 @@ func newStack(t *testing.T) *stack {
 	require.NoError(t, err)
 	t.Cleanup(fetcher.Close)
 	dir := t.TempDir()
+	start := starter.Starter{Temporal: temporal, TaskQueue: taskQueue}
 	s.act = &activities.Activities{
 		DB: s.db, Fetcher: fetcher, Format: photo.JPEG, Log: slog.New(slog.DiscardHandler), BucketTimeout: time.Minute,
 		Renderer: renderertest.New(t, renderer.Config{Options: renderer.Options{Boxes: []photo.Size{{Width: 320, Height: 320}}}}),
 		Sources:  sourcecache.New(sourcecache.Config{Dir: filepath.Join(dir, "sources"), MaxMemory: 1 << 20, MaxDisk: 1 << 20, MaxAge: time.Minute, MaxUnattended: 10}),
 		Temporal: temporal,
 		StartProcessing: func(ctx context.Context, id uuid.UUID) error {
-			_, err := workflows.Start(ctx, temporal, taskQueue, id)
+			_, err := start.Photo(ctx, id)
 			return err
 		},
 		StartInBatch: func(ctx context.Context, id uuid.UUID) error {
-			_, err := workflows.StartInBatch(ctx, temporal, taskQueue, id)
+			_, err := start.BatchPhoto(ctx, id)
 			return err
 		},
 		StartConcurrency: 8,
@@ -128,7 +130,7 @@ func (s *stack) start(t *testing.T, answer http.HandlerFunc) client.WorkflowRun 
 
 func (s *stack) process(t *testing.T, id uuid.UUID) client.WorkflowRun {
 	t.Helper()
-	run, err := workflows.Start(t.Context(), s.temporal, taskQueue, id)
+	run, err := (starter.Starter{Temporal: s.temporal, TaskQueue: taskQueue}).Photo(t.Context(), id)
 	require.NoError(t, err)
 	return run
 }
@@ -400,7 +402,7 @@ func TestRecordHistories(t *testing.T) {
 		for i := range ids {
 			ids[i] = uuid.New()
 		}
-		run, err := workflows.StartMany(t.Context(), s.temporal, taskQueue, ids)
+		run, err := (starter.Starter{Temporal: s.temporal, TaskQueue: taskQueue}).Batch(t.Context(), ids)
 		require.NoError(t, err)
 		s.save(t, "started_many", run, completed)
 		for _, id := range []uuid.UUID{ids[0], ids[400]} {

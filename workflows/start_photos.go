@@ -23,7 +23,7 @@ var startPageOptions = workflow.ActivityOptions{
 	StartToCloseTimeout: 10 * time.Minute,
 	HeartbeatTimeout:    heartbeatTimeout,
 	RetryPolicy:         &retryPolicy,
-	Priority:            priorityFirst,
+	Priority:            PriorityFirst,
 }
 
 // StartPhotos starts the workflow of each photo of a request with more than can be

@@ -11,6 +11,14 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
+// Priorities of tasks. When more tasks wait than workers can take, Temporal hands
+// out those with smaller numbers first; the default is 3.
+var (
+	PriorityFirst  = temporal.Priority{PriorityKey: 1} // the last steps of a photo, and short tasks on which others wait
+	PrioritySingle = temporal.Priority{PriorityKey: 2} // photos posted singly, whose client may be waiting
+	PriorityBatch  = temporal.Priority{PriorityKey: 4} // photos of a batch
+)
+
 // step is how one of a photo's four activities runs.
 type step struct {
 	summary string        // in the Web UI
@@ -32,9 +40,9 @@ var (
 	fetchSource = step{summary: "Fetch the source from the photo's URL", local: 4 * time.Second, regular: 30 * time.Minute}
 	// Most pictures take less than 0.1 seconds, the largest allowed a few. RENDER_TIMEOUT
 	// bounds the regular activity's, after its turn among those of the worker.
-	makeThumbnails = step{summary: "Make thumbnails of the source", local: 5 * time.Second, regular: 30 * time.Minute, priority: priorityFirst}
+	makeThumbnails = step{summary: "Make thumbnails of the source", local: 5 * time.Second, regular: 30 * time.Minute, priority: PriorityFirst}
 	// One SQL statement, and one or a few requests to the bucket.
-	finish = step{summary: "Record the final status", local: 3 * time.Second, regular: 5 * time.Minute, priority: priorityFirst}
+	finish = step{summary: "Record the final status", local: 3 * time.Second, regular: 5 * time.Minute, priority: PriorityFirst}
 )
 
 // localOptions are those of the step's local activity. Temporal does not see it

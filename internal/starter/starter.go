@@ -1,0 +1,56 @@
+// Package starter starts the workflows of photos.
+package starter
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/workflows"
+)
+
+// Starter starts workflows on one task queue.
+type Starter struct {
+	Temporal  client.Client
+	TaskQueue string
+}
+
+// Photo starts the workflow that processes a photo, for a client that may be
+// waiting for it. A workflow that is running goes on; one that has closed is
+// started again.
+func (s Starter) Photo(ctx context.Context, id uuid.UUID) (client.WorkflowRun, error) {
+	return s.photo(ctx, id, workflows.PrioritySingle)
+}
+
+// BatchPhoto is Photo for a photo of a batch, whose tasks come behind those of
+// photos that were posted singly.
+func (s Starter) BatchPhoto(ctx context.Context, id uuid.UUID) (client.WorkflowRun, error) {
+	return s.photo(ctx, id, workflows.PriorityBatch)
+}
+
+func (s Starter) photo(ctx context.Context, id uuid.UUID, priority temporal.Priority) (client.WorkflowRun, error) {
+	return s.Temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+		ID:                       photo.WorkflowID(id),
+		TaskQueue:                s.TaskQueue,
+		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
+		WorkflowIDReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		StaticSummary:            "Thumbnails of photo " + id.String(),
+		Priority:                 priority,
+	}, workflows.ProcessPhoto, workflows.ProcessPhotoInput{Photo: id})
+}
+
+// Batch starts a workflow that starts the photos' workflows. When Batch returns
+// nil, Temporal has accepted all photos; after an error it may have.
+func (s Starter) Batch(ctx context.Context, ids []uuid.UUID) (client.WorkflowRun, error) {
+	return s.Temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+		ID:            "start-photos-" + uuid.NewString(),
+		TaskQueue:     s.TaskQueue,
+		StaticSummary: fmt.Sprintf("Start %d photos", len(ids)),
+		Priority:      workflows.PriorityFirst,
+	}, workflows.StartPhotos, workflows.StartPhotosInput{Photos: ids})
+}
