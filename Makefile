@@ -1,6 +1,7 @@
 # Everything a developer does. `make help` lists it.
 
 BIN     := bin/photo-processor
+DEV     := bin/photo-processor-dev
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 # The linters, by exact version; go run builds each once and keeps it.
@@ -14,10 +15,10 @@ help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 start: build ## Start everything on this machine, in the background; installs what is missing
-	@$(BIN) dev start
+	@$(DEV) start
 
 cluster: build ## The same with Temporal's production server on PostgreSQL and three workers
-	@$(BIN) dev start --cluster
+	@$(DEV) start --cluster
 
 SECRETS := POSTGRES_PASSWORD PHOTOS_PASSWORD TEMPORAL_PASSWORD TEMPORAL_VISIBILITY_PASSWORD \
 	GRAFANA_PASSWORD AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
@@ -27,24 +28,24 @@ secrets: ## Write .secrets, random passwords for docker compose, unless it is th
 	@echo "Set them with: . ./.secrets"
 
 stop: build ## Stop it, either of them; all data is kept
-	@$(BIN) dev stop
+	@$(DEV) stop
 
 status: build ## Tell what runs, and where
-	@$(BIN) dev status
+	@$(DEV) status
 
 logs: build ## Follow all logs; Ctrl-C ends it
-	@eval "$$($(BIN) dev env)" && exec tail -n 20 -F "$$DATA_DIR"/logs/*.log
+	@eval "$$($(DEV) env)" && exec tail -n 20 -F "$$DATA_DIR"/logs/*.log
 
 db-schema: build ## Drop all photos, make the schema anew, and add six sample photos
-	@$(BIN) dev db-schema
+	@$(DEV) db-schema
 
 psql: build ## Open a shell on the database
-	@$(BIN) dev status >/dev/null || { echo "photo-processor is not running; start it first: make start"; exit 1; }
-	@eval "$$($(BIN) dev env)" && exec psql "$$DATABASE_URL"
+	@$(DEV) status >/dev/null || { echo "photo-processor is not running; start it first: make start"; exit 1; }
+	@eval "$$($(DEV) env)" && exec psql "$$DATABASE_URL"
 
-build: deps ## Build bin/photo-processor, and bin/photo-processor-render, which it starts
+build: deps ## Build bin/photo-processor, its renderer, and the development stack
 	@[ -x $(BIN) ] || echo "Building; the first time on a machine this takes some minutes …"
-	@go build -ldflags '-X main.version=$(VERSION)' -o bin/ ./cmd/photo-processor ./cmd/photo-processor-render
+	@go build -ldflags '-X main.version=$(VERSION)' -o bin/ ./cmd/photo-processor ./cmd/photo-processor-render ./cmd/photo-processor-dev
 
 deps:
 	@internal/devstack/install-deps.sh
@@ -67,7 +68,7 @@ BOXES  ?=
 REPEAT ?= 0
 SVG    ?=
 bench: build ## Measure throughput and cost of N photos (300); STACK="native cluster", BOXES="1 3", SVG=file
-	@go run ./internal/bench -n $(N) -stack "$(STACK)" -boxes "$(BOXES)" -repeat $(REPEAT) -svg "$(SVG)"
+	@go run ./cmd/bench -n $(N) -stack "$(STACK)" -boxes "$(BOXES)" -repeat $(REPEAT) -svg "$(SVG)"
 
 PHOTOS ?= 500
 test-cluster: deps ## Kill a worker, Temporal and PostgreSQL under `make cluster` while PHOTOS (500) are processed
@@ -94,5 +95,5 @@ check-kubernetes: ## Read docs/kubernetes/*.yaml as Kubernetes' own types
 	@cd docs/kubernetes/check && go run . ../*.yaml
 
 clean: stop ## Stop everything and delete its data and what was built
-	@eval "$$($(BIN) dev env)" && rm -rf "$$DATA_DIR" && echo "Deleted $$DATA_DIR"
+	@eval "$$($(DEV) env)" && rm -rf "$$DATA_DIR" && echo "Deleted $$DATA_DIR"
 	@rm -rf bin

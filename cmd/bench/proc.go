@@ -24,7 +24,7 @@ const (
 	renderRole   role = "render"
 	temporalRole role = "Temporal"
 	postgresRole role = "PostgreSQL"
-	devRole      role = "photo-processor dev" // which starts the others
+	devRole      role = "photo-processor-dev" // which starts the others
 )
 
 // roles of the product, in the order in which they are shown.

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 func TestSmoke(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	built := exec.Command("go", "build", "-o", dir, "../../cmd/photo-processor", "../../cmd/photo-processor-render")
+	built := exec.Command("go", "build", "-o", dir, "../../cmd/photo-processor", "../../cmd/photo-processor-render", "../../cmd/photo-processor-dev")
 	output, err := built.CombinedOutput()
 	require.NoError(t, err, string(output))
 	o := options{
@@ -143,7 +143,7 @@ func TestCPUByRole(t *testing.T) {
 	t.Parallel()
 	second := func(n time.Duration) time.Duration { return n * time.Second }
 	all := map[int]processStat{
-		1:  {parent: 0, cpu: second(1), ended: second(100)}, // photo-processor dev
+		1:  {parent: 0, cpu: second(1), ended: second(100)}, // photo-processor-dev
 		10: {parent: 1, cpu: second(2)},                     // api
 		20: {parent: 1, cpu: second(3), ended: second(4)},   // worker; two renderers have ended
 		21: {parent: 20, cpu: second(5)},

@@ -168,7 +168,7 @@ func (r *report) rows() []row {
 
 // processesOf names the processes of a role in the table.
 var processesOf = map[role]string{
-	renderRole: "render processes", workerRole: "worker", apiRole: "API", temporalRole: "Temporal", postgresRole: "PostgreSQL", devRole: "`photo-processor dev`",
+	renderRole: "render processes", workerRole: "worker", apiRole: "API", temporalRole: "Temporal", postgresRole: "PostgreSQL", devRole: "`photo-processor-dev`",
 }
 
 // memory is the peak of the largest process where there are several of a kind,

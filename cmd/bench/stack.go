@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -24,8 +22,8 @@ import (
 	"github.com/photo-processor/photo-processor/internal/postgres"
 )
 
-// stackFlags are the stacks that can be measured: what follows
-// `photo-processor dev` on the command line.
+// stackFlags are the stacks that can be measured: the flags of
+// `photo-processor-dev run`.
 var stackFlags = map[string][]string{
 	"native":  nil,
 	"cluster": {"--cluster"},
@@ -57,15 +55,6 @@ type stack struct {
 // ports that are free.
 func startStack(ctx context.Context, program, name string, boxes []photo.Size) (_ *stack, err error) {
 	flags := stackFlags[name]
-	if len(flags) > 0 {
-		help, err := exec.CommandContext(ctx, program, "dev", "--help").Output()
-		if err != nil {
-			return nil, fmt.Errorf("%s dev --help: %w", program, err)
-		}
-		if !strings.Contains(string(help), flags[0]) {
-			return nil, fmt.Errorf("this photo-processor has no %s yet: dev does not know %s", name, flags[0])
-		}
-	}
 	// Not in os.TempDir: PostgreSQL's user must be able to go there, and the path
 	// of a socket must be short.
 	s := &stack{}
@@ -103,7 +92,7 @@ func startStack(ctx context.Context, program, name string, boxes []photo.Size) (
 		return nil, err
 	}
 	process := devstack.Process{
-		Name: "photo-processor dev", Path: program, Args: append([]string{"dev"}, flags...), Env: env,
+		Name: "photo-processor-dev", Path: program + "-dev", Args: append([]string{"run"}, flags...), Env: env,
 		LogFile: filepath.Join(s.root, "dev.log"),
 		Ready: func(context.Context) (err error) {
 			s.state, err = s.dir.ReadState()
