@@ -1,6 +1,6 @@
-# One image for api, worker and migrate. The second stage has no compiler, runs
-# as nobody in particular, and writes nowhere but below /data and /tmp: run it
-# with a read-only root file system.
+# One image for api, worker and migrate, and one that serves sample photos. Its
+# last stages have no compiler, run as nobody in particular, and write nowhere but
+# below /data and /tmp: run them with a read-only root file system.
 
 FROM golang:1.26.8-bookworm AS build
 RUN apt-get update \
@@ -12,20 +12,27 @@ RUN go mod download
 COPY . .
 ARG VERSION=unknown
 RUN go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /out/ \
-      ./cmd/photo-processor ./cmd/photo-processor-render
+      ./cmd/photo-processor ./cmd/photo-processor-render \
+ && go build -trimpath -ldflags "-s -w" -o /out-samples/ ./cmd/photo-processor-dev
 
 # The same Debian as above: the programs are linked against its libvips.
-FROM debian:bookworm-20260824-slim
+FROM debian:bookworm-20260824-slim AS runtime
 # tini is process 1: it passes signals on, and reaps what renderers that were
 # killed leave behind.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates libvips42 tini \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --system --uid 10001 --home-dir /data --create-home --shell /usr/sbin/nologin photo-processor
-COPY --from=build /out/ /usr/local/bin/
 USER photo-processor
 ENV DATA_DIR=/data
 VOLUME /data
+
+FROM runtime AS samples
+COPY --from=build /out-samples/ /usr/local/bin/
+ENTRYPOINT ["tini", "--", "photo-processor-dev", "samples"]
+
+FROM runtime
+COPY --from=build /out/ /usr/local/bin/
 ENTRYPOINT ["tini", "--", "photo-processor"]
 CMD ["api"]
 # Of the default command. A worker's is: photo-processor health worker, with

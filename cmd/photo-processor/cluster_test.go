@@ -33,17 +33,17 @@ func TestCluster(t *testing.T) {
 	}
 	p := build(t)
 	t.Cleanup(func() { p.stop() })
-	require.Contains(t, p.must(t, "dev", "start", "--cluster"), "photo-processor is ready")
+	require.Contains(t, p.mustDev(t, "start", "--cluster"), "photo-processor is ready")
 	p.dir = filepath.Join(p.dir, "cluster")
 
 	t.Run("not at the same time as the usual stack", func(t *testing.T) {
-		out, code := p.run(t, "dev", "start")
+		out, code := p.runDev(t, "start")
 		require.Equal(t, 1, code)
 		require.Contains(t, out, "the cluster runs")
-		require.Contains(t, p.must(t, "dev", "start", "--cluster"), "runs already")
+		require.Contains(t, p.mustDev(t, "start", "--cluster"), "runs already")
 	})
 	t.Run("Temporal is the production server, with its UI and metrics", func(t *testing.T) {
-		status := p.must(t, "dev", "status")
+		status := p.mustDev(t, "status")
 		ui := regexp.MustCompile(`Web UI +(\S+)`).FindStringSubmatch(status)
 		require.NotNil(t, ui)
 		code, body := get(t, ui[1]+"/api/v1/namespaces")
@@ -54,7 +54,7 @@ func TestCluster(t *testing.T) {
 		require.Contains(t, body, `service_name="history"`)
 	})
 
-	p.must(t, "dev", "db-schema")
+	p.mustDev(t, "db-schema")
 	ids := p.addGenerated(t, *photosFlag)
 	watch := make(chan string, 1)
 	started := time.Now()
@@ -67,7 +67,7 @@ func TestCluster(t *testing.T) {
 		require.Eventually(t, func() bool { return p.count(t, photo.Completed) > *photosFlag*(i+1)/5 }, 5*time.Minute, 20*time.Millisecond)
 		require.NoError(t, syscall.Kill(p.pid(t, name), syscall.SIGKILL))
 		require.Eventually(t, func() bool {
-			out, code := p.run(t, "dev", "status")
+			out, code := p.runDev(t, "status")
 			return code == 0 && !strings.Contains(out, "not running")
 		}, time.Minute, 100*time.Millisecond)
 	}
@@ -92,10 +92,10 @@ func TestCluster(t *testing.T) {
 	require.Zero(t, p.files(t, "sources"))
 
 	t.Run("all is kept when it is stopped and started", func(t *testing.T) {
-		require.Contains(t, p.must(t, "dev", "stop"), "has stopped")
-		_, code := p.run(t, "dev", "status")
+		require.Contains(t, p.mustDev(t, "stop"), "has stopped")
+		_, code := p.runDev(t, "status")
 		require.Equal(t, 1, code)
-		p.must(t, "dev", "start", "--cluster")
+		p.mustDev(t, "start", "--cluster")
 		last := p.photo(t, uuid.MustParse(ids[len(ids)-1]))
 		p.requireThumbnails(t, last)
 		requireHistory(t, temporal, last.WorkflowID, enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
@@ -140,7 +141,7 @@ func newContainers(t *testing.T, p *program) *containers {
 	var err error
 	c.programs, err = devstack.InstallTemporalServer(t.Context(), os.Stderr)
 	require.NoError(t, err)
-	c.s3, err = devstack.S3Gateway(t.Context(), os.Stderr)
+	c.s3, err = devstacktest.S3Gateway(t.Context())
 	require.NoError(t, err)
 	c.dir, err = devstack.NewDir(p.dir)
 	require.NoError(t, err)
@@ -238,11 +239,7 @@ func (c *containers) environment(service types.ServiceConfig) []string {
 	case "temporal":
 		for _, variable := range []string{"FRONTEND_MEMBERSHIP_PORT", "HISTORY_GRPC_PORT", "HISTORY_MEMBERSHIP_PORT",
 			"MATCHING_GRPC_PORT", "MATCHING_MEMBERSHIP_PORT", "WORKER_GRPC_PORT", "WORKER_MEMBERSHIP_PORT"} {
-			port, err := devstack.FreePortUpTo(32767)
-			if err != nil {
-				panic(err)
-			}
-			env = append(env, fmt.Sprintf("%s=%d", variable, port))
+			env = append(env, fmt.Sprintf("%s=%d", variable, freeSmallPort()))
 		}
 		env = append(env, c.portVariable("FRONTEND_GRPC_PORT", "temporal", 7233), c.portVariable("FRONTEND_HTTP_PORT", "temporal", 7243))
 	case "temporal-ui":
@@ -254,6 +251,17 @@ func (c *containers) environment(service types.ServiceConfig) []string {
 		env = append(env, "METRICS_ADDR="+c.address("worker", 9090+c.started))
 	}
 	return env
+}
+
+// freeSmallPort returns a free port below 32768: Temporal keeps some ports in
+// columns of type smallint.
+func freeSmallPort() int {
+	for {
+		port := 10_000 + rand.IntN(22_000)
+		if devstack.CheckPort(fmt.Sprintf("127.0.0.1:%d", port), "Temporal", "") == nil {
+			return port
+		}
+	}
 }
 
 func (c *containers) portVariable(variable, service string, port int) string {
@@ -269,7 +277,9 @@ func (c *containers) command(t *testing.T, service types.ServiceConfig) []string
 		command = append(command, c.translate(service, word))
 	}
 	switch {
-	case service.Build != nil: // the Dockerfile's ENTRYPOINT, without tini
+	case service.Name == "samples": // the Dockerfile's ENTRYPOINTs, without tini
+		return append([]string{"photo-processor-dev", "samples"}, command...)
+	case service.Build != nil:
 		return append([]string{"photo-processor"}, command...)
 	case service.Name == "temporal": // the image's entrypoint.sh ends with this
 		require.Empty(t, command)

@@ -58,7 +58,7 @@ func build(t *testing.T) *program {
 	require.NoError(t, os.Chmod(dir, 0o711))
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	p := &program{path: filepath.Join(dir, "photo-processor"), dir: filepath.Join(dir, "data")}
-	built := exec.Command("go", "build", "-ldflags", "-X main.version=test", "-o", dir, ".", "../photo-processor-render")
+	built := exec.Command("go", "build", "-ldflags", "-X main.version=test", "-o", dir, ".", "../photo-processor-dev", "../photo-processor-render")
 	output, err := built.CombinedOutput()
 	require.NoError(t, err, string(output))
 
@@ -96,9 +96,20 @@ func twoPorts(t *testing.T) int {
 // run runs the program, and gives what it printed and its exit code.
 func (p *program) run(t *testing.T, args ...string) (stdout string, exitCode int) {
 	t.Helper()
+	return p.runProgram(t, p.path, args)
+}
+
+// runDev runs photo-processor-dev.
+func (p *program) runDev(t *testing.T, args ...string) (stdout string, exitCode int) {
+	t.Helper()
+	return p.runProgram(t, p.path+"-dev", args)
+}
+
+func (p *program) runProgram(t *testing.T, path string, args []string) (stdout string, exitCode int) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, p.path, args...)
+	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Env = p.env
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -106,7 +117,7 @@ func (p *program) run(t *testing.T, args ...string) (stdout string, exitCode int
 	if _, exited := err.(*exec.ExitError); err != nil && !exited {
 		require.NoError(t, err)
 	}
-	t.Logf("photo-processor %s: exit %d\n%s%s", strings.Join(args, " "), cmd.ProcessState.ExitCode(), out.String(), errs.String())
+	t.Logf("%s %s: exit %d\n%s%s", filepath.Base(path), strings.Join(args, " "), cmd.ProcessState.ExitCode(), out.String(), errs.String())
 	return out.String() + errs.String(), cmd.ProcessState.ExitCode()
 }
 
@@ -117,20 +128,27 @@ func (p *program) must(t *testing.T, args ...string) string {
 	return out
 }
 
-// pid gives the process that `dev status` names.
+func (p *program) mustDev(t *testing.T, args ...string) string {
+	t.Helper()
+	out, code := p.runDev(t, args...)
+	require.Zero(t, code, out)
+	return out
+}
+
+// pid gives the process that `photo-processor-dev status` names.
 func (p *program) pid(t *testing.T, name string) int {
 	t.Helper()
-	found := regexp.MustCompile(name + ` +process (\d+)`).FindStringSubmatch(p.must(t, "dev", "status"))
+	found := regexp.MustCompile(name + ` +process (\d+)`).FindStringSubmatch(p.mustDev(t, "status"))
 	require.NotNil(t, found, "%s does not run", name)
 	pid, err := strconv.Atoi(found[1])
 	require.NoError(t, err)
 	return pid
 }
 
-// variable gives what `dev env` says.
+// variable gives what `photo-processor-dev env` says.
 func (p *program) variable(t *testing.T, name string) string {
 	t.Helper()
-	found := regexp.MustCompile(`export ` + name + `='(.*)'`).FindStringSubmatch(p.must(t, "dev", "env"))
+	found := regexp.MustCompile(`export ` + name + `='(.*)'`).FindStringSubmatch(p.mustDev(t, "env"))
 	require.NotNil(t, found)
 	return found[1]
 }
@@ -157,18 +175,18 @@ func TestEndToEnd(t *testing.T) {
 	p := build(t)
 	require.Equal(t, "photo-processor test\n", p.must(t, "version"))
 
-	out, code := p.run(t, "dev", "status")
+	out, code := p.runDev(t, "status")
 	require.Equal(t, 1, code)
 	require.Contains(t, out, "not running")
 	t.Cleanup(func() { p.stop() })
-	require.Contains(t, p.must(t, "dev", "start"), "photo-processor is ready")
-	require.Contains(t, p.must(t, "dev", "start"), "runs already")
-	out, code = p.run(t, "dev", "start", "--cluster")
+	require.Contains(t, p.mustDev(t, "start"), "photo-processor is ready")
+	require.Contains(t, p.mustDev(t, "start"), "runs already")
+	out, code = p.runDev(t, "start", "--cluster")
 	require.Equal(t, 1, code)
 	require.Contains(t, out, "the usual stack runs")
 	p.must(t, "health", "api")
 
-	p.must(t, "dev", "db-schema")
+	p.mustDev(t, "db-schema")
 	var pending []client.Photo
 	status, body := get(t, p.api+"/photos/pending")
 	require.Equal(t, http.StatusOK, status)
@@ -258,7 +276,7 @@ func TestEndToEnd(t *testing.T) {
 			require.Eventually(t, func() bool { return p.count(t, photo.Completed) > 5+4*i }, time.Minute, 20*time.Millisecond)
 			require.NoError(t, syscall.Kill(p.pid(t, name), syscall.SIGKILL))
 			require.Eventually(t, func() bool {
-				out, code := p.run(t, "dev", "status")
+				out, code := p.runDev(t, "status")
 				return code == 0 && !strings.Contains(out, "not running")
 			}, time.Minute, 100*time.Millisecond)
 		}
@@ -276,21 +294,24 @@ func TestEndToEnd(t *testing.T) {
 	})
 	t.Run("all is kept when it is stopped and started", func(t *testing.T) {
 		before := p.photo(t, pending[0].UUID)
-		require.Contains(t, p.must(t, "dev", "stop"), "has stopped")
-		require.Contains(t, p.must(t, "dev", "stop"), "not running")
-		// In a shell that has "dev env" in its environment, as the README has it.
+		require.Contains(t, p.mustDev(t, "stop"), "has stopped")
+		require.Contains(t, p.mustDev(t, "stop"), "not running")
+		// In a shell that has "env" in its environment, as the README has it.
 		inShell := *p
-		for _, line := range strings.Split(strings.TrimSpace(p.must(t, "dev", "env")), "\n") {
+		for _, line := range strings.Split(strings.TrimSpace(p.mustDev(t, "env")), "\n") {
 			inShell.env = append(inShell.env, strings.ReplaceAll(strings.TrimPrefix(line, "export "), "'", ""))
 		}
-		require.Contains(t, inShell.must(t, "dev", "start"), "Starting PostgreSQL")
+		inShell.mustDev(t, "start")
+		log, err := os.ReadFile(filepath.Join(p.dir, "logs", "dev.log"))
+		require.NoError(t, err)
+		require.NotContains(t, string(log), "Using the PostgreSQL", "it has not taken its own server for another one")
 		require.Equal(t, before, p.photo(t, pending[0].UUID))
 		requireHistory(t, temporal, photo.WorkflowID(missing), enumspb.WORKFLOW_EXECUTION_STATUS_FAILED)
 	})
 	t.Run("a port that is taken", func(t *testing.T) {
 		other := *p
 		other.env = append(p.env, "DATA_DIR="+p.dir+"2")
-		out, code := other.run(t, "dev", "start")
+		out, code := other.runDev(t, "start")
 		require.Equal(t, 1, code)
 		require.Contains(t, out, "HTTP_ADDR")
 		require.Contains(t, out, "taken")
@@ -322,7 +343,7 @@ func childrenOf(t *testing.T, parent int) (children []int) {
 
 // stop ends the stack also where a test has failed.
 func (p *program) stop() {
-	cmd := exec.Command(p.path, "dev", "stop")
+	cmd := exec.Command(p.path+"-dev", "stop")
 	cmd.Env = p.env
 	_ = cmd.Run()
 }
@@ -333,7 +354,7 @@ func (p *program) addGenerated(t *testing.T, n int) (ids []string) {
 	conn, err := pgx.Connect(t.Context(), p.variable(t, "DATABASE_URL"))
 	require.NoError(t, err)
 	defer conn.Close(t.Context())
-	state := regexp.MustCompile(`sample photos +(\S+)`).FindStringSubmatch(p.must(t, "dev", "status"))
+	state := regexp.MustCompile(`sample photos +(\S+)`).FindStringSubmatch(p.mustDev(t, "status"))
 	for seed := range n {
 		var id string
 		url := samples.GeneratedURL(state[1], uint64(seed), photo.Size{Width: 1200, Height: 900})

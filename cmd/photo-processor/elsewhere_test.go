@@ -132,13 +132,14 @@ func (e elsewhere) testStart(t *testing.T) {
 	p := *e.program
 	p.env = append(append([]string{}, p.env...), e.secured(t)...)
 	t.Cleanup(p.stop)
-	out := p.must(t, "dev", "start")
-	require.Contains(t, out, "Using the Temporal at")
-	require.Contains(t, out, "photo-processor is ready")
-	p.must(t, "dev", "stop")
+	require.Contains(t, p.mustDev(t, "start"), "photo-processor is ready")
+	log, err := os.ReadFile(filepath.Join(p.dir, "logs", "dev.log"))
+	require.NoError(t, err)
+	require.Contains(t, string(log), "Using the Temporal at")
+	p.mustDev(t, "stop")
 
 	p.env = append(p.env, "TEMPORAL_NAMESPACE=nobodys")
-	out, code := p.run(t, "dev", "start")
+	out, code := p.runDev(t, "start")
 	require.Equal(t, 1, code)
 	require.Contains(t, out, `it has no namespace "nobodys"`)
 

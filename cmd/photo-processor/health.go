@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/photo-processor/photo-processor/internal/config"
+	"github.com/photo-processor/photo-processor/internal/health"
 )
 
 // healthTimeout is more than /readyz takes, and less than a container's health
@@ -43,7 +44,7 @@ for the health check of a container, in which one of them runs.`,
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), healthTimeout)
 			defer cancel()
-			return isReady(ctx, "http://"+net.JoinHostPort(host, port))
+			return health.Get(ctx, "http://"+net.JoinHostPort(host, port))
 		},
 	}
 }

@@ -216,7 +216,7 @@ func TestHostileBatch(t *testing.T) {
 	p.env = append(p.env, "SOURCE_ALLOW_CIDRS=127.0.0.1/32", "SOURCE_MAX_BYTES=20000000", "SOURCE_TIMEOUT=5s",
 		"SOURCE_CONNECT_TIMEOUT=2s", "SOURCE_HEADER_TIMEOUT=3s", "SOURCE_HOST_CONCURRENCY=32", "RENDER_TIMEOUT=20s")
 	t.Cleanup(func() { p.stop() })
-	p.must(t, "dev", "start")
+	p.mustDev(t, "start")
 	before := p.pid(t, "worker")
 
 	all := kinds(t)

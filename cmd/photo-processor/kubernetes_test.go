@@ -177,12 +177,12 @@ func quantity(t *testing.T, text string) int64 {
 	return value * unit
 }
 
-// TestKubernetes holds docs/kubernetes against the configuration, the README's
-// table of it, the Dockerfile, and what the manifests say of each other.
+// TestKubernetes holds docs/kubernetes against the configuration, its
+// documentation, the Dockerfile, and what the manifests say of each other.
 func TestKubernetes(t *testing.T) {
 	t.Parallel()
 	all := manifests(t)
-	readme, err := os.ReadFile(repository + "/README.md")
+	page, err := os.ReadFile(repository + "/docs/configuration.md")
 	require.NoError(t, err)
 	dockerfile, err := os.ReadFile(repository + "/Dockerfile")
 	require.NoError(t, err)
@@ -205,7 +205,7 @@ func TestKubernetes(t *testing.T) {
 				switch {
 				case strings.HasPrefix(variable, "AWS_"):
 				case strings.HasPrefix(variable, "TEMPORAL_"):
-					require.Contains(t, string(readme), "| `"+variable+"` |")
+					require.Contains(t, string(page), "| `"+variable+"` |")
 				default:
 					require.True(t, ours[variable], "%s is no variable of ours", variable)
 				}

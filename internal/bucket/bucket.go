@@ -22,7 +22,7 @@ import (
 	_ "gocloud.dev/blob/fileblob" // file://
 	_ "gocloud.dev/blob/s3blob"   // s3://, of whatever speaks S3
 
-	"github.com/photo-processor/photo-processor/internal/startup"
+	"github.com/photo-processor/photo-processor/internal/health"
 )
 
 // Open opens a bucket by its URL; it does not connect. A bucket of files
@@ -54,7 +54,7 @@ func Open(ctx context.Context, bucketURL string) (*blob.Bucket, error) {
 // will not: there is no such bucket, or we are refused. The variable is the one
 // that has its URL.
 func WhenUp(ctx context.Context, log *slog.Logger, variable string, bucket *blob.Bucket, timeout time.Duration) error {
-	err := startup.WhenUp(ctx, log, variable, passes, func(ctx context.Context) error {
+	err := health.WaitUntilReady(ctx, log, variable, passes, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
 		there, err := bucket.IsAccessible(ctx)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -94,7 +95,7 @@ func process(t *testing.T, p plan) *batch {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = db.Close(context.WithoutCancel(t.Context())) })
 	b.auditor = &auditor{
-		db: db, temporal: temporal, api: b.api, bucket: b.bucket, sources: b.sources, logs: b.dir.Logs(),
+		db: db, temporal: temporal, api: b.api, bucket: b.bucket, sources: b.sources, logs: filepath.Dir(b.dir.Log("api")),
 		boxes: boxes, closeTime: endTime, photos: map[uuid.UUID]expected{}, batches: client.batches,
 	}
 	for id := range client.accepted {

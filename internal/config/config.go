@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"path/filepath"
 	"reflect"
 	"runtime"
 	"slices"
@@ -24,20 +25,18 @@ import (
 	"github.com/caarlos0/env/v11"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/photo-processor/photo-processor/internal/devstack"
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/renderer"
 )
 
-// Config is everything that can be set. The README's table is held against it
+// Config is everything that can be set. docs/configuration.md is compared with it
 // by a test.
 type Config struct {
-	// DataDir is where the stack on one machine keeps everything. Defaults to
-	// what devstack.DefaultDataDir says.
-	DataDir string `env:"DATA_DIR"`
+	// DataDir is the directory of files that have no place of their own set.
+	DataDir string `env:"DATA_DIR" envDefault:".data"`
 
 	// DatabaseURL names the PostgreSQL database, as a URL or in key=value form.
-	DatabaseURL      string `env:"DATABASE_URL"`
+	DatabaseURL      string `env:"DATABASE_URL" envDefault:"postgres://photos@127.0.0.1:5432/photos"`
 	DatabaseMaxConns int32  `env:"DATABASE_MAX_CONNS" envDefault:"16"` // in each process
 
 	// HTTPAddr is where the API listens.
@@ -143,13 +142,6 @@ type Config struct {
 	// /readyz; nowhere if it is empty. Nobody is asked for a token there, so that
 	// it is for networks of one's own.
 	MetricsAddr string `env:"METRICS_ADDR"`
-
-	// For the stack on one machine alone. See internal/devstack.
-	DevTemporalPort        int `env:"DEV_TEMPORAL_PORT" envDefault:"7233"`
-	DevTemporalUIPort      int `env:"DEV_TEMPORAL_UI_PORT" envDefault:"8233"`
-	DevTemporalMetricsPort int `env:"DEV_TEMPORAL_METRICS_PORT" envDefault:"8000"`
-	DevPostgresPort        int `env:"DEV_POSTGRES_PORT" envDefault:"54320"`
-	DevSamplesPort         int `env:"DEV_SAMPLES_PORT" envDefault:"3100"`
 }
 
 // Limits of settings whose upper bound lies elsewhere.
@@ -201,33 +193,21 @@ func Parse(variables map[string]string) (Config, error) {
 
 // fillIn gives the settings that follow from others their defaults.
 func (c *Config) fillIn() error {
-	dir, err := c.dir()
+	dir, err := filepath.Abs(c.DataDir)
 	if err != nil {
-		return err
+		return fmt.Errorf("DATA_DIR: %w", err)
 	}
-	c.DataDir = dir.Root
-	if c.DatabaseURL == "" {
-		c.DatabaseURL = devstack.Postgres{Dir: dir, Port: c.DevPostgresPort}.DSN()
-	}
+	c.DataDir = dir
 	if c.SourceCacheDir == "" {
-		c.SourceCacheDir = dir.Sources()
+		c.SourceCacheDir = filepath.Join(dir, "sources")
 	}
 	if c.ThumbnailsBucket == "" {
-		c.ThumbnailsBucket = fileBucket(dir.Thumbnails())
+		c.ThumbnailsBucket = (&url.URL{Scheme: "file", Path: filepath.Join(dir, "thumbnails")}).String()
 	}
 	if c.RenderConcurrency == 0 {
 		c.RenderConcurrency = runtime.NumCPU()
 	}
 	return nil
-}
-
-func fileBucket(dir string) string { return (&url.URL{Scheme: "file", Path: dir}).String() }
-
-func (c *Config) dir() (devstack.Dir, error) {
-	if c.DataDir == "" {
-		return devstack.DefaultDataDir()
-	}
-	return devstack.NewDir(c.DataDir)
 }
 
 // check reports the settings that are out of their range, but for those that
@@ -316,12 +296,6 @@ func (c *Config) check(unread []error) (mistakes []error) {
 	}
 	if _, _, err := net.SplitHostPort(c.MetricsAddr); c.MetricsAddr != "" && err != nil {
 		wrong("METRICS_ADDR", "must be HOST:PORT, not %q", c.MetricsAddr)
-	}
-	for name, port := range map[string]int{
-		"DEV_TEMPORAL_PORT": c.DevTemporalPort, "DEV_TEMPORAL_UI_PORT": c.DevTemporalUIPort,
-		"DEV_TEMPORAL_METRICS_PORT": c.DevTemporalMetricsPort, "DEV_POSTGRES_PORT": c.DevPostgresPort, "DEV_SAMPLES_PORT": c.DevSamplesPort,
-	} {
-		within(name, int64(port), 1, 65535)
 	}
 	slices.SortFunc(mistakes, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return mistakes

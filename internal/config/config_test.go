@@ -33,7 +33,7 @@ func TestDefaultsRunOnThisMachine(t *testing.T) {
 	require.Equal(t, photo.JPEG, cfg.ThumbnailFormat)
 	require.Equal(t, "/data/sources", cfg.SourceCacheDir)
 	require.Equal(t, "file:///data/thumbnails", cfg.ThumbnailsBucket)
-	require.Contains(t, cfg.DatabaseURL, "postgres://photos@/photos?")
+	require.Equal(t, "postgres://photos@127.0.0.1:5432/photos", cfg.DatabaseURL)
 	require.Positive(t, cfg.RenderConcurrency, "the number of CPUs")
 	require.Empty(t, cfg.SourceAllowCIDRs)
 	require.Empty(t, cfg.MetricsAddr, "several workers on one machine would want the same port")
@@ -84,7 +84,7 @@ func TestMistakesAreReportedAtOnceByName(t *testing.T) {
 		wrong := map[string]string{
 			"HTTP_ADDR": "3000", "DATABASE_URL": "postgres://u:hunter2@h:x/d", "THUMBNAIL_QUALITY": "101", "SOURCE_MAX_BYTES": "0",
 			"SOURCE_TIMEOUT": "1h", "RENDER_CONCURRENCY": "-1", "RENDER_MAX_MEMORY": "1000000", "RENDER_MAX_PICTURES": "0", "LOG_FORMAT": "xml", "THUMBNAILS_BUCKET": "/var/thumbs",
-			"DEV_TEMPORAL_PORT": "0", "TASK_QUEUE": " ", "HTTP_MAX_BODY_BYTES": "-5", "SOURCE_PROXY": "ftp://x", "METRICS_ADDR": "9090",
+			"TASK_QUEUE": " ", "HTTP_MAX_BODY_BYTES": "-5", "SOURCE_PROXY": "ftp://x", "METRICS_ADDR": "9090",
 		}
 		_, err := parse(t, wrong)
 		for name := range wrong {
@@ -120,28 +120,28 @@ func TestAnAPIThatOthersReachNeedsAToken(t *testing.T) {
 	}
 }
 
-// TestReadmeHasTheTable holds the README's table of variables against the code.
-func TestReadmeHasTheTable(t *testing.T) {
+// TestConfigurationIsDocumented compares docs/configuration.md with Config.
+func TestConfigurationIsDocumented(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("../../README.md")
+	page, err := os.ReadFile("../../docs/configuration.md")
 	require.NoError(t, err)
 	documented := map[string]string{}
-	for _, row := range regexp.MustCompile("(?m)^\\| `([A-Z0-9_]+)` \\| ([^|]*) \\|").FindAllStringSubmatch(string(readme), -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| `([A-Z0-9_]+)` \\| ([^|]*) \\|").FindAllStringSubmatch(string(page), -1) {
 		documented[row[1]] = strings.Trim(strings.TrimSpace(row[2]), "`")
 	}
 	params, err := env.GetFieldParams(&config.Config{})
 	require.NoError(t, err)
 	for _, p := range params {
 		shown, ok := documented[p.Key]
-		require.True(t, ok, "README.md: the table lacks %s", p.Key)
+		require.True(t, ok, "docs/configuration.md lacks %s", p.Key)
 		if p.HasDefaultValue && p.DefaultValue != "0" { // what 0 stands for is described
-			require.Equal(t, p.DefaultValue, shown, "README.md: the default of %s", p.Key)
+			require.Equal(t, p.DefaultValue, shown, "docs/configuration.md: the default of %s", p.Key)
 		}
 		delete(documented, p.Key)
 	}
 	for name := range documented {
-		require.True(t, strings.HasPrefix(name, "TEMPORAL_") || strings.HasPrefix(name, "OTEL_") || name == "API_URL" || name == "POSTGRES_BIN",
-			"README.md: %s is no variable of ours", name)
+		require.True(t, strings.HasPrefix(name, "TEMPORAL_") || strings.HasPrefix(name, "DEV_") || strings.HasPrefix(name, "OTEL_") || name == "API_URL" || name == "POSTGRES_BIN",
+			"docs/configuration.md: %s is no variable of ours", name)
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/photo-processor/photo-processor/internal/startup"
+	"github.com/photo-processor/photo-processor/internal/health"
 )
 
 // Temporal gives the options of the connection to Temporal, by the variables
@@ -83,11 +83,11 @@ func checkCertificates(options client.Options) error {
 // its own.
 const temporalTimeout = 10 * time.Second
 
-// TemporalWhenUp returns as soon as Temporal knows us and our namespace. The
+// WaitForTemporal returns as soon as Temporal knows us and our namespace. The
 // error says that it will not, and what is probably wrong.
-func TemporalWhenUp(ctx context.Context, logger *slog.Logger, c client.Client, options client.Options) error {
+func WaitForTemporal(ctx context.Context, logger *slog.Logger, c client.Client, options client.Options) error {
 	passes := func(err error) bool { return temporalAdvice(err, options) == "" }
-	err := startup.WhenUp(ctx, logger, "Temporal", passes, func(ctx context.Context) error {
+	err := health.WaitUntilReady(ctx, logger, "Temporal", passes, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, temporalTimeout)
 		defer cancel()
 		_, err := c.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: options.Namespace})

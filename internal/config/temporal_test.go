@@ -33,7 +33,7 @@ func connect(ctx context.Context, t *testing.T, variables map[string]string, log
 	temporal, err := client.NewLazyClient(options)
 	require.NoError(t, err)
 	defer temporal.Close()
-	return config.TemporalWhenUp(ctx, log, temporal, options)
+	return config.WaitForTemporal(ctx, log, temporal, options)
 }
 
 func TestTemporalIsReachedAsItsVariablesSay(t *testing.T) {

@@ -1,6 +1,7 @@
 package devstack
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -51,7 +52,10 @@ func playParent(args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(args[0], fmt.Appendf(nil, "%d", child.PID())); err != nil {
+	if err := os.WriteFile(args[0]+".unfinished", fmt.Append(nil, child.PID()), 0o600); err != nil {
+		return err
+	}
+	if err := os.Rename(args[0]+".unfinished", args[0]); err != nil {
 		return err
 	}
 	select {}
@@ -68,7 +72,7 @@ func playSupervisor(args []string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	lock, err := dir.Lock()
+	unlock, err := dir.Lock()
 	if err != nil {
 		return err
 	}
@@ -77,7 +81,7 @@ func playSupervisor(args []string) error {
 		return err
 	}
 	<-ctx.Done()
-	return lock.Unlock()
+	return unlock()
 }
 
 // playStack runs the servers in the data directory args[0], Temporal on port args[1], until SIGTERM.
@@ -92,11 +96,11 @@ func playStack(args []string) (err error) {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	lock, err := dir.Lock()
+	unlock, err := dir.Lock()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	defer func() { err = errors.Join(err, unlock()) }()
 	cli, err := TemporalCLI(ctx, os.Stderr)
 	if err != nil {
 		return err
@@ -122,12 +126,18 @@ func playStack(args []string) (err error) {
 	return nil
 }
 
-// roleCommand is the command line and environment of a role.
-func roleCommand(t *testing.T, role string, args ...string) (argv, env []string) {
+// roleCommand is the command line of a role.
+func roleCommand(t *testing.T, role string, args ...string) []string {
 	t.Helper()
 	binary, err := os.Executable()
 	require.NoError(t, err)
-	return append([]string{binary}, args...), append(os.Environ(), roleEnv+"="+role)
+	return append([]string{"/usr/bin/env", roleEnv + "=" + role, binary}, args...)
+}
+
+// isRunning reports whether the process exists and is no zombie.
+func isRunning(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && pid > 0 && !strings.HasPrefix(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " Z")
 }
 
 // newTestDir returns an empty data directory that the user whom PostgreSQL runs as can enter, which is not so for t.TempDir.

@@ -7,78 +7,67 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
+	"regexp"
 	"syscall"
 )
 
-// rootsDataDir is where root's data directories are.
-const rootsDataDir = "/var/lib/photo-processor"
-
-// Dir is the directory that one instance of the stack keeps all its data in. Deleting it while the stack is stopped is the way to
-// begin anew.
+// Dir is the directory in which one stack keeps all its data. To begin anew,
+// delete it while the stack is stopped.
 type Dir struct {
-	// Root is its absolute path.
-	Root string
+	Root string // absolute path
 }
 
-// DefaultDataDir returns the data directory of a stack started in the current working directory: DATA_DIR if that is set,
-// otherwise .data right there, so that two checkouts do not meet.
+// NewDir returns the data directory at root without creating it. If root is
+// empty, it is .data in the working directory, so that two checkouts do not
+// share one.
 //
-// Root gets /var/lib/photo-processor/<name of the working directory>-<digest of its path> instead: PostgreSQL runs as another
-// user then, who could not enter a checkout in root's home. Not the whole path, since the names of Unix sockets must be short.
-func DefaultDataDir() (Dir, error) {
-	if root := os.Getenv("DATA_DIR"); root != "" {
-		return NewDir(root)
-	}
-	cwd, err := os.Getwd()
-	if err != nil {
-		return Dir{}, err
-	}
-	// The same directory may be entered by several names.
-	if cwd, err = filepath.EvalSymlinks(cwd); err != nil {
-		return Dir{}, err
-	}
-	if os.Geteuid() != 0 {
-		return NewDir(filepath.Join(cwd, ".data"))
-	}
-	return NewDir(filepath.Join(rootsDataDir, instanceName(cwd)))
-}
-
-// instanceName names a directory in one path element of at most 33 bytes.
-func instanceName(path string) string {
-	const maxNameBytes, digestBytes = 24, 4
-	name := strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '.', r == '_', r == '-':
-			return r
-		}
-		return '_'
-	}, filepath.Base(path))
-	digest := sha256.Sum256([]byte(path))
-	return name[:min(len(name), maxNameBytes)] + "-" + hex.EncodeToString(digest[:digestBytes])
-}
-
-// NewDir returns the data directory at root. Nothing is created.
+// For root it is /var/lib/photo-processor/<name of the working directory>-<digest
+// of its path> instead: PostgreSQL then runs as another user, who cannot enter a
+// checkout in root's home.
 func NewDir(root string) (Dir, error) {
-	root, err := filepath.Abs(root)
+	var err error
+	switch {
+	case root != "":
+	case os.Geteuid() != 0:
+		root = ".data"
+	default:
+		root, err = rootsDataDir()
+	}
+	if err == nil {
+		root, err = filepath.Abs(root)
+	}
 	if err != nil {
 		return Dir{}, fmt.Errorf("DATA_DIR: %w", err)
 	}
 	return Dir{Root: root}, nil
 }
 
-// Create makes the directory itself if it does not exist. What is in it is made by whoever needs it.
+func rootsDataDir() (string, error) {
+	cwd, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	if cwd, err = filepath.EvalSymlinks(cwd); err != nil {
+		return "", err
+	}
+	// Short, because the path of a Unix socket must be.
+	name := regexp.MustCompile(`[^a-zA-Z0-9._-]`).ReplaceAllString(filepath.Base(cwd), "_")
+	digest := sha256.Sum256([]byte(cwd))
+	return fmt.Sprintf("/var/lib/photo-processor/%.24s-%s", name, hex.EncodeToString(digest[:4])), nil
+}
+
+// Create makes the directory if it does not exist. Only its owner may read it,
+// and PostgreSQL's user may pass through it.
 func (d Dir) Create() error {
 	if err := os.MkdirAll(filepath.Dir(d.Root), 0o755); err != nil {
 		return fmt.Errorf("DATA_DIR: %w", err)
 	}
-	// Photos, logs and databases are nobody else's business.
 	err := os.Mkdir(d.Root, 0o700)
 	if errors.Is(err, os.ErrExist) {
 		return nil
 	}
-	// But the user whom PostgreSQL runs as must pass through to its own directories. It is no matter here if there is none.
-	if credential, credentialErr := serverCredential(); err == nil && credentialErr == nil && credential != nil {
+	// Without such a user, PostgreSQL reports it when it is started.
+	if credential, credentialErr := postgresUser(); err == nil && credentialErr == nil && credential != nil {
 		err = errors.Join(os.Chown(d.Root, os.Geteuid(), int(credential.Gid)), os.Chmod(d.Root, 0o710))
 	}
 	if err != nil {
@@ -87,71 +76,55 @@ func (d Dir) Create() error {
 	return nil
 }
 
-// Cluster is where the cluster has its data: a [TemporalServer] and what goes with it. It runs instead of the usual stack, and shares
-// nothing with it.
+// Cluster is the data directory of the cluster. The cluster and the usual stack
+// share no data; only one of them runs at a time.
 func (d Dir) Cluster() Dir { return Dir{Root: filepath.Join(d.Root, "cluster")} }
 
-// IsCluster tells whether this directory is a cluster's.
+// IsCluster reports whether this directory is a cluster's.
 func (d Dir) IsCluster() bool {
 	_, err := os.Stat(d.clusterMark())
 	return err == nil
 }
 
-// MakeCluster makes this directory a cluster's.
-func (d Dir) MakeCluster() error {
-	// The user whom PostgreSQL runs as must pass through all that we make.
+// CreateCluster creates the directory as a cluster's.
+func (d Dir) CreateCluster() error {
 	if err := errors.Join((Dir{Root: filepath.Dir(d.Root)}).Create(), d.Create()); err != nil {
 		return err
 	}
-	return writeFile(d.clusterMark(), nil)
+	return os.WriteFile(d.clusterMark(), nil, 0o600)
 }
 
 func (d Dir) clusterMark() string { return filepath.Join(d.Root, "is-a-cluster") }
 
-// Logs has one file for each process: <name>.log, and the one before it as <name>.log.1.
-func (d Dir) Logs() string { return filepath.Join(d.Root, "logs") }
-
-// Log is the log of one process.
-func (d Dir) Log(name string) string { return filepath.Join(d.Logs(), name+".log") }
-
-// Sources is where workers keep fetched sources that wait to be rendered.
-func (d Dir) Sources() string { return filepath.Join(d.Root, "sources") }
+// Log is the log of the process with this name.
+func (d Dir) Log(name string) string { return filepath.Join(d.Root, "logs", name+".log") }
 
 // Thumbnails is the default bucket of thumbnails.
 func (d Dir) Thumbnails() string { return filepath.Join(d.Root, "thumbnails") }
 
-// Samples has the sample photos that the stack serves to itself.
+// Samples has the sample photos that the stack serves.
 func (d Dir) Samples() string { return filepath.Join(d.Root, "samples") }
 
-// PostgresData is PostgreSQL's cluster.
+// PostgresData is PostgreSQL's data directory.
 func (d Dir) PostgresData() string { return filepath.Join(d.Root, "postgres") }
 
-// PostgresSocket is the directory of PostgreSQL's socket. Its name is short because the socket's must be.
+// PostgresSocket is the directory of PostgreSQL's socket.
 func (d Dir) PostgresSocket() string { return filepath.Join(d.Root, "sock") }
 
-// TemporalDB is the SQLite database of Temporal's development server.
-func (d Dir) TemporalDB() string { return filepath.Join(d.Root, temporalDBName) }
-
-// PIDFile records the running process of this name.
+// PIDFile has the number of the process with this name while it runs.
 func (d Dir) PIDFile(name string) string { return filepath.Join(d.pids(), name+".pid") }
 
 func (d Dir) pids() string  { return filepath.Join(d.Root, "pids") }
 func (d Dir) lock() string  { return filepath.Join(d.Root, "lock") }
 func (d Dir) state() string { return filepath.Join(d.Root, "state.json") }
 
-// maxSocketPathBytes is how long the operating system lets the path of a Unix socket be: 107 bytes on Linux, 103 on macOS.
+// maxSocketPathBytes is the longest path of a Unix socket, 107 bytes on Linux.
 const maxSocketPathBytes = len(syscall.RawSockaddrUnix{}.Path) - 1
 
-// checkSocketPath returns an error naming DATA_DIR, what is asked and what is allowed if a socket of this path cannot be used.
 func checkSocketPath(socket string) error {
 	if len(socket) > maxSocketPathBytes {
 		return fmt.Errorf("the path of PostgreSQL's socket %s is %d bytes long and may have %d at most; set DATA_DIR to a shorter path",
 			socket, len(socket), maxSocketPathBytes)
-	}
-	// A host in a connection string is a list, separated by commas that cannot be escaped.
-	if strings.Contains(socket, ",") {
-		return fmt.Errorf("the path of PostgreSQL's socket %s has a comma, which connection strings cannot express; set DATA_DIR to a path without",
-			socket)
 	}
 	return nil
 }

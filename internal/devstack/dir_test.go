@@ -4,27 +4,24 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
 
-func TestDefaultDataDir(t *testing.T) {
+func TestNewDir(t *testing.T) {
 	cwd, err := filepath.EvalSymlinks(t.TempDir())
 	require.NoError(t, err)
 	t.Chdir(cwd)
 
-	t.Setenv("DATA_DIR", "relative/place")
-	dir, err := DefaultDataDir()
+	dir, err := NewDir("relative/place")
 	require.NoError(t, err)
 	require.Equal(t, filepath.Join(cwd, "relative/place"), dir.Root)
 
-	t.Setenv("DATA_DIR", "")
-	dir, err = DefaultDataDir()
+	dir, err = NewDir("")
 	require.NoError(t, err)
 	if os.Geteuid() == 0 {
-		require.Equal(t, filepath.Join(rootsDataDir, instanceName(cwd)), dir.Root)
+		require.Regexp(t, `^/var/lib/photo-processor/001-[0-9a-f]{8}$`, dir.Root)
 	} else {
 		require.Equal(t, filepath.Join(cwd, ".data"), dir.Root)
 	}
@@ -33,23 +30,23 @@ func TestDefaultDataDir(t *testing.T) {
 		link := filepath.Join(t.TempDir(), "link")
 		require.NoError(t, os.Symlink(cwd, link))
 		t.Chdir(link)
-		linked, err := DefaultDataDir()
+		linked, err := NewDir("")
 		require.NoError(t, err)
 		require.Equal(t, dir, linked)
 	})
 }
 
-func TestInstanceName(t *testing.T) {
-	t.Parallel()
-	require.Regexp(t, `^checkout-[0-9a-f]{8}$`, instanceName("/srv/checkout"))
-	require.Regexp(t, `^_-[0-9a-f]{8}$`, instanceName("/"))
-	require.Regexp(t, `^my_ph_t_s-[0-9a-f]{8}$`, instanceName("/home/me/my ph,t s"))
-	require.NotEqual(t, instanceName("/a/main"), instanceName("/b/main"))
-	require.LessOrEqual(t, len(instanceName("/"+strings.Repeat("long", 100))), 33)
-
-	// Whatever the name, root's default is short enough for a socket.
-	dir := Dir{Root: filepath.Join(rootsDataDir, instanceName("/"+strings.Repeat("long", 100)))}
-	require.NoError(t, checkSocketPath(Postgres{Dir: dir}.socket()))
+func TestRootsDataDir(t *testing.T) {
+	long := strings.Repeat("long", 50)
+	for _, name := range []string{"checkout", "my ph,t s", long} {
+		cwd := filepath.Join(t.TempDir(), name)
+		require.NoError(t, os.Mkdir(cwd, 0o755))
+		t.Chdir(cwd)
+		root, err := rootsDataDir()
+		require.NoError(t, err)
+		require.Regexp(t, `^/var/lib/photo-processor/(checkout|my_ph_t_s|(long){6})-[0-9a-f]{8}$`, root)
+		require.NoError(t, checkSocketPath(Postgres{Dir: Dir{Root: root}}.socket()))
+	}
 }
 
 func TestDirCreate(t *testing.T) {
@@ -77,27 +74,4 @@ func TestSocketPath(t *testing.T) {
 	require.ErrorContains(t, err, "DATA_DIR")
 	require.ErrorContains(t, err, tooLong.Root)
 	require.ErrorContains(t, err, "is 108 bytes long and may have 107 at most")
-
-	_, err = Postgres{Dir: Dir{Root: "/a,b"}}.Process()
-	require.ErrorContains(t, err, "comma")
-}
-
-func TestCheckReachable(t *testing.T) {
-	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("only root runs PostgreSQL as somebody else")
-	}
-	nobody := &syscall.Credential{Uid: 65534, Gid: 65534}
-	closed := filepath.Join(filepath.Dir(newTestDir(t).Root), "closed")
-	require.NoError(t, os.Mkdir(closed, 0o700))
-	for _, path := range []string{closed, closed + "/below", closed + "/below/further"} {
-		require.ErrorContains(t, checkReachable(path, nobody), "may not enter "+closed+" (mode 0700)")
-		require.NoError(t, checkReachable(path, nil))
-	}
-	require.NoError(t, os.Chmod(closed, 0o711))
-	require.NoError(t, checkReachable(closed+"/below", nobody))
-	require.NoError(t, os.Chmod(closed, 0o710))
-	require.Error(t, checkReachable(closed+"/below", nobody))
-	require.NoError(t, os.Chown(closed, 0, 65534))
-	require.NoError(t, checkReachable(closed+"/below", nobody))
 }

@@ -1,137 +1,145 @@
 package devstack
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
-	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
+	"golang.org/x/mod/semver"
 )
 
+// The versions that are built, if they are not installed. Temporal's server and
+// UI are docker-compose's, in .env, and the newest that Go 1.26 builds.
 const (
-	// installPrefix begins the names of directories that an installation goes into before it is whole.
-	installPrefix = "install-"
+	temporalCLIVersion    = "v1.5.1" // has server 1.29
+	temporalServerVersion = "v1.32.1"
+	temporalUIVersion     = "v2.55.0"
 
-	// installLockInterval separates two attempts to get a lock that another process holds for minutes.
-	installLockInterval = 200 * time.Millisecond
+	temporalCLIModule = "github.com/temporalio/cli"
 )
 
-// cacheDir is where builds are kept. Without a home it is in the directory of temporary files.
-func cacheDir() (string, error) {
-	if dir, err := os.UserCacheDir(); err == nil {
-		return filepath.Join(dir, "photo-processor"), nil
-	}
-	// Others write there, too: a directory that somebody else has made may have anything in it.
-	dir := filepath.Join(os.TempDir(), "photo-processor-cache-"+strconv.Itoa(os.Geteuid()))
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return "", err
-	}
-	info, err := os.Lstat(dir)
+// GoProgram is a program that is built from source by `go install`, once on a
+// machine.
+type GoProgram struct {
+	Name    string // of the file
+	Package string // without a version
+	Version string
+	Takes   string // how long it takes to build, such as "a minute"
+	LDFlags string
+}
+
+// Install returns the program's path. The first time it builds the program into
+// the user's cache directory and says so to progress; if several processes call
+// Install at the same time, one of them builds.
+func (p GoProgram) Install(ctx context.Context, progress io.Writer) (string, error) {
+	program, err := p.install(ctx, progress)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("install %s %s: %w", p.Name, p.Version, err)
 	}
-	if owner := info.Sys().(*syscall.Stat_t); !info.IsDir() || int(owner.Uid) != os.Geteuid() || info.Mode().Perm() != 0o700 {
-		return "", fmt.Errorf("%s is not ours alone; set HOME", dir)
-	}
-	return dir, nil
+	return program, nil
 }
 
-// installedProgram is a program that is built from source, once on a machine.
-type installedProgram struct {
-	dir   string // where it is, alone
-	name  string // of its file
-	title string // what it is, for people
-	takes string // how long it takes to build
-	build func(ctx context.Context, bin string) error
-}
-
-// path returns the program's path. The first time the program is built, which it says to progress.
-func (p installedProgram) path(ctx context.Context, progress io.Writer) (string, error) {
-	dir, program := p.dir, filepath.Join(p.dir, p.name)
-	// What has this name is whole: it is renamed to it.
+func (p GoProgram) install(ctx context.Context, progress io.Writer) (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("%w; it is the place of programs that are built", err)
+	}
+	dir := filepath.Join(cache, "photo-processor", p.Name+"-"+p.Version)
+	program := filepath.Join(dir, p.Name)
 	if _, err := os.Stat(program); err == nil {
 		return program, nil
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-
 	lock := flock.New(filepath.Join(dir, ".lock"))
-	locked, err := lock.TryLock()
-	if err == nil && !locked {
-		fmt.Fprintf(progress, "Waiting for another process that is installing %s into %s.\n", p.title, dir)
-		_, err = lock.TryLockContext(ctx, installLockInterval)
-	}
-	if err != nil {
+	if _, err := lock.TryLockContext(ctx, 200*time.Millisecond); err != nil {
 		return "", err
 	}
 	defer func() { _ = lock.Unlock() }()
 	if _, err := os.Stat(program); err == nil {
 		return program, nil
 	}
-
-	leftovers, err := filepath.Glob(filepath.Join(escapeGlob(dir), installPrefix+"*"))
-	if err != nil {
-		return "", err
-	}
-	for _, leftover := range leftovers {
-		if err := os.RemoveAll(leftover); err != nil {
-			return "", err
-		}
-	}
-	bin, err := os.MkdirTemp(dir, installPrefix)
-	if err != nil {
-		return "", err
-	}
-	defer os.RemoveAll(bin)
-	fmt.Fprintf(progress, "Installing %s from source into %s. This is done once and takes %s.\n", p.title, dir, p.takes)
-	if err := p.build(ctx, bin); err != nil {
-		return "", err
-	}
-	return program, os.Rename(filepath.Join(bin, p.name), program)
-}
-
-// goInstall has Go build the package, such as example.com/cmd/x@v1.2.3, into the directory bin, from the module proxy that Go is
-// configured for.
-func goInstall(ctx context.Context, bin, ldflags, pkg string) error {
 	goCommand, err := exec.LookPath("go")
 	if err != nil {
-		return errors.New("it is built from source, for which go must be in PATH")
+		return "", errors.New("it is built from source, for which go must be in PATH")
 	}
-	var output bytes.Buffer
-	// Without symbols a program is a fifth smaller and linked sooner.
-	cmd := exec.CommandContext(ctx, goCommand, "install", "-ldflags=-s -w "+ldflags, pkg)
-	// Settings for our own builds do not suit this one.
-	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool {
+	fmt.Fprintf(progress, "Building %s %s into %s. This takes %s, once on a machine.\n", p.Name, p.Version, dir, p.Takes)
+	bin := filepath.Join(dir, "unfinished")
+	if err := os.RemoveAll(bin); err != nil {
+		return "", err
+	}
+	// Settings for this project's own builds do not apply.
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "GOOS=") || strings.HasPrefix(v, "GOARCH=")
-	}), "GOBIN="+bin, "GOFLAGS=", "GOWORK=off")
-	if os.Getenv("HOME") == "" {
-		// Go needs one for its caches. This one is deleted afterwards, for which the module cache must not be read-only.
-		cmd.Env = append(cmd.Env, "HOME="+bin, "GOFLAGS=-modcacherw")
+	})
+	env = append(env, "GOBIN="+bin, "GOFLAGS=", "GOWORK=off")
+	if err := run(ctx, env, dir, nil, goCommand, "install", "-ldflags=-s -w "+p.LDFlags, p.Package+"@"+p.Version); err != nil {
+		return "", err
 	}
-	cmd.Dir = bin
-	cmd.Stdout = &output
-	cmd.Stderr = &output
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	setDeathSignal(cmd.SysProcAttr, syscall.SIGKILL)
-	// The compilers that it runs are in its group.
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	if err = startOnLastingThread(cmd); err == nil {
-		err = cmd.Wait()
+	// Go names the program after the package's directory.
+	if err := os.Rename(filepath.Join(bin, path.Base(p.Package)), program); err != nil {
+		return "", err
 	}
+	return program, os.Remove(bin)
+}
+
+// TemporalCLI returns the path of Temporal's command-line program: TEMPORAL_CLI
+// if it is set, else the one in PATH if its version is 1.5.1 or a later 1.x,
+// else one that is built.
+func TemporalCLI(ctx context.Context, progress io.Writer) (string, error) {
+	if cli := os.Getenv("TEMPORAL_CLI"); cli != "" {
+		path, err := exec.LookPath(cli)
+		if err != nil {
+			return "", fmt.Errorf("TEMPORAL_CLI: %w", err)
+		}
+		return filepath.Abs(path)
+	}
+	if cli, err := exec.LookPath("temporal"); err == nil && isUsableCLI(ctx, cli) {
+		return filepath.Abs(cli)
+	}
+	return GoProgram{
+		Name: "temporal", Package: temporalCLIModule + "/cmd/temporal", Version: temporalCLIVersion, Takes: "3 to 5 minutes",
+		LDFlags: "-X " + temporalCLIModule + "/temporalcli.Version=" + strings.TrimPrefix(temporalCLIVersion, "v"),
+	}.Install(ctx, progress)
+}
+
+// isUsableCLI reports whether the program has a version that this package is
+// tested with, or a later one that is compatible with it.
+func isUsableCLI(ctx context.Context, cli string) bool {
+	output, err := exec.CommandContext(ctx, cli, "--version").Output()
 	if err != nil {
-		return fmt.Errorf("%s: %w\n\t%s", strings.Join(cmd.Args, " "), err,
-			bytes.ReplaceAll(bytes.TrimSpace(output.Bytes()), []byte("\n"), []byte("\n\t")))
+		return false
 	}
-	return nil
+	version := "v" + regexp.MustCompile(`[0-9]+\.[0-9]+\.[0-9]+`).FindString(string(output))
+	return semver.Major(version) == semver.Major(temporalCLIVersion) && semver.Compare(version, temporalCLIVersion) >= 0
+}
+
+// TemporalPrograms are the paths of the programs of a [TemporalServer].
+type TemporalPrograms struct{ Server, SQLTool, CLI, UI string }
+
+// InstallTemporalServer returns the programs of a [TemporalServer], and builds
+// those that are missing.
+func InstallTemporalServer(ctx context.Context, progress io.Writer) (programs TemporalPrograms, err error) {
+	for path, program := range map[*string]GoProgram{
+		&programs.Server:  {Name: "temporal-server", Package: "go.temporal.io/server/cmd/server", Version: temporalServerVersion, Takes: "3 to 5 minutes"},
+		&programs.SQLTool: {Name: "temporal-sql-tool", Package: "go.temporal.io/server/cmd/tools/sql", Version: temporalServerVersion, Takes: "a minute"},
+		&programs.UI:      {Name: "temporal-ui", Package: "github.com/temporalio/ui-server/v2/cmd/server", Version: temporalUIVersion, Takes: "a minute"},
+	} {
+		if *path, err = program.Install(ctx, progress); err != nil {
+			return TemporalPrograms{}, err
+		}
+	}
+	programs.CLI, err = TemporalCLI(ctx, progress)
+	return programs, err
 }

@@ -18,37 +18,33 @@ import (
 )
 
 const (
-	// defaultPostgresPort is not 5432, so that a client which ignores the host does not end up in another PostgreSQL of this
-	// machine.
+	// defaultPostgresPort is not 5432, so that a client that ignores the host does
+	// not reach another PostgreSQL of this machine.
 	defaultPostgresPort = 54320
 
 	// postgresName is the name of the superuser and of the database.
 	postgresName = "photos"
 
-	// postgresMaxConnections leaves room for the pools of API and workers, for psql and for tests that run in parallel, each
-	// with its own database and pool.
-	postgresMaxConnections = 200
-
-	// postgresStopTimeout is how long a fast shutdown may take, which writes a checkpoint, until an immediate one follows,
-	// which leaves recovery to the next start.
+	// postgresStopTimeout bounds a fast shutdown, which writes a checkpoint. An
+	// immediate one follows, which leaves recovery to the next start.
 	postgresStopTimeout = 20 * time.Second
 
-	// postgresReadyTimeout also covers the recovery after a crash.
+	// postgresReadyTimeout includes recovery after a crash.
 	postgresReadyTimeout = 2 * time.Minute
 )
 
-// Postgres is PostgreSQL with a cluster of its own in Dir, made at the first start. It listens on a Unix socket, in a directory that
-// nobody but its OS user and root can enter, and trusts whoever gets there.
+// Postgres is a PostgreSQL server whose data directory is in Dir, created at the
+// first start. It listens on a Unix socket in a directory that only its OS user
+// and root can enter, and trusts whoever connects there.
 type Postgres struct {
-	Dir Dir
+	Dir  Dir
+	Port int // part of the socket's name. Defaults to 54320
 
-	// Port is part of the socket's name. Defaults to 54320.
-	Port int
-
-	// TCP has it listen on that port of 127.0.0.1 as well, for roles that have a password.
+	// TCP makes it listen on that port of 127.0.0.1 as well, for roles that have a
+	// password.
 	TCP bool
 
-	// Disposable trades durability for speed, for tests: after a crash the cluster may be damaged.
+	// Disposable trades durability for speed, for tests.
 	Disposable bool
 }
 
@@ -59,7 +55,7 @@ func (p Postgres) port() int {
 	return p.Port
 }
 
-// DSN is the URL of the database, for pgx as for psql.
+// DSN is the URL of the database, for pgx and for psql.
 func (p Postgres) DSN() string { return p.dsn(postgresName) }
 
 func (p Postgres) dsn(database string) string {
@@ -68,42 +64,31 @@ func (p Postgres) dsn(database string) string {
 	return fmt.Sprintf("postgres://%s@/%s?host=%s&port=%d", postgresName, database, host, p.port())
 }
 
-// Process describes the server. It fails when PostgreSQL is not installed, or when Dir is where it cannot run.
+// Process describes the server. The error says that PostgreSQL is not installed
+// or cannot run in Dir.
 func (p Postgres) Process() (Process, error) {
 	if err := checkSocketPath(p.socket()); err != nil {
 		return Process{}, err
 	}
-	bin, err := findPostgres(p.Dir.PostgresData())
+	bin, err := findPostgres()
 	if err != nil {
 		return Process{}, err
 	}
-	credential, err := serverCredential()
+	credential, err := postgresUser()
 	if err != nil {
 		return Process{}, err
 	}
-	if err := checkReachable(bin, credential); err != nil {
-		return Process{}, fmt.Errorf("%w; set POSTGRES_BIN to an installation elsewhere", err)
-	}
-	if err := checkReachable(p.Dir.Root, credential); err != nil {
-		return Process{}, fmt.Errorf("%w; set DATA_DIR to a directory elsewhere", err)
-	}
-
 	process := Process{
-		Name:         "postgres",
-		Path:         filepath.Join(bin, "postgres"),
-		Args:         p.args(),
-		Env:          postgresEnv(),
-		Dir:          "/",
-		Credential:   credential,
-		LogFile:      p.Dir.Log("postgres"),
-		PIDFile:      p.Dir.PIDFile("postgres"),
-		Prepare:      func(ctx context.Context) error { return p.prepare(ctx, bin, credential) },
-		Ready:        p.ready,
-		ReadyTimeout: postgresReadyTimeout,
-		// Fast shutdown, which disconnects the clients, then immediate shutdown. The first that PostgreSQL would offer, the
-		// smart one of SIGTERM, waits until all clients have gone by themselves.
+		Name: "postgres", Path: filepath.Join(bin, "postgres"), Args: p.args(),
+		Env: postgresEnv(), Dir: "/", Credential: credential,
+		LogFile: p.Dir.Log("postgres"), PIDFile: p.Dir.PIDFile("postgres"),
+		Prepare: func(ctx context.Context) error { return p.prepare(ctx, bin, credential) },
+		Ready:   p.ready, ReadyTimeout: postgresReadyTimeout,
+		// Fast shutdown, which disconnects clients, then immediate shutdown. SIGTERM
+		// would wait until all clients have disconnected.
 		StopSignals: []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT},
 		StopTimeout: postgresStopTimeout,
+		DeathSignal: syscall.SIGQUIT,
 	}
 	if p.Disposable {
 		process.StopSignals = []syscall.Signal{syscall.SIGQUIT}
@@ -115,7 +100,8 @@ func (p Postgres) socket() string {
 	return filepath.Join(p.Dir.PostgresSocket(), fmt.Sprintf(".s.PGSQL.%d", p.port()))
 }
 
-// args has every setting, so that none is hidden in the cluster's postgresql.conf and new ones reach old clusters.
+// args has every setting; postgresql.conf has none, so that new ones reach
+// existing data directories.
 func (p Postgres) args() []string {
 	listen := ""
 	if p.TCP {
@@ -127,7 +113,7 @@ func (p Postgres) args() []string {
 		// A list, in which quotes keep a directory together.
 		`unix_socket_directories="` + strings.ReplaceAll(p.Dir.PostgresSocket(), `"`, `""`) + `"`,
 		"unix_socket_permissions=0700",
-		"max_connections=" + strconv.Itoa(postgresMaxConnections),
+		"max_connections=200", // for API, workers, psql, and tests that run in parallel
 		"timezone=UTC",
 		"log_timezone=UTC",
 		"log_destination=stderr",
@@ -136,14 +122,10 @@ func (p Postgres) args() []string {
 	}
 	if p.Disposable {
 		settings = append(settings,
-			"fsync=off",
-			"synchronous_commit=off",
-			"full_page_writes=off",
+			"fsync=off", "synchronous_commit=off", "full_page_writes=off",
 			"shared_buffers=32MB",
-			// Less to write when tests fill and drop databases.
-			"wal_level=minimal",
-			"max_wal_senders=0",
-			// A vacuum in a template database would hold up those who clone it.
+			"wal_level=minimal", "max_wal_senders=0",
+			// A vacuum in a template database would block those who clone it.
 			"autovacuum=off",
 		)
 	}
@@ -154,11 +136,11 @@ func (p Postgres) args() []string {
 	return args
 }
 
-// postgresEnv is the environment of PostgreSQL's programs: none of the PG… variables, which would change what they do, and
-// messages in English.
+// postgresEnv has none of the PG… variables, which would change what
+// PostgreSQL's programs do, and makes their messages English.
 func postgresEnv() []string {
 	env := []string{"LC_ALL=C", "TZ=UTC"}
-	for _, name := range []string{"PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR"} {
+	for _, name := range []string{"PATH", "LD_LIBRARY_PATH", "TMPDIR"} {
 		if value, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+value)
 		}
@@ -166,18 +148,28 @@ func postgresEnv() []string {
 	return env
 }
 
-// prepare makes the directories and, at the first start, the cluster, and clears up after a server that was killed.
+// prepare creates the data directory at the first start, and clears up after a
+// server that was killed.
 func (p Postgres) prepare(ctx context.Context, bin string, credential *syscall.Credential) error {
 	if err := p.Dir.Create(); err != nil {
 		return err
 	}
-	if err := makeServerDir(p.Dir.PostgresSocket(), credential); err != nil {
+	if err := mkdirFor(p.Dir.PostgresSocket(), credential); err != nil {
 		return err
 	}
 	if err := p.initCluster(ctx, bin, credential); err != nil {
 		return err
 	}
-	if err := p.recoverCluster(ctx); err != nil {
+	data, err := filepath.EvalSymlinks(p.Dir.PostgresData())
+	if err != nil {
+		return err
+	}
+	if err := endPostgres(ctx, data); err != nil {
+		return err
+	}
+	// PostgreSQL refuses to start if another process of its user has the number in
+	// these files by now. No server uses the directory any more.
+	if err := errors.Join(removeIfExists(filepath.Join(data, "postmaster.pid")), removeIfExists(p.socket()+".lock")); err != nil {
 		return err
 	}
 	if p.TCP {
@@ -186,90 +178,17 @@ func (p Postgres) prepare(ctx context.Context, bin string, credential *syscall.C
 	return nil
 }
 
-// recoverCluster ends what may be left of a server that was killed, and takes away what would keep the new one from starting.
-func (p Postgres) recoverCluster(ctx context.Context) error {
-	// What processes say of themselves has no symbolic links.
-	data, err := filepath.EvalSymlinks(p.Dir.PostgresData())
-	if err != nil {
-		return err
-	}
-	pidFile := filepath.Join(data, "postmaster.pid")
-	text, err := os.ReadFile(pidFile)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	first, rest, _ := strings.Cut(string(text), "\n")
-	pid, _ := strconv.Atoi(first)
-
-	// A server that our own PID file does not know, such as one started by hand.
-	if isPostgresOf(pid, data) || isPostgresOf(pid, p.Dir.PostgresData()) {
-		err := identify(pid).terminate(ctx, []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT}, postgresStopTimeout)
-		if err != nil {
-			return fmt.Errorf("ending process %d, which uses %s: %w", pid, data, err)
-		}
-	}
-
-	// Its servants leave by themselves once they notice that it has gone, which one in a computation does not. They have the
-	// cluster's shared memory, so the new server could not start.
-	for _, servant := range processesIn(data) {
-		if !strings.HasPrefix(commandLine(servant), "postgres: ") {
-			continue
-		}
-		if err := identify(servant).terminate(ctx, []syscall.Signal{syscall.SIGQUIT}, postgresStopTimeout); err != nil {
-			return fmt.Errorf("ending process %d, which uses %s: %w", servant, data, err)
-		}
-	}
-
-	// The number may belong to somebody else by now: usual in a container, where the same few are given out each time.
-	// PostgreSQL would take that process for the old server and refuse to start. It does not do so for its own parent, though,
-	// which we are going to be; the rest of the file must stay, for PostgreSQL's own check of the shared memory.
-	if err := syscall.Kill(pid, 0); pid > 0 && (err == nil || errors.Is(err, syscall.EPERM)) {
-		if err := overwriteFile(pidFile, fmt.Sprintf("%d\n%s", os.Getpid(), rest)); err != nil {
-			return err
-		}
-	}
-	if err := os.Remove(p.socket() + ".lock"); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-// isPostgresOf reports whether the process is PostgreSQL on this cluster, by its command line.
-func isPostgresOf(pid int, data string) bool {
-	if pid <= 0 {
-		return false
-	}
-	program, args, _ := strings.Cut(commandLine(pid), " ")
-	return filepath.Base(program) == "postgres" && strings.Contains(" "+args+" ", " "+data+" ")
-}
-
-// overwriteFile keeps the file's owner and mode. It leaves a missing file alone.
-func overwriteFile(path, content string) error {
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	_, err = file.WriteString(content)
-	return errors.Join(err, file.Close())
-}
+// invalidCatalogName is PostgreSQL's code for a database that does not exist.
+const invalidCatalogName = "3D000"
 
 // ready connects, and creates the database at the first start.
 func (p Postgres) ready(ctx context.Context) error {
 	err := p.exec(ctx, postgresName, "SELECT")
-	if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && pgErr.Code == invalidCatalogName {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == invalidCatalogName {
 		return p.exec(ctx, "postgres", "CREATE DATABASE "+postgresName)
 	}
 	return err
 }
-
-// invalidCatalogName is PostgreSQL's code for "database does not exist".
-const invalidCatalogName = "3D000"
 
 func (p Postgres) exec(ctx context.Context, database, sql string) error {
 	conn, err := pgx.Connect(ctx, p.dsn(database))

@@ -1,71 +1,52 @@
 package devstack
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 )
 
-// minPostgresVersion is the first major version with gen_random_uuid() and no extension.
-const minPostgresVersion = 13
-
-// initPrefix begins the names of clusters that are being made, beside the finished one.
+// initPrefix begins the names of data directories that initdb has not finished.
 const initPrefix = "postgres.init-"
 
-// postgresBinPatterns are where packages put PostgreSQL's server programs without putting them into PATH: Debian and Ubuntu, then
-// the packages of postgresql.org for Fedora and Red Hat, then Homebrew on both kinds of Mac.
-var postgresBinPatterns = []string{
-	"/usr/lib/postgresql/*/bin",
-	"/usr/pgsql-*/bin",
-	"/opt/homebrew/opt/postgresql*/bin",
-	"/usr/local/opt/postgresql*/bin",
-}
+// postgresBinPatterns are where packages install PostgreSQL's server programs
+// outside PATH: Debian and Ubuntu, Fedora and Red Hat.
+var postgresBinPatterns = []string{"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin"}
 
-// findPostgres returns the directory with initdb and postgres: POSTGRES_BIN if that is set, otherwise that of PATH, otherwise the
-// newest that packages have installed. For an existing cluster it prefers the version that made it, since no other can read it.
-func findPostgres(data string) (string, error) {
+// findPostgres returns the directory of initdb and postgres: POSTGRES_BIN if it
+// is set, else that of PATH, else the newest that packages have installed.
+func findPostgres() (string, error) {
 	if bin := os.Getenv("POSTGRES_BIN"); bin != "" {
 		if !hasPostgres(bin) {
 			return "", fmt.Errorf("POSTGRES_BIN: %s does not have initdb and postgres", bin)
 		}
 		return filepath.Abs(bin)
 	}
-
 	var bins []string
 	if initdb, err := exec.LookPath("initdb"); err == nil {
-		// A link leads to where postgres is, too.
 		if initdb, err = filepath.EvalSymlinks(initdb); err == nil {
 			bins = append(bins, filepath.Dir(initdb))
 		}
 	}
 	for _, pattern := range postgresBinPatterns {
 		found, _ := filepath.Glob(pattern)
-		slices.SortFunc(found, func(a, b string) int { return versionIn(b) - versionIn(a) })
+		slices.SortFunc(found, func(a, b string) int { return majorVersion(b) - majorVersion(a) })
 		bins = append(bins, found...)
 	}
-	bins = slices.DeleteFunc(bins, func(bin string) bool { return !hasPostgres(bin) })
-	if len(bins) == 0 {
-		return "", errors.New("PostgreSQL's server is not installed: run `make deps`, or on Debian and Ubuntu `apt-get install postgresql`, " +
-			"on Fedora `dnf install postgresql-server`, on Arch `pacman -S postgresql`, on macOS `brew install postgresql@17`; " +
-			"if it is installed elsewhere, set POSTGRES_BIN to the directory of initdb")
+	if i := slices.IndexFunc(bins, hasPostgres); i >= 0 {
+		return bins[i], nil
 	}
-	if version := clusterVersion(data); version != "" {
-		for _, bin := range bins {
-			if strconv.Itoa(versionIn(bin)) == version {
-				return bin, nil
-			}
-		}
-	}
-	return bins[0], nil
+	return "", errors.New("PostgreSQL's server is not installed: run `make deps`, or on Debian and Ubuntu `apt-get install postgresql`, " +
+		"on Fedora `dnf install postgresql-server`, on Arch `pacman -S postgresql`; " +
+		"if it is installed elsewhere, set POSTGRES_BIN to the directory of initdb")
 }
 
 func hasPostgres(bin string) bool {
@@ -77,32 +58,46 @@ func hasPostgres(bin string) bool {
 	return true
 }
 
-// versionIn is the major version in the path of an installation: 15 in /usr/lib/postgresql/15/bin. 0 when there is none.
-func versionIn(bin string) int {
-	match := versionPattern.FindStringSubmatch(filepath.Base(filepath.Dir(bin)))
-	if match == nil {
-		return 0
-	}
-	version, _ := strconv.Atoi(match[1])
+// majorVersion is 15 for /usr/lib/postgresql/15/bin and /usr/pgsql-15/bin.
+func majorVersion(bin string) int {
+	version, _ := strconv.Atoi(strings.TrimPrefix(filepath.Base(filepath.Dir(bin)), "pgsql-"))
 	return version
 }
 
-// versionPattern finds the major version in 15, pgsql-15, postgresql@15 and 15.4.
-var versionPattern = regexp.MustCompile(`^(?:pgsql-|postgresql@)?([0-9]+)(?:\.[0-9]+)?$`)
-
-// clusterVersion is the major version of PostgreSQL that made the cluster, as its programs spell it. Empty when there is none.
-func clusterVersion(data string) string {
-	version, err := os.ReadFile(filepath.Join(data, "PG_VERSION"))
-	if err != nil {
-		return ""
+// postgresUser returns the OS user that runs PostgreSQL: nil, the user of this
+// process, unless that is root, which PostgreSQL refuses.
+func postgresUser() (*syscall.Credential, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil
 	}
-	return string(bytes.TrimSpace(version))
+	names := []string{"postgres", "nobody"} // PostgreSQL's packages create the first, every system has the second
+	for _, name := range names {
+		account, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, uidErr := strconv.ParseUint(account.Uid, 10, 32)
+		gid, gidErr := strconv.ParseUint(account.Gid, 10, 32)
+		return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, errors.Join(uidErr, gidErr)
+	}
+	return nil, fmt.Errorf("PostgreSQL does not run as root, and this system has none of the users %q to run it as", names)
 }
 
-// initCluster makes the cluster if there is none. It is made under another name and renamed when it is whole: one that was
-// interrupted half way looks like a cluster but never starts.
+// mkdirFor creates the directory, mode 0700, for the user that credential names.
+func mkdirFor(path string, credential *syscall.Credential) error {
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	if credential == nil {
+		return nil
+	}
+	return os.Chown(path, int(credential.Uid), int(credential.Gid))
+}
+
+// initCluster runs initdb if there is no data directory yet. The directory gets
+// its name when it is complete: an initdb that was killed leaves one that looks
+// complete but never starts.
 func (p Postgres) initCluster(ctx context.Context, bin string, credential *syscall.Credential) error {
-	// Whoever is here holds the data directory, so nobody else is making one.
 	leftovers, err := filepath.Glob(filepath.Join(escapeGlob(p.Dir.Root), initPrefix+"*"))
 	if err != nil {
 		return err
@@ -112,51 +107,35 @@ func (p Postgres) initCluster(ctx context.Context, bin string, credential *sysca
 			return err
 		}
 	}
-	if clusterVersion(p.Dir.PostgresData()) != "" {
+	if _, err := os.Stat(p.Dir.PostgresData()); err == nil {
 		return nil
 	}
-
 	unfinished, err := os.MkdirTemp(p.Dir.Root, initPrefix)
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(unfinished)
-	if err := makeServerDir(unfinished, credential); err != nil {
+	if err := mkdirFor(unfinished, credential); err != nil {
 		return err
 	}
-	args := []string{
-		"-D", unfinished,
-		"-U", postgresName,
-		// Who can reach the socket is decided by its directory. By TCP, if it listens there at all, roles with a password can
-		// come; the superuser has none.
-		"--auth-local=trust",
-		"--auth-host=scram-sha-256",
+	argv := []string{
+		filepath.Join(bin, "initdb"), "-D", unfinished, "-U", postgresName,
+		// The socket's directory decides who connects there. By TCP only roles with a
+		// password can; the superuser has none.
+		"--auth-local=trust", "--auth-host=scram-sha-256",
 		"--encoding=UTF8",
-		// Sorts by bytes, on every system alike, and needs no locale installed.
-		"--no-locale",
+		"--no-locale", // sorts by bytes on every system
 	}
 	if p.Disposable {
-		args = append(args, "--no-sync")
+		argv = append(argv, "--no-sync")
 	}
-	if err := initdb(ctx, bin, args, credential); err != nil {
+	if err := run(ctx, postgresEnv(), "/", credential, argv...); err != nil {
 		return err
-	}
-	if version, _ := strconv.Atoi(clusterVersion(unfinished)); version < minPostgresVersion {
-		return fmt.Errorf("PostgreSQL %d or newer is needed, and %s is %s; set POSTGRES_BIN to a newer one",
-			minPostgresVersion, bin, clusterVersion(unfinished))
 	}
 	return os.Rename(unfinished, p.Dir.PostgresData())
 }
 
-func initdb(ctx context.Context, bin string, args []string, credential *syscall.Credential) error {
-	cmd := exec.Command(filepath.Join(bin, "initdb"), args...)
-	cmd.Env = postgresEnv()
-	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: credential}
-	return run(ctx, cmd)
-}
-
-// escapeGlob makes the path match itself only.
+// escapeGlob makes a pattern that matches only the path.
 func escapeGlob(path string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }

@@ -75,25 +75,23 @@ func TestPostgresKeepsData(t *testing.T) {
 		kill(t, child)
 		restart(t)
 	})
-	t.Run("when killed, and its number has been given to somebody else", func(t *testing.T) {
+	t.Run("when killed, and another process has its PID", func(t *testing.T) {
 		kill(t, child)
 		text := readFile(t, pidFile)
 		_, rest, _ := strings.Cut(text, "\n")
-		// PostgreSQL ignores other users' processes.
-		somebody := shell(postgres.Dir, "somebody", sleeper)
-		credential, err := serverCredential()
+		// PostgreSQL ignores processes of other users.
+		other := shell(postgres.Dir, "other", sleeper)
+		credential, err := postgresUser()
 		require.NoError(t, err)
-		somebody.Credential = credential
-		pid := strconv.Itoa(start(t, somebody).PID())
-		require.NoError(t, overwriteFile(pidFile, pid+"\n"+rest))
-		require.NoError(t, overwriteFile(postgres.socket()+".lock", pid+"\n"+rest))
+		other.Credential = credential
+		pid := strconv.Itoa(start(t, other).PID())
+		require.NoError(t, os.WriteFile(pidFile, []byte(pid+"\n"+rest), 0o600))
 		restart(t)
 	})
-	t.Run("when it is an orphan that no PID file of ours names", func(t *testing.T) {
-		require.NoError(t, os.Remove(postgres.Dir.PIDFile("postgres")))
-		orphan := identify(child.PID())
+	t.Run("when another server uses it", func(t *testing.T) {
+		other := child
 		restart(t)
-		require.False(t, orphan.running())
+		require.False(t, isRunning(other.PID()))
 	})
 }
 
@@ -165,7 +163,7 @@ func TestPostgresTellsWhyItStops(t *testing.T) {
 	postgres := Postgres{Dir: newTestDir(t), Disposable: true}
 	require.NoError(t, os.Mkdir(postgres.Dir.PostgresData(), 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(postgres.Dir.PostgresData(), "PG_VERSION"), []byte("9.6\n"), 0o644))
-	if credential, err := serverCredential(); err == nil && credential != nil {
+	if credential, err := postgresUser(); err == nil && credential != nil {
 		require.NoError(t, os.Chown(postgres.Dir.PostgresData(), int(credential.Uid), int(credential.Gid)))
 	}
 	process, err := postgres.Process()
@@ -179,7 +177,7 @@ func TestFindPostgres(t *testing.T) {
 	none := t.TempDir()
 	t.Run("POSTGRES_BIN comes first", func(t *testing.T) {
 		t.Setenv("POSTGRES_BIN", none)
-		_, err := findPostgres(none)
+		_, err := findPostgres()
 		require.EqualError(t, err, "POSTGRES_BIN: "+none+" does not have initdb and postgres")
 
 		bin := filepath.Join(t.TempDir(), "15", "bin")
@@ -188,7 +186,7 @@ func TestFindPostgres(t *testing.T) {
 			require.NoError(t, os.WriteFile(filepath.Join(bin, name), nil, 0o755))
 		}
 		t.Setenv("POSTGRES_BIN", bin)
-		found, err := findPostgres(none)
+		found, err := findPostgres()
 		require.NoError(t, err)
 		require.Equal(t, bin, found)
 	})
@@ -200,7 +198,7 @@ func TestFindPostgres(t *testing.T) {
 		require.NoError(t, os.Symlink(filepath.Join(installed, "initdb"), filepath.Join(path, "initdb")))
 		t.Setenv("POSTGRES_BIN", "")
 		t.Setenv("PATH", path)
-		found, err := findPostgres(none)
+		found, err := findPostgres()
 		require.NoError(t, err)
 		require.Equal(t, installed, found)
 	})
@@ -211,7 +209,7 @@ func TestFindPostgres(t *testing.T) {
 		postgresBinPatterns = []string{packages + "/*/bin"}
 		t.Setenv("POSTGRES_BIN", "")
 		t.Setenv("PATH", none)
-		_, err := findPostgres(none)
+		_, err := findPostgres()
 		require.ErrorContains(t, err, "apt-get install postgresql")
 
 		for _, version := range []string{"9", "13", "17"} {
@@ -221,40 +219,15 @@ func TestFindPostgres(t *testing.T) {
 				require.NoError(t, os.WriteFile(filepath.Join(bin, name), nil, 0o755))
 			}
 		}
-		found, err := findPostgres(none)
+		found, err := findPostgres()
 		require.NoError(t, err)
 		require.Equal(t, filepath.Join(packages, "17", "bin"), found, "the newest")
-
-		data := t.TempDir()
-		require.NoError(t, os.WriteFile(filepath.Join(data, "PG_VERSION"), []byte("13\n"), 0o600))
-		found, err = findPostgres(data)
-		require.NoError(t, err)
-		require.Equal(t, filepath.Join(packages, "13", "bin"), found, "the one that made the cluster")
 	})
 }
 
-func TestVersionIn(t *testing.T) {
+func TestMajorVersion(t *testing.T) {
 	t.Parallel()
-	for bin, want := range map[string]int{
-		"/usr/lib/postgresql/15/bin":                  15,
-		"/usr/pgsql-17/bin":                           17,
-		"/opt/homebrew/opt/postgresql@16/bin":         16,
-		"/opt/homebrew/Cellar/postgresql@16/16.4/bin": 16,
-		"/usr/local/opt/postgresql/bin":               0,
-		"/usr/bin":                                    0,
-	} {
-		require.Equal(t, want, versionIn(bin), bin)
+	for bin, want := range map[string]int{"/usr/lib/postgresql/15/bin": 15, "/usr/pgsql-17/bin": 17, "/usr/bin": 0} {
+		require.Equal(t, want, majorVersion(bin), bin)
 	}
-}
-
-func TestIsPostgresOf(t *testing.T) {
-	t.Parallel()
-	dir := newTestDir(t)
-	// Names the cluster, and is not PostgreSQL.
-	child := start(t, Process{
-		Name: "other", Path: "/bin/sh", Args: []string{"-c", sleeper, dir.PostgresData()}, LogFile: dir.Log("other"),
-	})
-	require.Contains(t, commandLine(child.PID()), dir.PostgresData())
-	require.False(t, isPostgresOf(child.PID(), dir.PostgresData()))
-	require.False(t, isPostgresOf(0, dir.PostgresData()))
 }

@@ -1,82 +1,87 @@
 package devstack
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
 
 const (
-	// defaultReadyTimeout bounds a start. PostgreSQL recovering from a crash and Temporal on a loaded machine take seconds, so
-	// this is reached only by something that will never be ready.
 	defaultReadyTimeout = time.Minute
+	defaultStopTimeout  = 10 * time.Second
 
-	// defaultStopTimeout is how long a process may take to act on one stop signal. A worker finishing the photo in its hands
-	// is the slowest; whoever knows better sets Process.StopTimeout.
-	defaultStopTimeout = 10 * time.Second
+	// maxLogBytes is the size over which a log is renamed to <name>.1 when its
+	// process starts.
+	maxLogBytes = 10 << 20
 
-	// readyInterval separates two questions whether a process is ready: short against a start, which takes about a second,
-	// long against what one question costs.
-	readyInterval = 25 * time.Millisecond
+	// maxQuotedBytes bounds how much of a log an error message quotes.
+	maxQuotedBytes = 4 << 10
 )
 
-// Process describes a child process: how to start it, how to know that it serves, and how to end it. Only Name, Path and LogFile
-// are required.
+// Process describes a child process: how to start it, when it is ready, and how
+// to stop it. Name, Path and LogFile are required.
 //
-// A child runs in a process group of its own, so that Ctrl-C at the terminal reaches only its parent, which then stops its
-// children in order. Its standard input is empty and its output goes straight into LogFile, not through us: nothing of it is
-// lost, and no pipe breaks, when we are killed.
+// A child has its own process group, so that Ctrl-C reaches its parent alone,
+// which then stops its children in order. When the parent is killed, the kernel
+// kills the child.
 type Process struct {
-	// Name says what it is in messages, such as "postgres".
-	Name string
-
-	// Path is the executable, Args what follows it on the command line.
+	Name string // in messages
 	Path string
 	Args []string
+	Env  []string // nil means the parent's
+	Dir  string   // "" means the parent's
 
-	// Env is the whole environment. Nil means ours.
-	Env []string
-
-	// Dir is the working directory. Defaults to ours.
-	Dir string
-
-	// Credential is the OS user that runs it. Nil means ours; anything else needs root.
+	// Credential is the OS user that runs the process. Nil means the parent's.
 	Credential *syscall.Credential
 
-	// LogFile takes standard output and standard error, appended. One of over 10 MiB is renamed to LogFile.1 at the start.
+	// LogFile takes standard output and standard error, appended.
 	LogFile string
 
-	// PIDFile is where the running child is recorded. Start first ends the process that it finds there, if that still runs:
-	// an orphan, whose parent was killed. Without a PIDFile none is looked for.
+	// PIDFile has the process's number while it runs. Optional.
 	PIDFile string
 
-	// Prepare runs before every start and restart, after an orphan has gone. Optional.
-	Prepare func(ctx context.Context) error
+	// Prepare runs before every start and restart. Optional.
+	Prepare func(context.Context) error
 
-	// Ready returns nil once the process serves. It is asked again and again until then, and its context ends when the process
-	// exits. Nil means ready as soon as started.
-	Ready func(ctx context.Context) error
+	// Ready returns nil once the process serves. It is called every 25 ms, and its
+	// context ends when the process exits. Nil means ready as soon as started.
+	Ready func(context.Context) error
 
-	// ReadyTimeout is how long the process may take until Ready returns nil. Defaults to one minute.
+	// ReadyTimeout is how long the process may take to be ready. Defaults to a
+	// minute.
 	ReadyTimeout time.Duration
 
-	// StopSignals end the process: one after the other, StopTimeout apart, until it exits. SIGKILL to the whole process group
-	// follows when none of them helps. Defaults to SIGTERM.
+	// StopSignals are sent one after the other, StopTimeout apart, until the
+	// process exits. SIGKILL follows. They default to SIGTERM and 10 seconds.
 	StopSignals []syscall.Signal
-
-	// StopTimeout is how long the process may take to act on each of StopSignals. Defaults to 10 seconds.
 	StopTimeout time.Duration
 
-	// DeathSignal is what the kernel sends the child when we die without stopping it, be it by SIGKILL. Linux only; elsewhere
-	// the child is left to the next start, see PIDFile. Defaults to the first of StopSignals.
+	// DeathSignal is what the kernel sends the child when its parent is killed.
+	// Defaults to SIGKILL, which frees its ports at once.
 	DeathSignal syscall.Signal
 }
 
-func (p Process) withDefaults() Process {
+// Child is a running process.
+type Child struct {
+	process Process
+	cmd     *exec.Cmd
+	log     *logFile
+	done    chan struct{} // closed when the process has exited
+	err     error         // valid once done is closed
+}
+
+// Start starts the process and returns when it is ready. If the process exits
+// before, is not ready in time, or ctx ends, Start stops it and returns an error
+// that quotes the end of its log. Later, ctx has no effect.
+func (p Process) Start(ctx context.Context) (*Child, error) {
 	if p.ReadyTimeout == 0 {
 		p.ReadyTimeout = defaultReadyTimeout
 	}
@@ -87,45 +92,13 @@ func (p Process) withDefaults() Process {
 		p.StopTimeout = defaultStopTimeout
 	}
 	if p.DeathSignal == 0 {
-		p.DeathSignal = p.StopSignals[0]
-	}
-	return p
-}
-
-// Child is a running process.
-type Child struct {
-	process Process
-	cmd     *exec.Cmd
-
-	// logStart is where this child's output begins in LogFile.
-	logStart int64
-
-	// done is closed once the process has exited and been waited for; err says how, and is not written afterwards.
-	done chan struct{}
-	err  error
-}
-
-// Start ends an orphan of an earlier start, starts the process and returns when it is ready. It does not outlive a failure: when
-// the process exits early, is not ready in time or ctx ends, it has been stopped before Start returns the error, which quotes the
-// end of the log.
-//
-// The context bounds the start only. Afterwards the process runs until Stop.
-func (p Process) Start(ctx context.Context) (*Child, error) {
-	p = p.withDefaults()
-	if p.PIDFile != "" {
-		if err := stopOrphan(ctx, p); err != nil {
-			return nil, fmt.Errorf("%s: %w", p.Name, err)
-		}
+		p.DeathSignal = syscall.SIGKILL
 	}
 	if p.Prepare != nil {
 		if err := p.Prepare(ctx); err != nil {
 			return nil, fmt.Errorf("%s: %w", p.Name, err)
 		}
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("%s: %w", p.Name, err)
-	}
-
 	child, err := p.spawn()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", p.Name, err)
@@ -137,46 +110,35 @@ func (p Process) Start(ctx context.Context) (*Child, error) {
 	return child, nil
 }
 
-// spawn starts the process without waiting for it to be ready.
 func (p Process) spawn() (*Child, error) {
-	log, logStart, err := openLog(p.LogFile)
+	log, err := openLog(p.LogFile)
 	if err != nil {
 		return nil, err
 	}
-	// The child has its own copy.
-	defer log.Close()
-
+	defer log.Close() // the child has its own copy
 	cmd := exec.Command(p.Path, p.Args...)
-	cmd.Env = p.Env
-	cmd.Dir = p.Dir
-	cmd.Stdout = log
-	cmd.Stderr = log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: p.Credential}
-	setDeathSignal(cmd.SysProcAttr, p.DeathSignal)
+	cmd.Env, cmd.Dir = p.Env, p.Dir
+	cmd.Stdout, cmd.Stderr = log.File, log.File // not a pipe, which would break with this process
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: p.Credential, Pdeathsig: p.DeathSignal}
 	if err := startOnLastingThread(cmd); err != nil {
 		return nil, err
 	}
-
-	child := &Child{process: p, cmd: cmd, logStart: logStart, done: make(chan struct{})}
+	child := &Child{process: p, cmd: cmd, log: log, done: make(chan struct{})}
 	if p.PIDFile != "" {
-		if err := writePIDFile(p.PIDFile, identify(cmd.Process.Pid)); err != nil {
-			// A child that the next start could not find must not run.
-			_ = cmd.Process.Kill()
-			_ = cmd.Wait()
-			return nil, err
+		err = errors.Join(os.MkdirAll(filepath.Dir(p.PIDFile), 0o700), os.WriteFile(p.PIDFile, fmt.Appendln(nil, child.PID()), 0o600))
+	}
+	go func() {
+		child.err = cmd.Wait()
+		_ = syscall.Kill(-child.PID(), syscall.SIGKILL) // what it has left in its group
+		if p.PIDFile != "" {
+			_ = os.Remove(p.PIDFile)
 		}
+		close(child.done)
+	}()
+	if err != nil {
+		return nil, errors.Join(err, child.Stop())
 	}
-	go child.wait()
 	return child, nil
-}
-
-// wait notes the exit of the process.
-func (c *Child) wait() {
-	c.err = waitAndEndGroup(c.cmd)
-	if c.process.PIDFile != "" {
-		_ = os.Remove(c.process.PIDFile)
-	}
-	close(c.done)
 }
 
 func (c *Child) waitReady(ctx context.Context) error {
@@ -193,12 +155,11 @@ func (c *Child) waitReady(ctx context.Context) error {
 		case <-readyCtx.Done():
 		}
 	}()
-
 	for {
 		err := p.Ready(readyCtx)
 		select {
 		case <-c.done:
-			return fmt.Errorf("%s stopped before it was ready (%s)%s", p.Name, c.exitReason(), c.quoteLog())
+			return fmt.Errorf("%s stopped before it was ready (%s)%s", p.Name, exitReason(c.err), c.log.quote())
 		default:
 		}
 		switch {
@@ -207,28 +168,24 @@ func (c *Child) waitReady(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return fmt.Errorf("%s: waiting until it is ready: %w", p.Name, ctx.Err())
 		case readyCtx.Err() != nil:
-			return fmt.Errorf("%s is not ready after %s: %w%s", p.Name, p.ReadyTimeout, err, c.quoteLog())
+			return fmt.Errorf("%s is not ready after %s: %w%s", p.Name, p.ReadyTimeout, err, c.log.quote())
 		}
-
 		select {
 		case <-c.done:
 		case <-readyCtx.Done():
-		case <-time.After(readyInterval):
+		case <-time.After(pollInterval):
 		}
 	}
 }
 
-// PID is the process's number. It may be another process's once Done is closed.
+// PID is the process's number.
 func (c *Child) PID() int { return c.cmd.Process.Pid }
 
 // Done is closed when the process has exited.
 func (c *Child) Done() <-chan struct{} { return c.done }
 
-// Err says how the process exited: nil for exit status 0, else an [*exec.ExitError]. Valid once Done is closed.
-func (c *Child) Err() error { return c.err }
-
-// Stop ends the process as its StopSignals say and returns once it has exited; when it already has, at once. The error says that
-// nothing but SIGKILL helped.
+// Stop ends the process by its StopSignals and returns when it has exited. The
+// error says that only SIGKILL ended it.
 func (c *Child) Stop() error {
 	for _, signal := range c.process.StopSignals {
 		if err := c.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -246,27 +203,61 @@ func (c *Child) Stop() error {
 		time.Duration(len(c.process.StopSignals))*c.process.StopTimeout)
 }
 
-func (c *Child) exitReason() string {
-	if c.err == nil {
+func exitReason(err error) string {
+	if err == nil {
 		return "exit status 0"
 	}
-	return c.err.Error()
+	return err.Error()
 }
 
-// quoteLog is what the child has written last, as the end of an error message.
-func (c *Child) quoteLog() string { return quoteLog(c.process.LogFile, c.logStart) }
+// logFile is a log that one process appends to.
+type logFile struct {
+	*os.File
+	start int64 // offset of the process's first byte
+}
 
-// stopOrphan ends the process of an earlier start that PIDFile names, if that still runs.
-func stopOrphan(ctx context.Context, p Process) error {
-	orphan, err := readPIDFile(p.PIDFile)
+func openLog(path string) (*logFile, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	if info, err := os.Stat(path); err == nil && info.Size() > maxLogBytes {
+		if err := os.Rename(path, path+".1"); err != nil {
+			return nil, err
+		}
+	}
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := orphan.terminate(ctx, p.StopSignals, p.StopTimeout); err != nil {
-		return fmt.Errorf("ending process %d, left over from an earlier start: %w", orphan.pid, err)
+	start, err := file.Seek(0, io.SeekEnd)
+	return &logFile{File: file, start: start}, err
+}
+
+// quote returns the end of what the process has written, to follow an error
+// message.
+func (l *logFile) quote() string {
+	text, err := os.ReadFile(l.Name())
+	if err != nil {
+		return ""
 	}
-	if err := os.Remove(p.PIDFile); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+	text = bytes.TrimSpace(text[min(l.start, int64(len(text))):])
+	if len(text) == 0 {
+		return fmt.Sprintf("; it wrote nothing to %s", l.Name())
+	}
+	text = text[max(0, len(text)-maxQuotedBytes):]
+	return fmt.Sprintf("; the end of %s:\n\t%s", l.Name(), strings.ReplaceAll(string(text), "\n", "\n\t"))
+}
+
+// run runs a program that ends by itself. The error quotes what it printed. When
+// ctx ends, the program and all that it has started are killed.
+func run(ctx context.Context, env []string, dir string, credential *syscall.Credential, argv ...string) error {
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Env, cmd.Dir = env, dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: credential}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	output, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %w\n\t%s", strings.Join(argv, " "), err, bytes.ReplaceAll(bytes.TrimSpace(output), []byte("\n"), []byte("\n\t")))
 	}
 	return nil
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
-	"runtime"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -22,9 +22,10 @@ func TestProcessStart(t *testing.T) {
 		dir := newTestDir(t)
 		child := start(t, shell(dir, "sleeper", "echo starting; echo a word >&2; "+sleeper))
 		require.Equal(t, "starting\na word\nready\n", readFile(t, dir.Log("sleeper")))
-		require.True(t, identify(child.PID()).running())
+		require.True(t, isRunning(child.PID()))
+		require.Equal(t, child.PID(), readPID(dir.PIDFile("sleeper")))
 		require.NoError(t, child.Stop())
-		require.NoError(t, child.Err())
+		require.NoError(t, child.err)
 		require.NoFileExists(t, dir.PIDFile("sleeper"))
 	})
 
@@ -32,7 +33,7 @@ func TestProcessStart(t *testing.T) {
 		t.Parallel()
 		dir := newTestDir(t)
 		process := shell(dir, "broken", "echo FATAL: no disk; exit 3")
-		require.NoError(t, os.MkdirAll(dir.Logs(), 0o700))
+		require.NoError(t, os.MkdirAll(filepath.Dir(dir.Log("broken")), 0o700))
 		require.NoError(t, os.WriteFile(dir.Log("broken"), []byte("earlier\n"), 0o600))
 		_, err := process.Start(testContext(t))
 		require.EqualError(t, err, "broken stopped before it was ready (exit status 3); the end of "+dir.Log("broken")+":\n\tFATAL: no disk")
@@ -47,7 +48,7 @@ func TestProcessStart(t *testing.T) {
 		require.ErrorContains(t, err, "slow is not ready after 100ms")
 		pid, err := strconv.Atoi(strings.TrimSpace(readFile(t, dir.Log("slow"))))
 		require.NoError(t, err)
-		require.Empty(t, startMark(pid))
+		require.False(t, isRunning(pid))
 	})
 
 	t.Run("stops the process when the context ends", func(t *testing.T) {
@@ -91,64 +92,73 @@ func TestChildStop(t *testing.T) {
 		grandchild, err := strconv.Atoi(strings.Fields(readFile(t, dir.Log("deaf")))[0])
 		require.NoError(t, err)
 		require.EqualError(t, child.Stop(), "deaf did not stop within 50ms and was killed")
-		eventually(t, func() bool { return startMark(grandchild) == "" }, "its child is still there")
-	})
-}
-
-func TestProcessEndsOrphan(t *testing.T) {
-	t.Parallel()
-
-	t.Run("of an earlier start", func(t *testing.T) {
-		t.Parallel()
-		dir := newTestDir(t)
-		process := shell(dir, "server", sleeper)
-		process.PIDFile = ""
-		orphan := identify(start(t, process).PID())
-		require.NoError(t, writePIDFile(dir.PIDFile("server"), orphan))
-
-		child := start(t, shell(dir, "server", sleeper))
-		require.False(t, orphan.running())
-		require.True(t, identify(child.PID()).running())
-	})
-
-	t.Run("but not another process that has its number now", func(t *testing.T) {
-		t.Parallel()
-		dir := newTestDir(t)
-		foreign := start(t, shell(dir, "foreign", sleeper))
-		require.NoError(t, writePIDFile(dir.PIDFile("server"), processID{pid: foreign.PID(), mark: "another start"}))
-
-		start(t, shell(dir, "server", sleeper))
-		require.True(t, identify(foreign.PID()).running())
-	})
-
-	t.Run("and does not trip over a damaged PID file", func(t *testing.T) {
-		t.Parallel()
-		dir := newTestDir(t)
-		require.NoError(t, os.MkdirAll(dir.pids(), 0o700))
-		require.NoError(t, os.WriteFile(dir.PIDFile("server"), []byte("garbage"), 0o600))
-		start(t, shell(dir, "server", sleeper))
+		eventually(t, func() bool { return !isRunning(grandchild) }, "its child is still there")
 	})
 }
 
 func TestChildDiesWithParent(t *testing.T) {
 	t.Parallel()
-	if runtime.GOOS != "linux" {
-		t.Skip("only Linux has death signals")
-	}
 	report := t.TempDir() + "/child"
-	argv, env := roleCommand(t, "parent", report)
+	argv := roleCommand(t, "parent", report)
 	parent := exec.Command(argv[0], argv[1:]...)
-	parent.Env = env
 	require.NoError(t, parent.Start())
 	t.Cleanup(func() { _ = parent.Process.Kill() })
 
 	eventually(t, func() bool { _, err := os.Stat(report); return err == nil }, "no child")
 	pid, err := strconv.Atoi(readFile(t, report))
 	require.NoError(t, err)
-	child := identify(pid)
-	require.True(t, child.running())
+	require.True(t, isRunning(pid))
 
 	require.NoError(t, parent.Process.Kill())
 	_ = parent.Wait()
-	eventually(t, func() bool { return !child.running() }, "the child has outlived its parent")
+	eventually(t, func() bool { return !isRunning(pid) }, "the child has outlived its parent")
+}
+
+func TestOpenLog(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		size    int64
+		renamed bool
+	}{
+		{"a log of the largest size is kept", maxLogBytes, false},
+		{"a larger one replaces the older one", maxLogBytes + 1, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "server.log")
+			require.NoError(t, os.WriteFile(path, nil, 0o600))
+			require.NoError(t, os.Truncate(path, tt.size))
+			require.NoError(t, os.WriteFile(path+".1", []byte("older"), 0o600))
+
+			log, err := openLog(path)
+			require.NoError(t, err)
+			require.NoError(t, log.Close())
+			older, err := os.Stat(path + ".1")
+			require.NoError(t, err)
+			if tt.renamed {
+				require.Zero(t, log.start)
+				require.Equal(t, tt.size, older.Size())
+			} else {
+				require.Equal(t, tt.size, log.start)
+				require.EqualValues(t, len("older"), older.Size())
+			}
+		})
+	}
+}
+
+func TestQuote(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "server.log")
+	require.NoError(t, os.WriteFile(path, []byte("earlier\n"), 0o600))
+	log, err := openLog(path)
+	require.NoError(t, err)
+	defer log.Close()
+	require.Equal(t, "; it wrote nothing to "+path, log.quote())
+	_, err = log.WriteString("two\nlines\n")
+	require.NoError(t, err)
+	require.Equal(t, "; the end of "+path+":\n\ttwo\n\tlines", log.quote())
+	_, err = log.WriteString(strings.Repeat("x", 10*maxQuotedBytes))
+	require.NoError(t, err)
+	require.Less(t, len(log.quote()), 2*maxQuotedBytes)
 }

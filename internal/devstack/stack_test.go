@@ -17,18 +17,17 @@ func TestStack(t *testing.T) {
 	dir := newTestDir(t)
 	port, err := FreePort()
 	require.NoError(t, err)
-	argv, env := roleCommand(t, "stack", dir.Root, strconv.Itoa(port))
+	argv := roleCommand(t, "stack", dir.Root, strconv.Itoa(port))
 	t.Cleanup(func() { _ = Stop(context.Background(), dir) })
 
-	processes := func(t *testing.T) (ids []processID) {
+	processes := func(t *testing.T) (pids []int) {
 		t.Helper()
 		for _, name := range []string{"postgres", "temporal"} {
-			id, err := readPIDFile(dir.PIDFile(name))
-			require.NoError(t, err)
-			require.True(t, id.running(), name)
-			ids = append(ids, id)
+			pid := readPID(dir.PIDFile(name))
+			require.True(t, isRunning(pid), name)
+			pids = append(pids, pid)
 		}
-		return ids
+		return pids
 	}
 	use := func(state State) error {
 		c, err := client.DialContext(testContext(t), client.Options{HostPort: state.TemporalAddress})
@@ -39,7 +38,7 @@ func TestStack(t *testing.T) {
 		return Postgres{Dir: dir}.exec(testContext(t), postgresName, "CREATE TABLE IF NOT EXISTS kept ()")
 	}
 
-	state, err := Detach(testContext(t), dir, argv, env, nil)
+	state, err := Start(testContext(t), dir, argv)
 	require.NoError(t, err)
 	require.NoError(t, use(state))
 	status, err := dir.Status()
@@ -50,31 +49,31 @@ func TestStack(t *testing.T) {
 	// Its servers are killed: it starts them again.
 	before := processes(t)
 	for _, server := range before {
-		require.NoError(t, syscall.Kill(server.pid, syscall.SIGKILL))
+		require.NoError(t, syscall.Kill(server, syscall.SIGKILL))
 	}
 	eventually(t, func() bool {
 		status, err := dir.Status()
 		return err == nil && len(status.Processes) == 2 &&
-			status.Processes[0].PID != 0 && status.Processes[0].PID != before[0].pid &&
-			status.Processes[1].PID != 0 && status.Processes[1].PID != before[1].pid && use(state) == nil
+			status.Processes[0].PID != 0 && status.Processes[0].PID != before[0] &&
+			status.Processes[1].PID != 0 && status.Processes[1].PID != before[1] && use(state) == nil
 	}, "the servers are not back")
 
 	// It is killed itself: the next one does not wait for a tidy place.
 	before = processes(t)
 	require.NoError(t, syscall.Kill(state.PID, syscall.SIGKILL))
-	eventually(t, func() bool { return startMark(state.PID) == "" }, "not killed")
-	state, err = Detach(testContext(t), dir, argv, env, nil)
+	eventually(t, func() bool { return !isRunning(state.PID) }, "not killed")
+	state, err = Start(testContext(t), dir, argv)
 	require.NoError(t, err)
 	require.NoError(t, use(state))
 	after := processes(t)
 	for i := range before {
-		require.False(t, before[i].running())
+		eventually(t, func() bool { return !isRunning(before[i]) }, "it has outlived its supervisor")
 		require.NotEqual(t, before[i], after[i])
 	}
 
 	require.NoError(t, Stop(testContext(t), dir))
 	for _, server := range after {
-		require.False(t, server.running())
+		require.False(t, isRunning(server))
 	}
 	status, err = dir.Status()
 	require.NoError(t, err)

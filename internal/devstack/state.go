@@ -1,215 +1,256 @@
 package devstack
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
 )
 
-// RunningError says that a data directory is in use.
-type RunningError struct {
-	// PID is the process that uses it. 0 if it has not said so yet.
-	PID int
-}
+// pollInterval separates two looks at what another process does.
+const pollInterval = 25 * time.Millisecond
 
-func (e *RunningError) Error() string {
-	if e.PID == 0 {
-		return "already running"
-	}
-	return fmt.Sprintf("already running (pid %d)", e.PID)
-}
-
-// ErrNotRunning says that no stack runs on a data directory.
+// ErrNotRunning says that no stack runs on a data directory, or that it is not
+// ready yet.
 var ErrNotRunning = errors.New("not running")
 
-// State is what a running stack tells about itself, for whoever wants to use it. It is written once all of it is ready.
+// RunningError says that another supervisor uses the data directory.
+type RunningError struct{ PID int }
+
+func (e *RunningError) Error() string { return fmt.Sprintf("already running (process %d)", e.PID) }
+
+// State has the addresses of a running stack. It is written when the stack is
+// ready.
 type State struct {
-	// PID is the supervisor's.
-	PID       int       `json:"pid"`
-	StartedAt time.Time `json:"started_at"`
-
-	// Where things are. Empty for what is not there, such as the Web UI of a Temporal that is not ours.
-	APIURL          string `json:"api_url,omitempty"`
-	TemporalAddress string `json:"temporal_address,omitempty"`
-	TemporalUIURL   string `json:"temporal_ui_url,omitempty"`
-	SamplesURL      string `json:"samples_url,omitempty"`
-	DatabaseURL     string `json:"database_url,omitempty"`
+	PID             int    `json:"pid"` // the supervisor's
+	APIURL          string `json:"api_url"`
+	TemporalAddress string `json:"temporal_address"`
+	TemporalUIURL   string `json:"temporal_ui_url"` // empty if the stack does not run Temporal itself
+	SamplesURL      string `json:"samples_url"`
+	DatabaseURL     string `json:"database_url"`
 }
 
-// Lock is the right to run a stack on a data directory. The kernel takes it back when its holder dies.
-type Lock struct {
-	dir   Dir
-	flock *flock.Flock
-}
-
-// Lock creates the data directory if need be, and takes the lock. The error is a *[RunningError] when another process has it.
-//
-// A state that an earlier holder has left behind is removed.
-func (d Dir) Lock() (*Lock, error) {
+// Lock gives this process the sole right to run a stack on the data directory,
+// and removes the state of an earlier one. The kernel releases the lock when
+// the process ends. The error is a *[RunningError] if another process holds it.
+func (d Dir) Lock() (unlock func() error, err error) {
 	if err := d.Create(); err != nil {
 		return nil, err
 	}
 	lock := flock.New(d.lock(), flock.SetPermissions(0o600))
-	if err := d.take(lock); err != nil {
-		return nil, err
-	}
-
-	err := os.Remove(d.state())
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
+	// The kernel releases the lock of a killed process some milliseconds later.
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	locked, err := lock.TryLockContext(ctx, pollInterval)
+	if !locked && (err == nil || errors.Is(err, context.DeadlineExceeded)) {
+		return nil, &RunningError{PID: readPID(d.lock())}
 	}
 	if err == nil {
-		err = writePIDFile(d.PIDFile(supervisorName), identify(os.Getpid()))
+		err = os.WriteFile(d.lock(), fmt.Appendln(nil, os.Getpid()), 0o600)
+	}
+	if err == nil {
+		err = removeIfExists(d.state())
 	}
 	if err != nil {
-		return nil, errors.Join(err, lock.Unlock())
+		return nil, fmt.Errorf("lock %s: %w", d.lock(), err)
 	}
-	return &Lock{dir: d, flock: lock}, nil
+	return func() error { return errors.Join(removeIfExists(d.state()), lock.Unlock()) }, nil
 }
 
-// take takes the lock. Of a holder that was killed the kernel may take a moment to end the last thread, and only then lets go.
-func (d Dir) take(lock *flock.Flock) error {
-	for deadline := time.Now().Add(lockTimeout); ; time.Sleep(readyInterval) {
-		locked, err := lock.TryLock()
-		if err != nil {
-			return fmt.Errorf("lock %s: %w", d.lock(), err)
-		}
-		if locked {
-			return nil
-		}
-		holder, err := d.holder()
-		if err != nil || holder.pid != 0 || time.Now().After(deadline) {
-			return errors.Join(err, &RunningError{PID: holder.pid})
-		}
+// holder returns the process that holds the lock, 0 if none does.
+func (d Dir) holder() (pid int, err error) {
+	if _, err := os.Stat(d.lock()); errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
 	}
+	lock := flock.New(d.lock(), flock.SetPermissions(0o600))
+	free, err := lock.TryRLock()
+	if err != nil {
+		return 0, err
+	}
+	if free {
+		return 0, lock.Unlock()
+	}
+	return readPID(d.lock()), nil
 }
 
-// lockTimeout is how long a lock may be held by nobody who runs: one who is dying, or one who has not written its PID file yet.
-const lockTimeout = 2 * time.Second
-
-// supervisorName is the name of the PID file of the process that holds the lock.
-const supervisorName = "supervisor"
-
-// Unlock removes the state and gives the lock back.
-func (l *Lock) Unlock() error {
-	var errs []error
-	for _, path := range []string{l.dir.state(), l.dir.PIDFile(supervisorName)} {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
+// readPID reads the number in a file; 0 if there is none.
+func readPID(path string) int {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0
 	}
-	return errors.Join(append(errs, l.flock.Unlock())...)
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+	return pid
 }
 
-// holder is the process that has the lock, or a zero processID.
-//
-// It is not the lock that is asked: taking it for a moment, to see whether one can, would make a start at that moment fail.
-func (d Dir) holder() (processID, error) {
-	holder, err := readPIDFile(d.PIDFile(supervisorName))
-	if err != nil || !holder.running() {
-		return processID{}, err
+func removeIfExists(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	return holder, nil
+	return nil
 }
 
-// WriteState tells everybody that the stack is ready. Only the holder of the lock may do so. PID and StartedAt are filled in when
-// zero.
+// WriteState says that the stack is ready. Only the holder of the lock may call
+// it.
 func (d Dir) WriteState(state State) error {
-	if state.PID == 0 {
-		state.PID = os.Getpid()
-	}
-	if state.StartedAt.IsZero() {
-		state.StartedAt = time.Now().UTC().Truncate(time.Second)
-	}
+	state.PID = os.Getpid()
 	text, err := json.MarshalIndent(state, "", "  ")
 	if err != nil {
 		return err
 	}
-	return writeFile(d.state(), append(text, '\n'))
+	// Renamed, so that no reader sees half of it.
+	unfinished := d.state() + ".unfinished"
+	if err := os.WriteFile(unfinished, append(text, '\n'), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(unfinished, d.state())
 }
 
-// ReadState returns the state of the running stack. It returns [ErrNotRunning] also when the stack is not ready yet, or when its
-// supervisor was killed.
+// ReadState returns the state of a stack that is ready, else [ErrNotRunning].
 func (d Dir) ReadState() (State, error) {
-	holder, err := d.holder()
+	pid, err := d.holder()
 	if err != nil {
 		return State{}, err
 	}
 	text, err := os.ReadFile(d.state())
-	if errors.Is(err, fs.ErrNotExist) || err == nil && holder.pid == 0 {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && pid == 0 {
 		return State{}, ErrNotRunning
-	}
-	if err != nil {
-		return State{}, err
 	}
 	var state State
-	if err := json.Unmarshal(text, &state); err != nil {
-		return State{}, fmt.Errorf("%s: %w", d.state(), err)
+	if err == nil {
+		err = json.Unmarshal(text, &state)
 	}
-	if state.PID != holder.pid {
-		return State{}, ErrNotRunning
+	if err == nil && state.PID != pid {
+		err = ErrNotRunning // left by a supervisor that was killed
 	}
-	return state, nil
+	return state, err
 }
 
-// Status is what can be told about a stack from outside.
+// Status describes a stack to other processes.
 type Status struct {
-	// PID is the supervisor's, 0 when none runs.
-	PID int
-
-	// State is valid once the stack is ready, nil before.
-	State *State
-
-	// Processes are the supervised ones that have been started at some time, by name.
-	Processes []ProcessStatus
+	PID       int             // the supervisor's; 0 if none runs
+	State     *State          // nil until the stack is ready
+	Processes []ProcessStatus // by name
 }
 
 // ProcessStatus is one process of a stack.
 type ProcessStatus struct {
 	Name string
-
-	// PID is 0 while the process does not run, such as between an exit and the restart.
-	PID int
+	PID  int // 0 between an exit and the restart
 }
 
-// Status looks at the stack. It works without one.
+// Status returns the status of the stack, also if none runs.
 func (d Dir) Status() (Status, error) {
-	holder, err := d.holder()
-	if err != nil {
+	pid, err := d.holder()
+	if err != nil || pid == 0 {
 		return Status{}, err
 	}
-	status := Status{PID: holder.pid}
+	status := Status{PID: pid}
 	switch state, err := d.ReadState(); {
 	case err == nil:
 		status.State = &state
 	case !errors.Is(err, ErrNotRunning):
 		return Status{}, err
 	}
-
-	files, err := os.ReadDir(d.pids())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return Status{}, err
-	}
+	files, err := filepath.Glob(filepath.Join(escapeGlob(d.pids()), "*.pid"))
 	for _, file := range files {
-		name, isPIDFile := strings.CutSuffix(file.Name(), ".pid")
-		if !isPIDFile || name == supervisorName {
-			continue
-		}
-		process, err := readPIDFile(filepath.Join(d.pids(), file.Name()))
-		if err != nil {
-			return Status{}, err
-		}
-		if !process.running() {
-			process.pid = 0
-		}
-		status.Processes = append(status.Processes, ProcessStatus{Name: name, PID: process.pid})
+		name := strings.TrimSuffix(filepath.Base(file), ".pid")
+		status.Processes = append(status.Processes, ProcessStatus{Name: name, PID: readPID(file)})
 	}
-	return status, nil
+	return status, err
+}
+
+// Start runs argv, which must take the lock and write the state, in a session
+// of its own, so that Ctrl-C and the end of the terminal do not reach it. Start
+// returns when the state is written. If argv exits before, the error quotes its
+// log; if ctx ends before, argv is stopped. The error is a *[RunningError] if a
+// stack runs already.
+func Start(ctx context.Context, dir Dir, argv []string) (State, error) {
+	if err := dir.Create(); err != nil {
+		return State{}, err
+	}
+	if pid, err := dir.holder(); err != nil || pid != 0 {
+		return State{}, errors.Join(err, &RunningError{PID: pid})
+	}
+	log, err := openLog(dir.Log("dev"))
+	if err != nil {
+		return State{}, err
+	}
+	defer log.Close()
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Stdout, cmd.Stderr = log.File, log.File
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return State{}, err
+	}
+	exited := make(chan error, 1)
+	go func() { exited <- cmd.Wait() }()
+	for {
+		if state, err := dir.ReadState(); err == nil && state.PID == cmd.Process.Pid {
+			return state, nil
+		}
+		select {
+		case err := <-exited:
+			return State{}, fmt.Errorf("it stopped before it was ready (%s)%s", exitReason(err), log.quote())
+		case <-ctx.Done():
+			_ = cmd.Process.Signal(syscall.SIGTERM)
+			<-exited
+			return State{}, fmt.Errorf("waiting until it is ready: %w", ctx.Err())
+		case <-time.After(pollInterval):
+		}
+	}
+}
+
+// WaitReady waits for a stack that another process is starting. The error is
+// [ErrNotRunning] if there is none any more.
+func WaitReady(ctx context.Context, dir Dir) error {
+	for {
+		_, err := dir.ReadState()
+		if !errors.Is(err, ErrNotRunning) {
+			return err
+		}
+		if pid, holderErr := dir.holder(); holderErr != nil || pid == 0 {
+			return errors.Join(holderErr, err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pollInterval):
+		}
+	}
+}
+
+// Stop ends the supervisor and returns when all its processes have exited. The
+// error is [ErrNotRunning] if none runs.
+func Stop(ctx context.Context, dir Dir) error {
+	pid, err := dir.holder()
+	if err != nil {
+		return err
+	}
+	if pid == 0 {
+		return ErrNotRunning
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		return fmt.Errorf("stop process %d: %w", pid, err)
+	}
+	for {
+		if holder, err := dir.holder(); err != nil || holder != pid {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("process %d is still stopping: %w; see %s", pid, ctx.Err(), dir.Log("dev"))
+		case <-time.After(pollInterval):
+		}
+	}
 }

@@ -1,8 +1,10 @@
 package devstack
 
 import (
+	"context"
 	"os"
 	"strconv"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -11,19 +13,18 @@ import (
 func TestLock(t *testing.T) {
 	t.Parallel()
 	dir := newTestDir(t)
-	lock, err := dir.Lock()
+	unlock, err := dir.Lock()
 	require.NoError(t, err)
 
 	_, err = dir.Lock()
 	running := (*RunningError)(nil)
 	require.ErrorAs(t, err, &running)
-	require.Equal(t, os.Getpid(), running.PID)
-	require.EqualError(t, running, "already running (pid "+strconv.Itoa(os.Getpid())+")")
+	require.EqualError(t, running, "already running (process "+strconv.Itoa(os.Getpid())+")")
 
-	require.NoError(t, lock.Unlock())
-	lock, err = dir.Lock()
+	require.NoError(t, unlock())
+	unlock, err = dir.Lock()
 	require.NoError(t, err)
-	require.NoError(t, lock.Unlock())
+	require.NoError(t, unlock())
 }
 
 func TestState(t *testing.T) {
@@ -31,10 +32,9 @@ func TestState(t *testing.T) {
 	dir := newTestDir(t)
 	_, err := dir.ReadState()
 	require.ErrorIs(t, err, ErrNotRunning)
-	_, err = WaitReady(testContext(t), dir)
-	require.ErrorIs(t, err, ErrNotRunning)
+	require.ErrorIs(t, WaitReady(testContext(t), dir), ErrNotRunning)
 
-	lock, err := dir.Lock()
+	unlock, err := dir.Lock()
 	require.NoError(t, err)
 	_, err = dir.ReadState()
 	require.ErrorIs(t, err, ErrNotRunning, "not ready yet")
@@ -45,41 +45,100 @@ func TestState(t *testing.T) {
 	require.NoError(t, dir.WriteState(State{TemporalAddress: "127.0.0.1:7233"}))
 	state, err := dir.ReadState()
 	require.NoError(t, err)
-	require.Equal(t, os.Getpid(), state.PID)
-	require.NotZero(t, state.StartedAt)
-	require.Equal(t, "127.0.0.1:7233", state.TemporalAddress)
-	waited, err := WaitReady(testContext(t), dir)
-	require.NoError(t, err)
-	require.Equal(t, state, waited)
+	require.Equal(t, State{PID: os.Getpid(), TemporalAddress: "127.0.0.1:7233"}, state)
+	require.NoError(t, WaitReady(testContext(t), dir))
 
 	child := start(t, shell(dir, "server", sleeper))
-	require.NoError(t, writePIDFile(dir.PIDFile("gone"), processID{pid: os.Getpid(), mark: "another start"}))
 	status, err = dir.Status()
 	require.NoError(t, err)
-	require.Equal(t, Status{PID: os.Getpid(), State: &state, Processes: []ProcessStatus{{"gone", 0}, {"server", child.PID()}}}, status)
+	require.Equal(t, Status{PID: os.Getpid(), State: &state, Processes: []ProcessStatus{{"server", child.PID()}}}, status)
 
-	require.NoError(t, lock.Unlock())
+	require.NoError(t, unlock())
 	_, err = dir.ReadState()
 	require.ErrorIs(t, err, ErrNotRunning)
 }
 
+// TestStaleState has what a killed supervisor leaves behind, whose PID another
+// process has now.
 func TestStaleState(t *testing.T) {
 	t.Parallel()
 	dir := newTestDir(t)
-	// What a supervisor leaves behind when it is killed, its number in use again since.
-	require.NoError(t, writePIDFile(dir.PIDFile(supervisorName), processID{pid: os.Getpid(), mark: "another start"}))
+	require.NoError(t, os.WriteFile(dir.lock(), []byte(strconv.Itoa(os.Getpid())), 0o600))
 	require.NoError(t, dir.WriteState(State{}))
 
 	_, err := dir.ReadState()
 	require.ErrorIs(t, err, ErrNotRunning)
-	require.ErrorIs(t, Stop(testContext(t), dir), ErrNotRunning, "it would be us who are stopped")
+	require.ErrorIs(t, Stop(testContext(t), dir), ErrNotRunning, "it would stop this process")
 	status, err := dir.Status()
 	require.NoError(t, err)
 	require.Equal(t, Status{}, status)
 
-	lock, err := dir.Lock()
+	unlock, err := dir.Lock()
 	require.NoError(t, err)
 	_, err = dir.ReadState()
-	require.ErrorIs(t, err, ErrNotRunning, "the state of the one before is not ours")
-	require.NoError(t, lock.Unlock())
+	require.ErrorIs(t, err, ErrNotRunning, "the state is of an earlier supervisor")
+	require.NoError(t, unlock())
+}
+
+func TestStart(t *testing.T) {
+	t.Parallel()
+
+	t.Run("until it is ready, and Stop", func(t *testing.T) {
+		t.Parallel()
+		dir := newTestDir(t)
+		argv := roleCommand(t, "supervisor", dir.Root)
+		state, err := Start(testContext(t), dir, argv)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = Stop(context.Background(), dir) })
+		require.Equal(t, "http://127.0.0.1:3000", state.APIURL)
+		require.Equal(t, "getting ready\n", readFile(t, dir.Log("dev")))
+		session, _, errno := syscall.Syscall(syscall.SYS_GETSID, uintptr(state.PID), 0, 0)
+		require.Zero(t, errno)
+		require.EqualValues(t, state.PID, session, "it does not lead a session")
+
+		_, err = Start(testContext(t), dir, argv)
+		running := (*RunningError)(nil)
+		require.ErrorAs(t, err, &running)
+		require.Equal(t, state.PID, running.PID)
+
+		require.NoError(t, Stop(testContext(t), dir))
+		require.ErrorIs(t, Stop(testContext(t), dir), ErrNotRunning)
+		_, err = dir.ReadState()
+		require.ErrorIs(t, err, ErrNotRunning)
+	})
+
+	t.Run("quotes the log of a failure", func(t *testing.T) {
+		t.Parallel()
+		dir := newTestDir(t)
+		_, err := Start(testContext(t), dir, roleCommand(t, "supervisor", dir.Root, "port taken"))
+		require.EqualError(t, err, "it stopped before it was ready (exit status 1); the end of "+dir.Log("dev")+":\n\ttold to fail: port taken")
+	})
+
+	t.Run("stops what is not ready when the context ends", func(t *testing.T) {
+		t.Parallel()
+		dir := newTestDir(t)
+		report := dir.Root + "/child"
+		ctx, cancel := context.WithCancel(testContext(t))
+		go func() {
+			defer cancel()
+			awaitCondition(ctx, func() bool { _, err := os.Stat(report); return err == nil })
+		}()
+		_, err := Start(ctx, dir, roleCommand(t, "parent", report))
+		require.ErrorIs(t, err, context.Canceled)
+	})
+
+	t.Run("after a supervisor was killed", func(t *testing.T) {
+		t.Parallel()
+		dir := newTestDir(t)
+		argv := roleCommand(t, "supervisor", dir.Root)
+		first, err := Start(testContext(t), dir, argv)
+		require.NoError(t, err)
+		require.NoError(t, syscall.Kill(first.PID, syscall.SIGKILL))
+		eventually(t, func() bool { return !isRunning(first.PID) }, "not killed")
+
+		second, err := Start(testContext(t), dir, argv)
+		require.NoError(t, err)
+		require.NotEqual(t, first.PID, second.PID)
+		require.NoError(t, Stop(testContext(t), dir))
+	})
 }

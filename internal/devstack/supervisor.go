@@ -5,33 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 )
 
-const (
-	// firstRestartDelay and maxRestartDelay bound the wait before a process that has exited is started again; it doubles each
-	// time, so that one that cannot run costs little and one that could not for a while, say for a full disk, is soon back.
-	firstRestartDelay = 200 * time.Millisecond
-	maxRestartDelay   = 10 * time.Second
+// stableAfter is how long a process must have run for its next restart to be
+// immediate again.
+const stableAfter = time.Minute
 
-	// stableAfter is how long a process must have run for its next exit to count as the first again.
-	stableAfter = time.Minute
-)
-
-// Supervisor keeps processes running: it starts them one after the other, starts again whichever exits, and stops all in the
-// reverse order, so that none loses what it depends on while it still works.
-//
-//	           ┌───────── exits: wait 0.2 s, 0.4 s … 10 s ─────────┐
-//	           ▼                                                   │
-//	Start ─▶ end an orphan ─▶ Prepare ─▶ fork ─▶ Ready? ─▶ running ┴─▶ Stop: StopSignals, at last SIGKILL
-//
-// The zero value is ready to use, except that Log is required.
+// Supervisor keeps processes running. It starts them one after the other,
+// restarts whichever exits, after 0.2 s at first and 10 s at most, and stops
+// them in reverse order. The zero value is ready to use, but for Log.
 type Supervisor struct {
-	// Log is told of exits and restarts.
-	Log *slog.Logger
+	Log *slog.Logger // of exits and restarts
 
 	mu        sync.Mutex
 	processes []*supervised
@@ -42,20 +31,17 @@ type Supervisor struct {
 type supervised struct {
 	process Process
 	cancel  context.CancelFunc
-
-	// done is closed when the process has been stopped; err is Child.Stop's then.
-	done chan struct{}
-	err  error
+	done    chan struct{} // closed when the process has been stopped
+	err     error         // Child.Stop's, valid once done is closed
 }
 
-// Start starts the process and returns when it is ready. The error is Process.Start's: a first start that fails is not repeated,
-// since its reason is mostly one that somebody must remove. The context bounds the start only.
+// Start starts the process and returns when it is ready. A first start that
+// fails is not repeated: its error is Process.Start's. Later, ctx has no effect.
 func (s *Supervisor) Start(ctx context.Context, process Process) error {
 	child, err := process.Start(ctx)
 	if err != nil {
 		return err
 	}
-
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped {
@@ -68,65 +54,50 @@ func (s *Supervisor) Start(ctx context.Context, process Process) error {
 	return nil
 }
 
-// Stop stops all processes, the last one started first, and returns when they have exited. Nothing can be started afterwards. The
-// error names those that had to be killed.
-func (s *Supervisor) Stop() error {
+// Stop stops all processes, the last one first, and returns when they have
+// exited. The error names those that had to be killed.
+func (s *Supervisor) Stop() (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopped = true
-	var errs []error
-	for len(s.processes) > 0 {
-		last := len(s.processes) - 1
-		p := s.processes[last]
-		s.processes = s.processes[:last]
+	for _, p := range slices.Backward(s.processes) {
 		p.cancel()
 		<-p.done
-		errs = append(errs, p.err)
+		err = errors.Join(err, p.err)
 	}
-	return errors.Join(errs...)
+	s.processes = nil
+	return err
 }
 
-// keepRunning restarts the process whenever it exits, until ctx ends; then it stops it.
+// keepRunning restarts the process whenever it exits, until ctx ends; then it
+// stops it.
 func (s *Supervisor) keepRunning(ctx context.Context, p *supervised, child *Child) {
 	defer close(p.done)
-	delays := backoff.NewExponentialBackOff()
-	delays.InitialInterval = firstRestartDelay
-	delays.MaxInterval = maxRestartDelay
-	delays.Multiplier = 2
-
+	log := s.Log.With("process", p.process.Name)
+	delays := &backoff.ExponentialBackOff{InitialInterval: 200 * time.Millisecond, Multiplier: 2, MaxInterval: 10 * time.Second}
 	for {
-		ready := time.Now()
+		started := time.Now()
 		select {
 		case <-ctx.Done():
 			p.err = child.Stop()
 			return
 		case <-child.Done():
+			log.Warn("process exited unexpectedly", "pid", child.PID(), "reason", exitReason(child.err))
 		}
-		s.Log.Warn("process exited unexpectedly", "process", p.process.Name, "pid", child.PID(), "reason", child.exitReason())
-		if time.Since(ready) > stableAfter {
+		if time.Since(started) > stableAfter {
 			delays.Reset()
 		}
-		if child = s.restart(ctx, p.process, delays); child == nil {
-			return
+		for child = nil; child == nil; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(delays.NextBackOff()):
+			}
+			var err error
+			if child, err = p.process.Start(ctx); err != nil && ctx.Err() == nil {
+				log.Error("process could not be restarted, trying again", "error", err)
+			}
 		}
-	}
-}
-
-// restart tries until the process runs again or ctx ends; then it returns nil.
-func (s *Supervisor) restart(ctx context.Context, process Process, delays backoff.BackOff) *Child {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(delays.NextBackOff()):
-		}
-		child, err := process.Start(ctx)
-		if err == nil {
-			s.Log.Info("process restarted", "process", process.Name, "pid", child.PID())
-			return child
-		}
-		if ctx.Err() == nil {
-			s.Log.Error("process could not be restarted, trying again", "process", process.Name, "error", err)
-		}
+		log.Info("process restarted", "pid", child.PID())
 	}
 }

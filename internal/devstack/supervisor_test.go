@@ -28,13 +28,11 @@ func TestSupervisor(t *testing.T) {
 		require.NoError(t, supervisor.Start(testContext(t), shell(dir, "server", sleeper)))
 
 		for range 2 {
-			before, err := readPIDFile(dir.PIDFile("server"))
-			require.NoError(t, err)
-			require.True(t, before.running())
-			require.NoError(t, syscall.Kill(before.pid, syscall.SIGKILL))
+			before := readPID(dir.PIDFile("server"))
+			require.NoError(t, syscall.Kill(before, syscall.SIGKILL))
 			eventually(t, func() bool {
-				after, err := readPIDFile(dir.PIDFile("server"))
-				return err == nil && after.running() && after != before
+				after := readPID(dir.PIDFile("server"))
+				return isRunning(after) && after != before
 			}, "not restarted")
 		}
 	})
@@ -49,9 +47,8 @@ func TestSupervisor(t *testing.T) {
 
 		require.NoError(t, os.WriteFile(obstacle, nil, 0o600))
 		require.NoError(t, os.Truncate(dir.Log("server"), 0))
-		running, err := readPIDFile(dir.PIDFile("server"))
-		require.NoError(t, err)
-		require.NoError(t, syscall.Kill(running.pid, syscall.SIGKILL))
+		pid := readPID(dir.PIDFile("server"))
+		require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
 		eventually(t, func() bool { return strings.Count(readFile(t, dir.Log("server")), "in the way") >= 2 }, "not tried again")
 		require.NoError(t, os.Remove(obstacle))
 		eventually(t, func() bool { return strings.Contains(readFile(t, dir.Log("server")), "ready") }, "not restarted")
@@ -80,10 +77,9 @@ func TestSupervisor(t *testing.T) {
 		process := shell(dir, "server", "[ -e "+dir.Root+"/obstacle ] && exit 1; "+sleeper)
 		require.NoError(t, supervisor.Start(testContext(t), process))
 		require.NoError(t, os.WriteFile(dir.Root+"/obstacle", nil, 0o600))
-		running, err := readPIDFile(dir.PIDFile("server"))
-		require.NoError(t, err)
-		require.NoError(t, syscall.Kill(running.pid, syscall.SIGKILL))
-		eventually(t, func() bool { return !running.running() }, "not killed")
+		pid := readPID(dir.PIDFile("server"))
+		require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+		eventually(t, func() bool { return !isRunning(pid) }, "not killed")
 		require.NoError(t, supervisor.Stop())
 	})
 

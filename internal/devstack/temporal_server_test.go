@@ -2,7 +2,7 @@ package devstack
 
 import (
 	"fmt"
-	"net"
+	"math"
 	"os/exec"
 	"strings"
 	"testing"
@@ -25,7 +25,7 @@ func newTemporalServer(t *testing.T) *TemporalServer {
 	port, err := FreePort()
 	require.NoError(t, err)
 	server := &TemporalServer{Dir: dir, Postgres: Postgres{Dir: dir, Port: port, TCP: true, Disposable: true}}
-	require.NoError(t, server.Init())
+	server.Init()
 	require.NoError(t, server.writeConfig())
 	return server
 }
@@ -37,10 +37,10 @@ func TestDatabases(t *testing.T) {
 	process, err := server.Postgres.Process()
 	require.NoError(t, err)
 	start(t, process)
-	require.NoError(t, server.makeDatabases(testContext(t)))
+	require.NoError(t, server.createDatabases(testContext(t)))
 	before := server.passwords["TEMPORAL_PASSWORD"]
-	require.NoError(t, server.Init())
-	require.NoError(t, server.makeDatabases(testContext(t)))
+	server.Init()
+	require.NoError(t, server.createDatabases(testContext(t)))
 
 	connect := func(role, password, database string) error {
 		url := fmt.Sprintf("postgres://%s:%s@127.0.0.1:%d/%s", role, password, server.Postgres.Port, database)
@@ -105,7 +105,7 @@ func TestServerConfig(t *testing.T) {
 	require.Len(t, config.Services, 4)
 	for name, service := range config.Services {
 		require.Equal(t, loopback, service.RPC.BindOnIP, name)
-		require.LessOrEqual(t, service.RPC.MembershipPort, maxSmallint, name)
+		require.LessOrEqual(t, service.RPC.MembershipPort, math.MaxInt16, name)
 	}
 }
 
@@ -116,19 +116,4 @@ func TestScripts(t *testing.T) {
 		output, err := exec.Command("/bin/sh", "-n", server.config(script)).CombinedOutput()
 		require.NoError(t, err, string(output))
 	}
-}
-
-func TestChoosePorts(t *testing.T) {
-	t.Parallel()
-	server := newTemporalServer(t)
-	before := server.internalPorts
-	require.NoError(t, server.Init())
-	require.Equal(t, before, server.internalPorts, "a server that starts again would look for itself where it was")
-
-	_, port, _ := strings.Cut(before[0], "=")
-	listener, err := net.Listen("tcp", net.JoinHostPort(loopback, port))
-	require.NoError(t, err)
-	defer listener.Close()
-	require.NoError(t, server.Init())
-	require.NotEqual(t, before, server.internalPorts)
 }

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -49,12 +50,10 @@ func TestTemporalKeepsWorkflows(t *testing.T) {
 	t.Parallel()
 	temporal := newTestTemporal(t)
 
-	// A database whose making was interrupted: a file, and no tables.
-	require.NoError(t, os.WriteFile(temporal.unfinishedMark(), nil, 0o600))
-	require.NoError(t, os.WriteFile(temporal.Dir.TemporalDB(), nil, 0o600))
+	// A server that was killed before it had created its tables.
+	require.NoError(t, os.WriteFile(filepath.Join(temporal.Dir.Root, temporalDB), nil, 0o600))
 
 	child := startTemporal(t, temporal)
-	require.NoFileExists(t, temporal.unfinishedMark())
 	run, err := dialTemporal(t, temporal).ExecuteWorkflow(testContext(t),
 		client.StartWorkflowOptions{ID: "kept", TaskQueue: "nobody polls it"}, "SomeWorkflow")
 	require.NoError(t, err)
@@ -93,7 +92,6 @@ func TestTemporalUI(t *testing.T) {
 	t.Parallel()
 	temporal := newTestTemporal(t)
 	temporal.Disposable = true
-	require.Empty(t, temporal.UIURL())
 	var err error
 	temporal.UIPort, err = FreePort()
 	require.NoError(t, err)
@@ -122,7 +120,7 @@ func TestTemporalPortTaken(t *testing.T) {
 	process, err := temporal.Process()
 	require.NoError(t, err)
 	_, err = process.Start(testContext(t))
-	require.EqualError(t, err, "temporal: port "+port+" (Temporal) is taken by another process; set DEV_TEMPORAL_PORT to use another one")
+	require.EqualError(t, err, "temporal: port "+port+" (Temporal) is taken by another process; set DEV_TEMPORAL_PORT to use another one: address already in use")
 
 	temporal.Port, err = FreePort()
 	require.NoError(t, err)
@@ -130,7 +128,7 @@ func TestTemporalPortTaken(t *testing.T) {
 	process, err = temporal.Process()
 	require.NoError(t, err)
 	_, err = process.Start(testContext(t))
-	require.EqualError(t, err, "temporal: port "+port+" (Temporal's Web UI) is taken by another process; set DEV_TEMPORAL_UI_PORT to use another one")
+	require.EqualError(t, err, "temporal: port "+port+" (Temporal's Web UI) is taken by another process; set DEV_TEMPORAL_UI_PORT to use another one: address already in use")
 }
 
 func TestCheckPort(t *testing.T) {

@@ -23,7 +23,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/photo-processor/photo-processor/internal/startup"
+	"github.com/photo-processor/photo-processor/internal/health"
 	"github.com/photo-processor/photo-processor/migrations"
 )
 
@@ -83,11 +83,11 @@ func (db *DB) Migrate(ctx context.Context) error {
 	return db.withConn(ctx, migrations.Apply)
 }
 
-// MigrateWhenUp migrates as soon as the database can be reached; not at all if
+// MigrateWhenReady migrates as soon as the database can be reached; not at all if
 // the context is done before.
-func (db *DB) MigrateWhenUp(ctx context.Context, log *slog.Logger) error {
+func (db *DB) MigrateWhenReady(ctx context.Context, log *slog.Logger) error {
 	unavailable := func(err error) bool { return errors.Is(err, ErrUnavailable) }
-	return startup.WhenUp(ctx, log, "PostgreSQL", unavailable, db.Migrate)
+	return health.WaitUntilReady(ctx, log, "PostgreSQL", unavailable, db.Migrate)
 }
 
 // Reset drops all photos and thumbnails, and makes the schema anew. All other

@@ -25,6 +25,14 @@ const (
 	s3Region    = "us-east-1"
 )
 
+// s3Gateway is versitygw, a server that speaks S3 and keeps objects as files.
+var s3Gateway = devstack.GoProgram{
+	Name: "versitygw", Package: "github.com/versity/versitygw/cmd/versitygw", Version: "v1.8.0", Takes: "1 to 2 minutes",
+}
+
+// S3Gateway returns the path of versitygw, and builds it the first time.
+func S3Gateway(ctx context.Context) (string, error) { return s3Gateway.Install(ctx, os.Stderr) }
+
 // S3Server is an S3 server.
 type S3Server struct {
 	Endpoint string // its URL
@@ -35,7 +43,7 @@ type S3Server struct {
 //
 // The first time on a machine it is built from source, which takes a minute or two.
 func S3(ctx context.Context) (server *S3Server, stop func(), err error) {
-	gateway, err := devstack.S3Gateway(ctx, os.Stderr)
+	gateway, err := S3Gateway(ctx)
 	if err != nil {
 		return nil, nil, err
 	}

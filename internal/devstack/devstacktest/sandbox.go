@@ -20,17 +20,10 @@ type sandbox struct {
 	janitor *exec.Cmd
 }
 
-// janitorScript waits for the end of its standard input, then ends the servers that are still there and deletes the directory $1.
-// On Linux the servers have been signalled by the kernel and are about to go. Elsewhere they are found by their PID files, which
-// tell in their second line when the process started, lest another one be killed that has its number now. As long as a server
-// writes files, deleting may fail.
+// janitorScript waits for the end of its standard input, then deletes the directory $1. The kernel has killed the servers by then;
+// as long as one still writes files, deleting may fail.
 const janitorScript = `
 cat >/dev/null
-for file in "$1"/pids/*.pid; do
-	[ -f "$file" ] || continue
-	{ read -r pid; read -r mark; } <"$file"
-	[ "$(ps -ww -o lstart= -p "$pid" 2>/dev/null)" = "$mark" ] && kill -9 "$pid"
-done
 attempt=0
 until rm -rf "$1" 2>/dev/null || [ $attempt -ge 100 ]; do
 	attempt=$((attempt + 1))

@@ -1,0 +1,264 @@
+// Command photo-processor-dev runs PostgreSQL, Temporal, the API and a worker on
+// one machine, for developers and for trying the product out. `make start` and
+// its neighbours call it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/photo-processor/photo-processor/internal/devstack"
+	"github.com/photo-processor/photo-processor/internal/postgres"
+	"github.com/photo-processor/photo-processor/internal/samples"
+	"github.com/photo-processor/photo-processor/internal/telemetry"
+)
+
+const (
+	// startTimeout includes building Temporal's programs, once on a machine.
+	startTimeout = 30 * time.Minute
+	stopTimeout  = 3 * time.Minute
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // the second signal kills
+	err := newRoot().ExecuteContext(ctx)
+	if err != nil {
+		if !errors.Is(err, errSilent) {
+			fmt.Fprintln(os.Stderr, "photo-processor-dev:", err)
+		}
+		os.Exit(1)
+	}
+}
+
+// errSilent ends the program with exit code 1 after it has printed the reason.
+var errSilent = errors.New("failed")
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "photo-processor-dev",
+		Short: "Run photo-processor and all it needs on this machine",
+		Long: `Run PostgreSQL, Temporal's development server with its Web UI, the API, a worker
+and a few sample photos on this machine. All data is kept in DATA_DIR.
+
+With --cluster, Temporal is the production server with its data in PostgreSQL,
+and there are three workers, as in docker-compose.yml. The cluster keeps its data
+in DATA_DIR/cluster. Either the one or the other can run.
+
+With DATABASE_URL or TEMPORAL_ADDRESS set, those servers are used instead.`,
+		SilenceUsage: true, SilenceErrors: true, Args: cobra.NoArgs,
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	var force bool
+	schema := command("db-schema", "Drop all photos, create the schema, and add six sample photos",
+		func(ctx context.Context, out io.Writer, s *stack) error { return resetSchema(ctx, out, s, force) })
+	schema.Flags().BoolVar(&force, "force", false, "do not ask, and accept a database that is not the stack's own")
+	root.AddCommand(
+		startCommand("run", "Run everything in the foreground, until it is interrupted", runForeground),
+		startCommand("start", "Start everything in the background, and return when it is ready", start),
+		command("stop", "Stop everything; all data is kept", stop),
+		command("status", "Print what runs, and the addresses", printStatus),
+		command("env", "Print the variables with which the API and a worker use this stack", printEnv),
+		schema,
+		newSamples(),
+	)
+	return root
+}
+
+type run func(ctx context.Context, out io.Writer, s *stack) error
+
+// command is a command for the stack that runs, else for the usual one.
+func command(use, short string, run run) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		s, err := loadStack()
+		if err != nil {
+			return err
+		}
+		return run(cmd.Context(), cmd.OutOrStdout(), s)
+	}}
+}
+
+// startCommand is a command that starts a stack.
+func startCommand(use, short string, run run) *cobra.Command {
+	var cluster bool
+	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		s, err := loadStackToStart(cluster)
+		if err != nil {
+			return err
+		}
+		return run(cmd.Context(), cmd.OutOrStdout(), s)
+	}}
+	cmd.Flags().BoolVar(&cluster, "cluster", false, "run Temporal's production server and three workers")
+	return cmd
+}
+
+// runForeground is the supervisor of all other processes.
+func runForeground(ctx context.Context, out io.Writer, s *stack) (err error) {
+	unlock, err := s.dir.Lock()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	s.supervisor.Log = telemetry.NewLogger(os.Stderr, s.cfg.LogLevel, false)
+	defer func() { err = errors.Join(err, s.supervisor.Stop()) }()
+	state, err := s.start(ctx, out)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.dir.WriteState(state); err != nil {
+		return err
+	}
+	describe(out, state, s.dir)
+	<-ctx.Done()
+	fmt.Fprintln(out, "Stopping, after the photos in progress.")
+	return nil
+}
+
+func start(ctx context.Context, out io.Writer, s *stack) error {
+	startCtx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if err := s.install(startCtx, out); err != nil {
+		return err
+	}
+	argv := []string{self, "run"}
+	if s.dir.IsCluster() {
+		argv = append(argv, "--cluster")
+	}
+	fmt.Fprintln(out, "Starting …")
+	state, err := devstack.Start(startCtx, s.dir, argv)
+	if running, ok := errors.AsType[*devstack.RunningError](err); ok {
+		if err := devstack.WaitReady(startCtx, s.dir); err != nil {
+			return fmt.Errorf("another process has begun to start it: %w", err)
+		}
+		fmt.Fprintf(out, "photo-processor runs already (process %d). `make status` prints the addresses; `make stop` stops it.\n", running.PID)
+		return nil
+	}
+	if ctx.Err() != nil {
+		return errors.New("interrupted; all that was started is stopped")
+	}
+	if err != nil {
+		return err
+	}
+	describe(out, state, s.dir)
+	return nil
+}
+
+func describe(w io.Writer, state devstack.State, dir devstack.Dir) {
+	ui := state.TemporalUIURL
+	if ui == "" {
+		ui = "(of the Temporal that TEMPORAL_ADDRESS names)"
+	}
+	fmt.Fprintf(w, `photo-processor is ready.
+  API              %s
+  Temporal Web UI  %s
+  Temporal         %s
+  sample photos    %s
+  data and logs    %s
+`, state.APIURL, ui, state.TemporalAddress, state.SamplesURL, dir.Root)
+}
+
+func stop(ctx context.Context, out io.Writer, s *stack) error {
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	err := devstack.Stop(ctx, s.dir)
+	if errors.Is(err, devstack.ErrNotRunning) {
+		fmt.Fprintln(out, "photo-processor is not running.")
+		return nil
+	}
+	if err == nil {
+		fmt.Fprintln(out, "photo-processor has stopped; its data is kept in", s.dir.Root)
+	}
+	return err
+}
+
+func printStatus(_ context.Context, out io.Writer, s *stack) error {
+	status, err := s.dir.Status()
+	if err != nil {
+		return err
+	}
+	if status.PID == 0 {
+		fmt.Fprintln(out, "photo-processor is not running. `make start` starts it.")
+		return errSilent
+	}
+	if status.State == nil {
+		fmt.Fprintf(out, "photo-processor is starting or stopping (process %d).\n", status.PID)
+		return errSilent
+	}
+	describe(out, *status.State, s.dir)
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, process := range status.Processes {
+		pid := "not running; it is restarted"
+		if process.PID != 0 {
+			pid = "process " + strconv.Itoa(process.PID)
+		}
+		fmt.Fprintf(table, "  %s\t%s\t%s\n", process.Name, pid, s.dir.Log(process.Name))
+	}
+	return table.Flush()
+}
+
+func printEnv(_ context.Context, out io.Writer, _ *stack) error {
+	for _, name := range stackVariables {
+		fmt.Fprintf(out, "export %s='%s'\n", name, os.Getenv(name))
+	}
+	return nil
+}
+
+// resetSchema drops all photos of the running stack and adds the samples.
+func resetSchema(ctx context.Context, out io.Writer, s *stack, force bool) error {
+	state, err := s.dir.ReadState()
+	if errors.Is(err, devstack.ErrNotRunning) {
+		return errors.New("photo-processor is not running; start it first: make start")
+	} else if err != nil {
+		return err
+	}
+	if state.DatabaseURL != s.postgres.DSN() && !force {
+		return errors.New("DATABASE_URL names a database that is not this stack's own; --force drops its photos all the same")
+	}
+	db, err := postgres.Open(state.DatabaseURL, 2)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if !force {
+		if err := confirmDrop(out); err != nil {
+			return err
+		}
+	}
+	if err := db.Reset(ctx); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(s.dir.Thumbnails()); err != nil {
+		return fmt.Errorf("remove the thumbnails of the dropped photos: %w", err)
+	}
+	urls := samples.URLs(state.SamplesURL)
+	photos, err := db.AddPhotos(ctx, urls)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "Drawing the sample photos …") // once; later they are files
+	if err := fetchAll(ctx, urls); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "The schema is new, and has these photos, all pending:")
+	for _, p := range photos {
+		fmt.Fprintf(out, "  %s  %s\n", p.UUID, p.URL)
+	}
+	return nil
+}

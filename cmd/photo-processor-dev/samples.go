@@ -1,0 +1,68 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/photo-processor/photo-processor/internal/samples"
+)
+
+// newSamples serves the sample photos alone, for docker-compose.yml.
+func newSamples() *cobra.Command {
+	var listen, dir string
+	command := &cobra.Command{
+		Use: "samples", Short: "Serve the sample photos", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			listener, err := net.Listen("tcp", listen)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "sample photos are served at http://%s\n", listener.Addr())
+			return serveSamples(cmd.Context(), listener, dir)
+		},
+	}
+	command.Flags().StringVar(&listen, "listen", "127.0.0.1:3100", "host and port")
+	command.Flags().StringVar(&dir, "dir", "/tmp/photo-processor-samples", "directory of the photos, which are drawn when they are first fetched")
+	return command
+}
+
+// serveSamples serves the sample photos until ctx ends.
+func serveSamples(ctx context.Context, listener net.Listener, dir string) error {
+	server := &http.Server{Handler: samples.Handler(dir), ReadHeaderTimeout: 10 * time.Second}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	err := server.Serve(listener)
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// confirmDrop asks on a terminal before photos are dropped. Scripts are not
+// asked.
+func confirmDrop(out io.Writer) error {
+	if !term.IsTerminal(int(os.Stdin.Fd())) {
+		return nil
+	}
+	fmt.Fprint(out, "This drops all photos and thumbnails of the stack. Continue? [y/N] ")
+	answer, err := bufio.NewReader(os.Stdin).ReadString('\n')
+	if err != nil {
+		return err
+	}
+	if !strings.HasPrefix(strings.ToLower(strings.TrimSpace(answer)), "y") {
+		fmt.Fprintln(out, "Nothing was changed.")
+		return errSilent
+	}
+	return nil
+}
