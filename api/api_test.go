@@ -132,6 +132,7 @@ type answer struct {
 	body   string
 }
 
+// do sends a request, and requires that the contract has the response.
 func (b *testBundle) do(t *testing.T, method, path, body string, header ...string) answer {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, b.url+path, strings.NewReader(body))
@@ -144,6 +145,7 @@ func (b *testBundle) do(t *testing.T, method, path, body string, header ...strin
 	defer resp.Body.Close()
 	content, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
+	requireDocumented(t, resp, content)
 	return answer{resp.StatusCode, resp.Header, string(content)}
 }
 
@@ -529,7 +531,11 @@ func showsThumbnails(t *testing.T, b *testBundle) {
 	require.Equal(t, http.StatusPartialContent, part.status)
 	require.Equal(t, "234", part.body)
 	require.Equal(t, http.StatusRequestedRangeNotSatisfiable, b.do(t, http.MethodGet, path, "", "Range", "bytes=20-").status)
+	parts := b.do(t, http.MethodGet, path, "", "Range", "bytes=0-1,4-5")
+	require.Equal(t, http.StatusPartialContent, parts.status)
+	require.Contains(t, parts.header.Get("Content-Type"), "multipart/byteranges")
 	require.Equal(t, http.StatusNotModified, b.do(t, http.MethodGet, path, "", "If-None-Match", `"0123456789abcdef"`).status)
+	require.Equal(t, http.StatusPreconditionFailed, b.do(t, http.MethodGet, path, "", "If-Match", `"0000000000000000"`).status)
 
 	// A file beside the bucket, which no path may reach.
 	require.NoError(t, b.bucket.WriteAll(t.Context(), "other.jpg", []byte("secret"), nil))

@@ -83,10 +83,15 @@ func TestStoppingFinishesTheRequestsUnderWay(t *testing.T) {
 	require.NoError(t, err)
 	_, err = answers.ReadString('\n') // the end of 100 Continue
 	require.NoError(t, err)
-	resp, err := http.ReadResponse(answers, nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/photos", nil)
+	require.NoError(t, err)
+	resp, err := http.ReadResponse(answers, req)
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	require.Equal(t, http.StatusCreated, resp.StatusCode)
+	added, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	requireDocumented(t, resp, added)
 	await(t, ended)
 }
 
@@ -97,6 +102,9 @@ func TestTheAPIStartsWithoutItsDatabase(t *testing.T) {
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	requireDocumented(t, resp, body)
 	stop()
 	await(t, ended)
 }
@@ -110,6 +118,7 @@ func TestTheAPIMigratesTheSchema(t *testing.T) {
 		defer resp.Body.Close()
 		body, err := io.ReadAll(resp.Body)
 		require.NoError(t, err)
+		requireDocumented(t, resp, body)
 		return resp.StatusCode == http.StatusOK && strings.TrimSpace(string(body)) == "[]"
 	}, 30*time.Second, 10*time.Millisecond)
 	stop()
