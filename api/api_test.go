@@ -31,8 +31,8 @@ func TestMain(m *testing.M) {
 	os.Exit(devstacktest.WithTemporal(func() int { return postgrestest.Main(m) }))
 }
 
-// testBundle is an API on a database and a task queue of its own. No worker
-// polls the queue, so that workflows stay as they were started.
+// testBundle is an API with its own database and task queue. No worker polls the
+// queue, so that workflows stay open.
 type testBundle struct {
 	api       *api.Server
 	url       string
@@ -91,7 +91,7 @@ func dial(t *testing.T, address string) client.Client {
 	return temporal
 }
 
-// quiet is for a client whose errors the tests look at.
+// quiet is a logger for a Temporal client: the tests check its errors.
 type quiet struct{}
 
 func (quiet) Debug(string, ...any) {}
@@ -99,15 +99,15 @@ func (quiet) Info(string, ...any)  {}
 func (quiet) Warn(string, ...any)  {}
 func (quiet) Error(string, ...any) {}
 
-// withoutTemporal has the API look for Temporal where nobody listens.
+// withoutTemporal makes Temporal unreachable.
 func withoutTemporal(t *testing.T) option {
 	return func(s *api.Server) {
 		s.Temporal = dial(t, "127.0.0.1:1")
-		s.Config.HTTPTimeout = time.Second // what is waited for
+		s.Config.HTTPTimeout = time.Second // bounds the connection attempts
 	}
 }
 
-// withoutPostgres does so with PostgreSQL.
+// withoutPostgres makes PostgreSQL unreachable.
 func withoutPostgres(t *testing.T) option {
 	return func(s *api.Server) {
 		db, err := postgres.Open("postgres://photos@127.0.0.1:1/photos", 1)
@@ -117,15 +117,15 @@ func withoutPostgres(t *testing.T) option {
 	}
 }
 
-// answer is what the API said.
-type answer struct {
+// response is a response of the API whose body has been read.
+type response struct {
 	status int
 	header http.Header
 	body   string
 }
 
 // do sends a request, and requires that the contract has the response.
-func (b *testBundle) do(t *testing.T, method, path, body string, header ...string) answer {
+func (b *testBundle) do(t *testing.T, method, path, body string, header ...string) response {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, b.url+path, strings.NewReader(body))
 	require.NoError(t, err)
@@ -138,36 +138,37 @@ func (b *testBundle) do(t *testing.T, method, path, body string, header ...strin
 	content, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	requireDocumented(t, resp, content)
-	return answer{resp.StatusCode, resp.Header, string(content)}
+	return response{resp.StatusCode, resp.Header, string(content)}
 }
 
-func (b *testBundle) get(t *testing.T, path string) answer {
+func (b *testBundle) get(t *testing.T, path string) response {
 	t.Helper()
 	return b.do(t, http.MethodGet, path, "")
 }
 
 // post sends the body as curl -d does: with the Content-Type of a form.
-func (b *testBundle) post(t *testing.T, path, body string) answer {
+func (b *testBundle) post(t *testing.T, path, body string) response {
 	t.Helper()
 	return b.do(t, http.MethodPost, path, body, "Content-Type", "application/x-www-form-urlencoded")
 }
 
-func requireAnswer(t *testing.T, got answer, status int, body string) {
+// requireJSON checks a JSON response byte by byte.
+func requireJSON(t *testing.T, got response, status int, body string) {
 	t.Helper()
 	require.Equal(t, body, got.body)
 	require.Equal(t, status, got.status)
 	require.Equal(t, "application/json", got.header.Get("Content-Type"))
 }
 
-// requireError checks an error's form, and that its message has the words.
-func requireError(t *testing.T, got answer, status int, words ...string) {
+// requireError checks that the body is an Error whose message has the words.
+func requireError(t *testing.T, got response, status int, words ...string) {
 	t.Helper()
 	require.Equal(t, status, got.status, got.body)
 	require.True(t, strings.HasSuffix(got.body, "\n"))
-	var answer map[string]string
-	require.NoError(t, json.Unmarshal([]byte(got.body), &answer), got.body)
-	require.Len(t, answer, 1)
+	var body map[string]string
+	require.NoError(t, json.Unmarshal([]byte(got.body), &body), got.body)
+	require.Len(t, body, 1)
 	for _, word := range words {
-		require.Contains(t, answer["message"], word)
+		require.Contains(t, body["message"], word)
 	}
 }

@@ -60,7 +60,7 @@ var loadContract = sync.OnceValues(func() (*contract, error) {
 	return &contract{doc, router}, err
 })
 
-// responseOptions have everything checked that kin-openapi can check.
+// responseOptions enable every check of kin-openapi.
 var responseOptions = openapi3filter.Options{
 	IncludeResponseStatus: true, MultiError: true,
 	SchemaValidationOptions: []openapi3.SchemaValidationOption{
@@ -69,7 +69,8 @@ var responseOptions = openapi3filter.Options{
 	},
 }
 
-// commonHeaders may be in any response; the others are documented with each.
+// commonHeaders may be in every response. The contract documents the others
+// for each response.
 var commonHeaders = map[string]bool{
 	"Content-Length": true, "Content-Security-Policy": true, "Content-Type": true, "Date": true, "X-Content-Type-Options": true,
 }
@@ -131,7 +132,7 @@ func (c *contract) checkUnrouted(resp *http.Response, body []byte, reason error)
 	return c.doc.Components.Schemas["Error"].Value.VisitJSON(value)
 }
 
-func TestContractReportsWhatItDoesNotHave(t *testing.T) {
+func TestContractRejectsUndocumentedResponses(t *testing.T) {
 	t.Parallel()
 	contract, err := loadContract()
 	require.NoError(t, err)

@@ -33,7 +33,7 @@ func TestWithoutTemporal(t *testing.T) {
 	require.Equal(t, http.StatusOK, b.get(t, "/photos/pending").status, "reads need no Temporal")
 	require.Equal(t, http.StatusOK, b.get(t, "/photos/"+withPhotos.Photos[0].UUID.String()).status)
 	ready := b.get(t, "/readyz")
-	requireAnswer(t, ready, http.StatusServiceUnavailable, `{"message":"Not ready","postgresql":"ok","temporal":"unreachable","thumbnails_bucket":"ok"}`+"\n")
+	requireJSON(t, ready, http.StatusServiceUnavailable, `{"message":"Not ready","postgresql":"ok","temporal":"unreachable","thumbnails_bucket":"ok"}`+"\n")
 }
 
 func TestWithoutPostgres(t *testing.T) {
@@ -46,12 +46,12 @@ func TestWithoutPostgres(t *testing.T) {
 	}
 	requireError(t, b.post(t, "/photos", `{"url":"https://photos.example/1.jpg"}`), http.StatusServiceUnavailable, "database")
 	require.Equal(t, http.StatusCreated, b.post(t, "/photos/process", fmt.Sprintf(`[%q]`, uuid.New())).status, "starting needs no database")
-	requireAnswer(t, b.get(t, "/readyz"), http.StatusServiceUnavailable, `{"message":"Not ready","postgresql":"unreachable","temporal":"ok","thumbnails_bucket":"ok"}`+"\n")
+	requireJSON(t, b.get(t, "/readyz"), http.StatusServiceUnavailable, `{"message":"Not ready","postgresql":"unreachable","temporal":"ok","thumbnails_bucket":"ok"}`+"\n")
 }
 
 func TestHealth(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	requireAnswer(t, b.get(t, "/healthz"), http.StatusOK, `{"status":"ok"}`+"\n")
-	requireAnswer(t, b.get(t, "/readyz"), http.StatusOK, `{"message":"Ready","postgresql":"ok","temporal":"ok","thumbnails_bucket":"ok"}`+"\n")
+	requireJSON(t, b.get(t, "/healthz"), http.StatusOK, `{"status":"ok"}`+"\n")
+	requireJSON(t, b.get(t, "/readyz"), http.StatusOK, `{"message":"Ready","postgresql":"ok","temporal":"ok","thumbnails_bucket":"ok"}`+"\n")
 }

@@ -24,7 +24,7 @@ func (b *testBundle) add(t *testing.T, urls ...string) []photo.Photo {
 func TestListPages(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	requireAnswer(t, b.get(t, "/photos/pending"), http.StatusOK, "[]\n")
+	requireJSON(t, b.get(t, "/photos/pending"), http.StatusOK, "[]\n")
 
 	for i := range 7 {
 		b.add(t, fmt.Sprintf("https://photos.example/%d.jpg?a=1&b=2", i))
@@ -55,7 +55,7 @@ func TestListPages(t *testing.T) {
 	require.True(t, strings.HasPrefix(seen[0], "https://photos.example/0.jpg"), "oldest first")
 
 	for _, status := range []string{"processing", "completed", "failed"} {
-		requireAnswer(t, b.get(t, "/photos/"+status), http.StatusOK, "[]\n")
+		requireJSON(t, b.get(t, "/photos/"+status), http.StatusOK, "[]\n")
 	}
 	for _, query := range []string{"limit=0", "limit=1001", "limit=x", "after=x", "after=2020-01-01T00:00:00Z_x"} {
 		requireError(t, b.get(t, "/photos/pending?"+query), http.StatusBadRequest, query[:5])
@@ -79,7 +79,7 @@ func TestShowPhoto(t *testing.T) {
 	shown, err := b.api.DB.Photo(t.Context(), p.UUID)
 	require.NoError(t, err)
 	at := func(at time.Time) string { return at.UTC().Format(time.RFC3339Nano) }
-	requireAnswer(t, b.get(t, path), http.StatusOK, fmt.Sprintf(`{"uuid":"%s","url":"https://user:xxxxx@photos.example/1.jpg","status":"failed",`+
+	requireJSON(t, b.get(t, path), http.StatusOK, fmt.Sprintf(`{"uuid":"%s","url":"https://user:xxxxx@photos.example/1.jpg","status":"failed",`+
 		`"created_at":"%s","updated_at":"%s","thumbnails":[{"uuid":"%s","width":320,"height":213,"url":"k.jpg","created_at":"%s"}],`+
 		`"failure":{"code":"source_forbidden","message":"the source answered 403 Forbidden"},"workflow_id":"process-photo-%s"}`+"\n",
 		p.UUID, at(shown.CreatedAt), at(shown.UpdatedAt), shown.Thumbnails[0].UUID, at(shown.Thumbnails[0].CreatedAt), p.UUID))
@@ -92,7 +92,7 @@ func TestShowPhoto(t *testing.T) {
 func TestAddPhotos(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	decode := func(got answer) (photos []struct {
+	decode := func(got response) (photos []struct {
 		UUID        uuid.UUID
 		URL, Status string
 	}) {

@@ -21,7 +21,7 @@ import (
 	"github.com/photo-processor/photo-processor/workflows"
 )
 
-// running gives the photo's open workflow run, or "".
+// running returns the run ID of the photo's open workflow, or "".
 func (b *testBundle) running(t *testing.T, id uuid.UUID) string {
 	t.Helper()
 	description, err := b.api.Temporal.DescribeWorkflow(t.Context(), photo.WorkflowID(id), "")
@@ -36,7 +36,8 @@ const (
 	idB = "1c6b2a8f-69d6-4c4d-8b64-1f2a7e3b8d2"
 )
 
-// uuids gives UUIDs that no other test uses: workflow ids are shared by all.
+// uuids returns n random UUIDs: all tests share Temporal, and a workflow ID
+// contains the photo's UUID.
 func uuids(n int) []uuid.UUID {
 	ids := make([]uuid.UUID, n)
 	for i := range ids {
@@ -53,7 +54,7 @@ func TestProcessAcceptsAndRejects(t *testing.T) {
 	bare := strings.ReplaceAll(ids[2].String(), "-", "")
 	sent := fmt.Sprintf(`[%q, 7, %q, "nonsense", %q, null, "{%s}", {"a":  1}, "urn:uuid:%s", true, ["x"], "", 1e400]`,
 		ids[0], upper, bare, ids[3], ids[4])
-	requireAnswer(t, b.post(t, "/photos/process", sent), http.StatusCreated, fmt.Sprintf(
+	requireJSON(t, b.post(t, "/photos/process", sent), http.StatusCreated, fmt.Sprintf(
 		`{"accepted":["%s","%s","%s","{%s}","urn:uuid:%s"],"rejected":[7,"nonsense",null,{"a":1},true,["x"],"",1e400]}`+"\n",
 		ids[0], upper, bare, ids[3], ids[4]))
 	for _, id := range ids {
@@ -61,13 +62,13 @@ func TestProcessAcceptsAndRejects(t *testing.T) {
 	}
 }
 
-func TestProcessRefuses(t *testing.T) {
+func TestProcessInvalidBodies(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	none := `{"message":"None of the provided inputs could be parsed as a UUID"}` + "\n"
-	requireAnswer(t, b.post(t, "/photos/process", `["x", 1]`), http.StatusBadRequest, none)
-	requireAnswer(t, b.post(t, "/photos/process", `[null]`), http.StatusBadRequest, none)
-	requireAnswer(t, b.post(t, "/photos/process", ` [ ] `), http.StatusCreated, `{"accepted":[],"rejected":[]}`+"\n")
+	requireJSON(t, b.post(t, "/photos/process", `["x", 1]`), http.StatusBadRequest, none)
+	requireJSON(t, b.post(t, "/photos/process", `[null]`), http.StatusBadRequest, none)
+	requireJSON(t, b.post(t, "/photos/process", ` [ ] `), http.StatusCreated, `{"accepted":[],"rejected":[]}`+"\n")
 
 	for body, word := range map[string]string{
 		"":           "empty",
@@ -100,7 +101,7 @@ func TestTheSamePhotoHasOneWorkflow(t *testing.T) {
 	b := setup(t)
 	id := uuids(1)[0]
 	body := fmt.Sprintf(`["%s","%s","%s"]`, id, id, strings.ToUpper(id.String()))
-	requireAnswer(t, b.post(t, "/photos/process", body), http.StatusCreated,
+	requireJSON(t, b.post(t, "/photos/process", body), http.StatusCreated,
 		fmt.Sprintf(`{"accepted":["%s","%s","%s"],"rejected":[]}`+"\n", id, id, strings.ToUpper(id.String())))
 	first := b.running(t, id)
 	require.NotEmpty(t, first)
@@ -126,9 +127,9 @@ func TestProcessManyAtOnce(t *testing.T) {
 	}
 }
 
-// TestProcessVeryMany posts what a workflow starts: the only one that is on the
-// queue.
-func TestProcessVeryMany(t *testing.T) {
+// TestProcessThroughABatchWorkflow posts so many photos that the API starts one
+// workflow, StartPhotos, which starts theirs.
+func TestProcessThroughABatchWorkflow(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ids := uuids(10_000)

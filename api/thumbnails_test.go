@@ -15,7 +15,7 @@ import (
 
 func TestThumbnails(t *testing.T) {
 	t.Parallel()
-	showsThumbnails(t, setup(t))
+	testThumbnails(t, setup(t))
 }
 
 func TestThumbnailsInS3(t *testing.T) {
@@ -30,7 +30,7 @@ func TestThumbnailsInS3(t *testing.T) {
 		}
 	}
 	require.NoError(t, server.MakeBucket("thumbnails"))
-	showsThumbnails(t, setup(t, in(server.BucketURL("thumbnails"))))
+	testThumbnails(t, setup(t, in(server.BucketURL("thumbnails"))))
 
 	path := "/thumbnails/" + uuid.NewString() + "/320x213-0123456789abcdef.jpg"
 	for name, url := range map[string]string{
@@ -48,8 +48,8 @@ func TestThumbnailsInS3(t *testing.T) {
 	}
 }
 
-// showsThumbnails checks what the API makes of its bucket.
-func showsThumbnails(t *testing.T, b *testBundle) {
+// testThumbnails checks GET /thumbnails/{key} with the bundle's bucket.
+func testThumbnails(t *testing.T, b *testBundle) {
 	t.Helper()
 	id := uuid.New()
 	key := id.String() + "/320x213-0123456789abcdef.jpg"
