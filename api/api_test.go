@@ -31,8 +31,8 @@ func TestMain(m *testing.M) {
 	os.Exit(devstacktest.WithTemporal(func() int { return postgrestest.Main(m) }))
 }
 
-// testBundle is an API with its own database and task queue. No worker polls the
-// queue, so that workflows stay open.
+// testBundle is an API with its own database and task queue. No worker polls
+// the queue, so that workflows stay open.
 type testBundle struct {
 	api       *api.Server
 	url       string

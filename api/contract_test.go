@@ -48,7 +48,7 @@ var loadContract = sync.OnceValues(func() (*contract, error) {
 		if schema.Value.Properties != nil {
 			schema.Value.AdditionalProperties.Has = new(bool)
 		}
-		// The schema {} allows any value, but kin-openapi refuses null and 1e400.
+		// The schema {} allows any value; kin-openapi refuses null and 1e400.
 		for _, property := range schema.Value.Properties {
 			if items := property.Value.Items; items != nil && items.Value.IsEmpty() {
 				property.Value.Items = nil

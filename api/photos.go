@@ -27,8 +27,8 @@ const (
 	maxURLBytes = 8000
 )
 
-// photoSummary is a photo in a list: PhotoSummary in openapi.yaml. The generated
-// types cannot replace it, because they order fields alphabetically.
+// photoSummary is a photo in a list: PhotoSummary in openapi.yaml. The
+// generated types cannot replace it, because they order fields alphabetically.
 type photoSummary struct {
 	UUID      uuid.UUID    `json:"uuid"`
 	URL       string       `json:"url"`

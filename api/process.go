@@ -80,7 +80,8 @@ func (s *Server) readArray(w http.ResponseWriter, r *http.Request) ([]json.RawMe
 	return parseArray(body, s.Config.HTTPMaxPhotos)
 }
 
-// readBody reads a request body of at most HTTPMaxBodyBytes, which must be UTF-8.
+// readBody reads a request body, which must be UTF-8 and have at most
+// HTTPMaxBodyBytes.
 func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.Config.HTTPMaxBodyBytes))
 	switch {

@@ -16,8 +16,8 @@ import (
 
 // Handler returns the API's routes behind its middlewares.
 func (s *Server) Handler() http.Handler {
-	// Paths are not cleaned, because the router redirects a path that it cleans.
-	// No route matches a path with "..".
+	// Paths are not cleaned, because the router redirects a path that it
+	// cleans. No route matches a path with "..".
 	r := mux.NewRouter().SkipClean(true)
 
 	get := []string{http.MethodGet, http.MethodHead}

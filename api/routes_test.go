@@ -29,6 +29,13 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 	}
 }
 
+func TestPanic(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(s *api.Server) { s.DB = nil })
+	requireError(t, b.get(t, "/photos/pending"), http.StatusInternalServerError, "Internal error")
+	require.Contains(t, b.log.String(), "handler panicked")
+}
+
 func TestTokens(t *testing.T) {
 	t.Parallel()
 	const old, current = "0123456789abcdef-old", "0123456789abcdef-new"
