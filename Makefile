@@ -9,7 +9,7 @@ STATICCHECK   := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 WORKFLOWCHECK := go run go.temporal.io/sdk/contrib/tools/workflowcheck@v0.6.0
 
 .DEFAULT_GOAL := help
-.PHONY: help start cluster secrets stop status logs db-schema psql build deps test check unit bench test-cluster chaos fuzz histories check-kubernetes clean
+.PHONY: help start cluster secrets stop status logs db-schema psql build deps test check unit bench test-cluster chaos fuzz generate histories check-kubernetes clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ fuzz: deps ## Fuzz what parses bytes from outside, for FUZZTIME each (1m)
 	go test ./internal/thumbnail -run '^$$' -fuzz FuzzMake -fuzztime $(FUZZTIME)
 	go test ./internal/renderer/protocol -run '^$$' -fuzz FuzzReadAnswer -fuzztime $(FUZZTIME)
 	go test ./internal/renderer -run '^$$' -fuzz FuzzRender -fuzztime $(FUZZTIME)
+
+generate: ## Generate the API's client and types from api/openapi.yaml
+	go generate ./...
 
 histories: deps ## Record the histories of TestRecordHistories that are not committed yet
 	go test ./workflows -run TestRecordHistories -record -v

@@ -16,15 +16,15 @@ import (
 
 const (
 	internalError = "Internal error; the server's log has the details"
-	// retryAfter is how many seconds a client is asked to wait for PostgreSQL,
-	// Temporal or the bucket: about what one of them needs to restart.
+	// retryAfter is the Retry-After header of a 503, in seconds: about what
+	// PostgreSQL, Temporal or the bucket needs to restart.
 	retryAfter = 5
 )
 
-// errBucketUnavailable says that the thumbnails bucket could not be read.
+// errBucketUnavailable is returned when the thumbnails bucket cannot be read.
 var errBucketUnavailable = errors.New("the thumbnails bucket cannot be used")
 
-// clientError is an error that the client made, and may be told about.
+// clientError is a mistake in the request. The client sees its message.
 type clientError struct {
 	status  int
 	message string
@@ -40,9 +40,9 @@ func tooLarge(format string, args ...any) error {
 	return &clientError{http.StatusRequestEntityTooLarge, fmt.Sprintf(format, args...)}
 }
 
-// fail answers a request that could not be served. It is the one table from
-// errors to answers: what the client needs to know goes into the answer, and
-// what only the operator may know goes into the log.
+// fail writes the response to a request that failed. It is the one table from
+// errors to HTTP statuses. The response has a message for the client; details
+// for the operator go to the log only.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var tooManyBytes *http.MaxBytesError
 	mistake, isMistake := errors.AsType[*clientError](err)
@@ -59,10 +59,10 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		writeError(w, http.StatusNotFound, "There is no photo with this UUID")
 		return
 	case r.Context().Err() != nil && errors.Is(err, context.Canceled):
-		return // nobody is there to answer
+		return // the client has closed the connection
 	case isNotStarted:
 		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
-		writeJSON(w, http.StatusServiceUnavailable, notStarted.answer())
+		writeJSON(w, http.StatusServiceUnavailable, notStarted.toBody())
 	case errors.Is(err, postgres.ErrUnavailable):
 		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
 		writeError(w, http.StatusServiceUnavailable, "The database cannot be reached")
@@ -75,25 +75,25 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	s.Log.ErrorContext(telemetry.WithAttrs(r.Context(), *subject(r)...), "request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 }
 
-type errorAnswer struct {
+type errorBody struct {
 	Message string `json:"message"`
 }
 
 func writeError(w http.ResponseWriter, status int, message string) {
-	writeJSON(w, status, errorAnswer{message})
+	writeJSON(w, status, errorBody{message})
 }
 
-// writeJSON answers with JSON and a trailing newline, which keeps a terminal's
-// prompt off the answer.
-func writeJSON(w http.ResponseWriter, status int, answer any) {
+// writeJSON writes a JSON response. It ends with a newline, so that the prompt
+// of a terminal starts on a line of its own.
+func writeJSON(w http.ResponseWriter, status int, value any) {
 	var body bytes.Buffer
 	encoder := json.NewEncoder(&body)
-	encoder.SetEscapeHTML(false) // URLs are read by people
-	if err := encoder.Encode(answer); err != nil {
-		panic(err) // an answer of ours that cannot be written as JSON is a defect
+	encoder.SetEscapeHTML(false) // keeps URLs readable
+	if err := encoder.Encode(value); err != nil {
+		panic(err) // every response type can be encoded
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(body.Len()))
 	w.WriteHeader(status)
-	_, _ = w.Write(body.Bytes()) // a client that is gone needs no answer
+	_, _ = w.Write(body.Bytes()) // fails only if the client has closed the connection
 }

@@ -6,12 +6,12 @@ import (
 	"github.com/google/uuid"
 )
 
-// ParseProcessForTest is what POST /photos/process makes of a body.
+// ParseProcessForTest parses a body as POST /photos/process does.
 func ParseProcessForTest(body []byte) (accepted, rejected []json.RawMessage, ids []uuid.UUID, err error) {
 	elements, err := parseArray(body, 10_000)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	answer, ids := sortOut(elements)
-	return answer.Accepted, answer.Rejected, ids, nil
+	result, ids := partitionUUIDs(elements)
+	return result.Accepted, result.Rejected, ids, nil
 }

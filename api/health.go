@@ -9,13 +9,13 @@ import (
 	"github.com/photo-processor/photo-processor/internal/health"
 )
 
-// healthz serves GET /healthz: the process is alive.
+// healthz serves GET /healthz, the liveness probe.
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 }
 
-// readyz serves GET /readyz: whether what the API needs can be reached. Without
-// thumbnails to show it still takes photos, and tells what becomes of them.
+// readyz serves GET /readyz, the readiness probe. The thumbnails bucket is
+// optional: without it, all routes but /thumbnails still work.
 func (s *Server) readyz() http.Handler {
 	return &health.Readiness{Log: s.Log, Checks: []health.Check{
 		{Name: "postgresql", Title: "PostgreSQL", Ping: s.DB.Ping},

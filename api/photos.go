@@ -19,28 +19,33 @@ import (
 )
 
 const (
+	// defaultPage and maxPage are numbers of photos in a page of a list.
 	defaultPage = 100
 	maxPage     = 1000
+	// maxURLBytes is the length that web servers accept of a request's first
+	// line.
+	maxURLBytes = 8000
 )
 
-// photoAnswer is a photo in a list.
-type photoAnswer struct {
+// photoSummary is a photo in a list: PhotoSummary in openapi.yaml. The
+// generated types cannot replace it, because they order fields alphabetically.
+type photoSummary struct {
 	UUID      uuid.UUID    `json:"uuid"`
 	URL       string       `json:"url"`
 	Status    photo.Status `json:"status"`
 	CreatedAt time.Time    `json:"created_at"`
 }
 
-// photoPage is a photo on its own.
-type photoPage struct {
-	photoAnswer
-	UpdatedAt  time.Time         `json:"updated_at"`
-	Thumbnails []thumbnailAnswer `json:"thumbnails"`
-	Failure    *photo.Failure    `json:"failure,omitempty"`
-	WorkflowID string            `json:"workflow_id"`
+// photoDetail is a photo with its thumbnails: PhotoDetail in openapi.yaml.
+type photoDetail struct {
+	photoSummary
+	UpdatedAt  time.Time          `json:"updated_at"`
+	Thumbnails []thumbnailSummary `json:"thumbnails"`
+	Failure    *photo.Failure     `json:"failure,omitempty"`
+	WorkflowID string             `json:"workflow_id"`
 }
 
-type thumbnailAnswer struct {
+type thumbnailSummary struct {
 	UUID      uuid.UUID `json:"uuid"`
 	Width     int       `json:"width"`
 	Height    int       `json:"height"`
@@ -48,20 +53,20 @@ type thumbnailAnswer struct {
 	CreatedAt time.Time `json:"created_at"`
 }
 
-func answerOf(p photo.Photo) photoAnswer {
-	return photoAnswer{UUID: p.UUID, URL: shownURL(p.URL), Status: p.Status, CreatedAt: p.CreatedAt.UTC()}
+func toSummary(p photo.Photo) photoSummary {
+	return photoSummary{UUID: p.UUID, URL: redactURL(p.URL), Status: p.Status, CreatedAt: p.CreatedAt.UTC()}
 }
 
-func answersOf(photos []photo.Photo) []photoAnswer {
-	answers := make([]photoAnswer, len(photos))
+func toSummaries(photos []photo.Photo) []photoSummary {
+	summaries := make([]photoSummary, len(photos)) // an empty list is [], not null
 	for i, p := range photos {
-		answers[i] = answerOf(p)
+		summaries[i] = toSummary(p)
 	}
-	return answers
+	return summaries
 }
 
-// shownURL is the URL without the password it may have.
-func shownURL(raw string) string {
+// redactURL replaces a password in the URL with "xxxxx".
+func redactURL(raw string) string {
 	if u, err := url.Parse(raw); err == nil && u.User != nil {
 		return u.Redacted()
 	}
@@ -82,28 +87,28 @@ func (s *Server) showPhoto(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	*subject(r) = telemetry.About(id, p.RunID)
-	page := photoPage{
-		photoAnswer: answerOf(p),
-		UpdatedAt:   p.UpdatedAt.UTC(),
-		Thumbnails:  make([]thumbnailAnswer, len(p.Thumbnails)),
-		Failure:     p.Failure,
-		WorkflowID:  photo.WorkflowID(id),
+	detail := photoDetail{
+		photoSummary: toSummary(p),
+		UpdatedAt:    p.UpdatedAt.UTC(),
+		Thumbnails:   make([]thumbnailSummary, len(p.Thumbnails)),
+		Failure:      p.Failure,
+		WorkflowID:   photo.WorkflowID(id),
 	}
 	for i, t := range p.Thumbnails {
-		page.Thumbnails[i] = thumbnailAnswer{t.UUID, t.Size.Width, t.Size.Height, t.Key, t.CreatedAt.UTC()}
+		detail.Thumbnails[i] = thumbnailSummary{t.UUID, t.Size.Width, t.Size.Height, t.Key, t.CreatedAt.UTC()}
 	}
-	writeJSON(w, http.StatusOK, page)
+	writeJSON(w, http.StatusOK, detail)
 }
 
 // listPhotos serves GET /photos/{status}.
 func (s *Server) listPhotos(w http.ResponseWriter, r *http.Request) {
 	status := photo.Status(mux.Vars(r)["status"])
-	limit, after, err := page(r.URL.Query())
+	limit, after, err := parsePage(r.URL.Query())
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	// One more than asked for tells whether there is another page.
+	// The extra photo shows that there is another page.
 	photos, err := s.DB.Photos(r.Context(), status, after, limit+1)
 	if err != nil {
 		s.fail(w, r, err)
@@ -115,10 +120,11 @@ func (s *Server) listPhotos(w http.ResponseWriter, r *http.Request) {
 		next := url.Values{"after": {formatCursor(postgres.Cursor{CreatedAt: last.CreatedAt, UUID: last.UUID})}, "limit": {strconv.Itoa(limit)}}
 		w.Header().Set("Link", fmt.Sprintf(`</photos/%s?%s>; rel="next"`, status, next.Encode()))
 	}
-	writeJSON(w, http.StatusOK, answersOf(photos))
+	writeJSON(w, http.StatusOK, toSummaries(photos))
 }
 
-func page(query url.Values) (limit int, after postgres.Cursor, err error) {
+// parsePage reads the query parameters of a list.
+func parsePage(query url.Values) (limit int, after postgres.Cursor, err error) {
 	limit = defaultPage
 	if text := query.Get("limit"); text != "" {
 		limit, err = strconv.Atoi(text)
@@ -134,7 +140,8 @@ func page(query url.Values) (limit int, after postgres.Cursor, err error) {
 	return limit, after, nil
 }
 
-// A cursor is written as the time and the UUID of the page's last photo.
+// formatCursor formats a cursor as the creation time and the UUID of the last
+// photo of a page.
 func formatCursor(c postgres.Cursor) string {
 	return c.CreatedAt.UTC().Format(time.RFC3339Nano) + "_" + c.UUID.String()
 }
@@ -148,9 +155,9 @@ func parseCursor(text string) (c postgres.Cursor, err error) {
 	return c, err
 }
 
-// addPhotos serves POST /photos: one photo, or an array of them, all or none.
+// addPhotos serves POST /photos. It adds all photos of the request, or none.
 func (s *Server) addPhotos(w http.ResponseWriter, r *http.Request) {
-	process, err := flag(r.URL.Query(), "process")
+	process, err := parseFlag(r.URL.Query(), "process")
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -170,7 +177,7 @@ func (s *Server) addPhotos(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	answers := answersOf(photos)
+	summaries := toSummaries(photos)
 	if process {
 		ids := make([]uuid.UUID, len(photos))
 		for i, p := range photos {
@@ -178,16 +185,16 @@ func (s *Server) addPhotos(w http.ResponseWriter, r *http.Request) {
 		}
 		if err := s.startWorkflows(r.Context(), ids); err != nil {
 			if notStarted, ok := err.(*notStartedError); ok {
-				notStarted.photos = answers
+				notStarted.photos = summaries
 			}
 			s.fail(w, r, err)
 			return
 		}
 	}
-	writeJSON(w, http.StatusCreated, answers)
+	writeJSON(w, http.StatusCreated, summaries)
 }
 
-// parseURLs reads {"url":"…"}, or an array of such objects.
+// parseURLs parses {"url":"…"}, or an array of at most limit such objects.
 func parseURLs(body []byte, limit int) ([]string, error) {
 	var elements []json.RawMessage
 	if object := (map[string]json.RawMessage)(nil); json.Unmarshal(body, &object) == nil && object != nil {
@@ -216,11 +223,8 @@ func parseURLs(body []byte, limit int) ([]string, error) {
 	return urls, nil
 }
 
-// maxURLBytes is what web servers accept of a request's first line.
-const maxURLBytes = 8000
-
-// flag reads a query parameter that is true or false; absent is false.
-func flag(query url.Values, name string) (bool, error) {
+// parseFlag parses a boolean query parameter, which defaults to false.
+func parseFlag(query url.Values, name string) (bool, error) {
 	text := query.Get(name)
 	if text == "" {
 		return false, nil

@@ -17,8 +17,9 @@ import (
 	"github.com/photo-processor/photo-processor/internal/telemetry"
 )
 
-// processAnswer echoes each input as it was sent, in its order.
-type processAnswer struct {
+// processResult is ProcessResult in openapi.yaml. Each element is echoed as it
+// was sent, in the order of the request.
+type processResult struct {
 	Accepted []json.RawMessage `json:"accepted"`
 	Rejected []json.RawMessage `json:"rejected"`
 }
@@ -30,7 +31,7 @@ func (s *Server) processPhotos(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	answer, ids := sortOut(elements)
+	result, ids := partitionUUIDs(elements)
 	if len(elements) > 0 && len(ids) == 0 {
 		s.fail(w, r, badRequest("None of the provided inputs could be parsed as a UUID"))
 		return
@@ -39,37 +40,38 @@ func (s *Server) processPhotos(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	writeJSON(w, http.StatusCreated, answer)
+	writeJSON(w, http.StatusCreated, result)
 }
 
-// sortOut tells the elements that are UUIDs, in any of the forms that
-// google/uuid reads, from those that are not, and gives each UUID once.
-func sortOut(elements []json.RawMessage) (processAnswer, []uuid.UUID) {
-	answer := processAnswer{Accepted: []json.RawMessage{}, Rejected: []json.RawMessage{}}
+// partitionUUIDs accepts the elements that are UUIDs, in any form that
+// google/uuid parses, and rejects the others. It returns each accepted UUID
+// once.
+func partitionUUIDs(elements []json.RawMessage) (processResult, []uuid.UUID) {
+	result := processResult{Accepted: []json.RawMessage{}, Rejected: []json.RawMessage{}}
 	var ids []uuid.UUID
 	seen := map[uuid.UUID]bool{}
 	for _, element := range elements {
 		var text *string // stays nil for null
 		if json.Unmarshal(element, &text) != nil || text == nil {
-			answer.Rejected = append(answer.Rejected, element)
+			result.Rejected = append(result.Rejected, element)
 			continue
 		}
 		id, err := uuid.Parse(*text)
 		if err != nil {
-			answer.Rejected = append(answer.Rejected, element)
+			result.Rejected = append(result.Rejected, element)
 			continue
 		}
-		answer.Accepted = append(answer.Accepted, element)
+		result.Accepted = append(result.Accepted, element)
 		if !seen[id] {
 			seen[id] = true
 			ids = append(ids, id)
 		}
 	}
-	return answer, ids
+	return result, ids
 }
 
-// readArray reads a request's body, which must be a JSON array. The request's
-// Content-Type does not matter: curl -d sends that of a form.
+// readArray reads a request body that must be a JSON array. It ignores the
+// Content-Type, because curl -d sends that of a form.
 func (s *Server) readArray(w http.ResponseWriter, r *http.Request) ([]json.RawMessage, error) {
 	body, err := s.readBody(w, r)
 	if err != nil {
@@ -78,7 +80,8 @@ func (s *Server) readArray(w http.ResponseWriter, r *http.Request) ([]json.RawMe
 	return parseArray(body, s.Config.HTTPMaxPhotos)
 }
 
-// readBody reads a request's body under the limit, which must be UTF-8.
+// readBody reads a request body, which must be UTF-8 and have at most
+// HTTPMaxBodyBytes.
 func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.Config.HTTPMaxBodyBytes))
 	switch {
@@ -92,7 +95,7 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error
 	return body, nil
 }
 
-// parseArray reads a JSON array of at most limit elements.
+// parseArray parses a JSON array of at most limit elements.
 func parseArray(body []byte, limit int) ([]json.RawMessage, error) {
 	var elements []json.RawMessage
 	err := json.Unmarshal(body, &elements)
@@ -112,7 +115,7 @@ func parseArray(body []byte, limit int) ([]json.RawMessage, error) {
 	return elements, nil
 }
 
-// isEmpty is true for nothing but white space.
+// isEmpty is true if the body has only JSON's white space.
 func isEmpty(body []byte) bool {
 	for _, b := range body {
 		if b != ' ' && b != '\t' && b != '\r' && b != '\n' {
@@ -122,10 +125,11 @@ func isEmpty(body []byte) bool {
 	return true
 }
 
-// notStartedError says that not all workflows of a request could be started.
+// notStartedError is returned when some workflows of a request could not be
+// started.
 type notStartedError struct {
-	started, wanted int
-	photos          any // those that the same request has added, if it did
+	started, wanted int // numbers of workflows
+	photos          any // the photos that the request added; nil if it adds none
 	err             error
 }
 
@@ -135,7 +139,8 @@ func (e *notStartedError) Error() string {
 
 func (e *notStartedError) Unwrap() error { return e.err }
 
-func (e *notStartedError) answer() any {
+// toBody returns the response: NotStarted in openapi.yaml.
+func (e *notStartedError) toBody() any {
 	message := fmt.Sprintf("Temporal cannot be reached: %d of %d workflows were started. ", e.started, e.wanted)
 	if e.photos != nil {
 		message += "The photos have been added; post their UUIDs to /photos/process."
@@ -148,10 +153,10 @@ func (e *notStartedError) answer() any {
 	}{message, e.photos}
 }
 
-// startWorkflows starts one workflow for each photo, a bounded number at a
-// time, and gives up at the first that cannot be started. A workflow that is
-// running already is left to run. Many photos it hands to a workflow that starts
-// theirs: then Temporal has them, and nobody waits.
+// startWorkflows starts one workflow for each photo, StartConcurrency at a
+// time, and stops at the first error. A photo whose workflow is running counts
+// as started. More than StartDirectly photos go to one batch workflow, which
+// starts theirs: the response needs to wait for a single start only.
 func (s *Server) startWorkflows(ctx context.Context, ids []uuid.UUID) error {
 	ctx, cancel := context.WithTimeout(ctx, s.Config.HTTPTimeout)
 	defer cancel()

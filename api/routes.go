@@ -14,10 +14,10 @@ import (
 	"github.com/photo-processor/photo-processor/internal/telemetry"
 )
 
-// Handler gives the routes.
+// Handler returns the API's routes behind its middlewares.
 func (s *Server) Handler() http.Handler {
-	// Paths are taken as they come: a cleaned path would be answered by a
-	// redirect, and "..", which nothing here is named, is simply not found.
+	// Paths are not cleaned, because the router redirects a path that it
+	// cleans. No route matches a path with "..".
 	r := mux.NewRouter().SkipClean(true)
 
 	get := []string{http.MethodGet, http.MethodHead}
@@ -41,7 +41,7 @@ func (s *Server) Handler() http.Handler {
 	return s.observed(s.logged(s.recovered(secured(s.authorized(r)))))
 }
 
-// allowedMethods asks the router what it would do with each method.
+// allowedMethods lists the methods that the router has a route for.
 func allowedMethods(r *mux.Router, req *http.Request) []string {
 	return slices.DeleteFunc([]string{http.MethodGet, http.MethodHead, http.MethodPost}, func(method string) bool {
 		other := req.Clone(req.Context())
@@ -51,7 +51,8 @@ func allowedMethods(r *mux.Router, req *http.Request) []string {
 	})
 }
 
-// secured keeps a browser from making of an answer what it is not.
+// secured is a middleware that forbids browsers to guess media types and to run
+// or frame a response.
 func secured(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -60,7 +61,7 @@ func secured(next http.Handler) http.Handler {
 	})
 }
 
-// recovered answers for a handler that panicked.
+// recovered is a middleware that answers 500 if the handler panics.
 func (s *Server) recovered(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
@@ -76,8 +77,8 @@ func (s *Server) recovered(next http.Handler) http.Handler {
 	})
 }
 
-// logged writes a line for each request. The query is left out, for nobody
-// knows what clients put there; health checks are for debugging only.
+// logged is a middleware that logs each request, without the query, which may
+// have secrets. Probes are logged at debug level.
 func (s *Server) logged(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r = r.WithContext(context.WithValue(r.Context(), subjectKey{}, new([]slog.Attr)))
@@ -94,15 +95,15 @@ func (s *Server) logged(next http.Handler) http.Handler {
 
 type subjectKey struct{}
 
-// subject is what the line about the request says of the photo that the request
-// is about: nothing, unless a handler fills it in.
+// subject returns the attributes of the request's log lines that name its
+// photo. They are empty until a handler sets them.
 func subject(r *http.Request) *[]slog.Attr {
 	attrs, ok := r.Context().Value(subjectKey{}).(*[]slog.Attr)
 	if !ok {
-		return new([]slog.Attr) // a test calls the handler by itself
+		return new([]slog.Attr) // a test calls the handler without the middleware
 	}
 	return attrs
 }
 
-// isProbe is true for the requests that somebody makes every few seconds.
+// isProbe is true for health probes, which arrive every few seconds.
 func isProbe(r *http.Request) bool { return r.URL.Path == "/healthz" || r.URL.Path == "/readyz" }

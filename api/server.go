@@ -1,9 +1,10 @@
 // Package api is the HTTP API: it adds photos, starts their workflows, and
-// shows what became of them. It reads PostgreSQL and the thumbnails bucket, so
-// that reads are answered without Temporal and without a worker.
+// shows the results. It reads PostgreSQL and the thumbnails bucket, so that
+// reads need neither Temporal nor a worker.
 //
-// Routes are listed in routes.go; what an error means to a client is decided
-// in errors.go; the contract is openapi.yaml.
+// Routes are listed in routes.go. A table in errors.go maps errors to HTTP
+// statuses. The contract is openapi.yaml: the tests validate every response
+// against it, and the client in internal/client is generated from it.
 package api
 
 import (
@@ -27,17 +28,17 @@ import (
 )
 
 const (
-	// headerTimeout and maxHeaderBytes bound the part of a request that comes
-	// before anything is known of it.
+	// headerTimeout and maxHeaderBytes bound the headers of a request.
 	headerTimeout  = 10 * time.Second
 	maxHeaderBytes = 64 << 10
-	// idleTimeout is how long a connection is kept for a client's next request.
+	// idleTimeout is how long an idle connection stays open.
 	idleTimeout = 2 * time.Minute
-	// answerTime is what a handler has left to say that its time is up.
-	answerTime = 5 * time.Second
+	// responseTime is how long a response may be written after HTTPTimeout, so
+	// that a handler can still report that it timed out.
+	responseTime = 5 * time.Second
 )
 
-// Server answers the API's requests.
+// Server has the API's handlers and their dependencies.
 type Server struct {
 	DB         *postgres.DB
 	Temporal   client.Client
@@ -48,10 +49,11 @@ type Server struct {
 	Telemetry  *telemetry.Telemetry // nil: requests are neither measured nor traced
 }
 
-// Run serves the API until the context is done, and then finishes what it is
-// answering. It starts without PostgreSQL, Temporal and bucket: /readyz tells
-// what is missing, and the schema is migrated as soon as it can be. It ends when
-// one of them will never let it in.
+// Run serves the API until the context is done, and then finishes the requests
+// in flight for at most ShutdownTimeout. It starts while PostgreSQL, Temporal
+// or the bucket is unreachable, which /readyz shows, and migrates the schema as
+// soon as PostgreSQL is reachable. It returns an error if one of them fails
+// permanently, such as by refusing the credentials.
 func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	tel, err := telemetry.Start(ctx, "api", cfg.MetricsAddr, log)
 	if err != nil {
@@ -109,7 +111,7 @@ func (s *Server) serve(ctx context.Context, listener net.Listener) error {
 		Handler:           s.Handler(),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       s.Config.HTTPTimeout,
-		WriteTimeout:      s.Config.HTTPTimeout + answerTime,
+		WriteTimeout:      s.Config.HTTPTimeout + responseTime,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),

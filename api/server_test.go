@@ -21,8 +21,8 @@ import (
 	"github.com/photo-processor/photo-processor/internal/postgres/postgrestest"
 )
 
-// serve runs the API as the program does until stop is called, and gives its
-// address and how it ended.
+// serve runs the API as the program does, until stop is called. The channel
+// receives the result of api.Run.
 func serve(t *testing.T, databaseURL string) (address string, stop func(), ended <-chan error) {
 	t.Helper()
 	port, err := devstack.FreePort()
@@ -56,7 +56,7 @@ func await(t *testing.T, ended <-chan error) {
 	}
 }
 
-func TestStoppingFinishesTheRequestsUnderWay(t *testing.T) {
+func TestShutdownFinishesRequestsInFlight(t *testing.T) {
 	t.Parallel()
 	address, stop, ended := serve(t, postgrestest.URL(t))
 	conn, err := net.Dial("tcp", address)
@@ -66,13 +66,13 @@ func TestStoppingFinishesTheRequestsUnderWay(t *testing.T) {
 	// "100 Continue" says that the handler waits for the body.
 	_, err = fmt.Fprintf(conn, "POST /photos HTTP/1.1\r\nHost: api\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", len(body))
 	require.NoError(t, err)
-	answers := bufio.NewReader(conn)
-	line, err := answers.ReadString('\n')
+	reader := bufio.NewReader(conn)
+	line, err := reader.ReadString('\n')
 	require.NoError(t, err)
 	require.Contains(t, line, "100 Continue")
 
 	stop()
-	require.Eventually(t, func() bool { // it takes no new connections
+	require.Eventually(t, func() bool { // it accepts no new connections
 		other, err := net.Dial("tcp", address)
 		if err == nil {
 			_ = other.Close()
@@ -81,27 +81,35 @@ func TestStoppingFinishesTheRequestsUnderWay(t *testing.T) {
 	}, 30*time.Second, 10*time.Millisecond)
 	_, err = io.WriteString(conn, body)
 	require.NoError(t, err)
-	_, err = answers.ReadString('\n') // the end of 100 Continue
+	_, err = reader.ReadString('\n') // the end of 100 Continue
 	require.NoError(t, err)
-	resp, err := http.ReadResponse(answers, nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/photos", nil)
+	require.NoError(t, err)
+	resp, err := http.ReadResponse(reader, req)
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	require.Equal(t, http.StatusCreated, resp.StatusCode)
+	added, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	requireDocumented(t, resp, added)
 	await(t, ended)
 }
 
-func TestTheAPIStartsWithoutItsDatabase(t *testing.T) {
+func TestStartsWithoutPostgres(t *testing.T) {
 	t.Parallel()
 	address, stop, ended := serve(t, "postgres://photos@127.0.0.1:1/photos")
 	resp, err := devstacktest.HTTPClient.Get("http://" + address + "/photos/pending")
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	requireDocumented(t, resp, body)
 	stop()
 	await(t, ended)
 }
 
-func TestTheAPIMigratesTheSchema(t *testing.T) {
+func TestMigratesTheSchema(t *testing.T) {
 	t.Parallel()
 	address, stop, ended := serve(t, postgrestest.Empty(t))
 	require.Eventually(t, func() bool {
@@ -110,6 +118,7 @@ func TestTheAPIMigratesTheSchema(t *testing.T) {
 		defer resp.Body.Close()
 		body, err := io.ReadAll(resp.Body)
 		require.NoError(t, err)
+		requireDocumented(t, resp, body)
 		return resp.StatusCode == http.StatusOK && strings.TrimSpace(string(body)) == "[]"
 	}, 30*time.Second, 10*time.Millisecond)
 	stop()

@@ -20,8 +20,8 @@ import (
 	"github.com/photo-processor/photo-processor/internal/telemetry"
 )
 
-// observed measures and traces requests, as far as anybody asked for it. A
-// client's trace goes on here.
+// observed is a middleware that measures and traces requests if metrics or
+// traces are configured. It continues the client's trace.
 func (s *Server) observed(next http.Handler) http.Handler {
 	if t := s.Telemetry; t == nil || !t.Measuring() && !t.Tracing() {
 		return next
@@ -33,15 +33,15 @@ func (s *Server) observed(next http.Handler) http.Handler {
 		otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method }))
 }
 
-// pattern is what mux.Router adds to the name of a variable in a path.
-var pattern = regexp.MustCompile(`\{(\w+):(?:[^{}]|\{[^{}]*\})*\}`)
+// variablePattern matches a variable in a path template of mux.Router.
+var variablePattern = regexp.MustCompile(`\{(\w+):(?:[^{}]|\{[^{}]*\})*\}`)
 
-// named tells which route a request took: a name that does not differ for each
-// photo.
+// named is a middleware that labels spans and metrics with the path template,
+// whose cardinality does not grow with the photos.
 func (s *Server) named(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if route, err := mux.CurrentRoute(r).GetPathTemplate(); err == nil {
-			route = pattern.ReplaceAllString(route, "{$1}")
+			route = variablePattern.ReplaceAllString(route, "{$1}")
 			attr := attribute.String("http.route", route)
 			span := trace.SpanFromContext(r.Context())
 			span.SetName(r.Method + " " + route)
@@ -54,8 +54,8 @@ func (s *Server) named(next http.Handler) http.Handler {
 	})
 }
 
-// measure makes the metrics of what waits, in PostgreSQL and in Temporal. They
-// are the API's, because it is there when no worker is.
+// measure registers the metrics of the backlogs in PostgreSQL and in Temporal.
+// The API exports them because it runs even when no worker does.
 func (s *Server) measure() error {
 	if !s.Telemetry.Measuring() {
 		return nil
@@ -93,14 +93,14 @@ func (s *Server) measure() error {
 		"workflow": enumspb.TASK_QUEUE_TYPE_WORKFLOW, "activity": enumspb.TASK_QUEUE_TYPE_ACTIVITY,
 	} {
 		ofKind := label("type", kind)
-		ask := func(ctx context.Context) (*workflowservice.DescribeTaskQueueResponse, error) {
+		describe := func(ctx context.Context) (*workflowservice.DescribeTaskQueueResponse, error) {
 			return s.Temporal.WorkflowService().DescribeTaskQueue(ctx, &workflowservice.DescribeTaskQueueRequest{
 				Namespace:     s.Namespace,
 				TaskQueue:     &taskqueuepb.TaskQueue{Name: s.Config.TaskQueue},
 				TaskQueueType: taskQueueType, ReportStats: true,
 			})
 		}
-		err := telemetry.OnScrape(s.Telemetry, meter, ask, func(o metric.Observer, found *workflowservice.DescribeTaskQueueResponse) {
+		err := telemetry.OnScrape(s.Telemetry, meter, describe, func(o metric.Observer, found *workflowservice.DescribeTaskQueueResponse) {
 			o.ObserveFloat64(backlog, float64(found.GetStats().GetApproximateBacklogCount()), ofKind)
 			o.ObserveFloat64(backlogOldest, found.GetStats().GetApproximateBacklogAge().AsDuration().Seconds(), ofKind)
 			o.ObserveFloat64(pollers, float64(len(found.GetPollers())), ofKind)

@@ -15,13 +15,13 @@ import (
 	"github.com/photo-processor/photo-processor/internal/telemetry"
 )
 
-// thumbnailKey is what every key that MakeThumbnails writes looks like. What
-// looks otherwise is no thumbnail, so that no path can leave the bucket.
+// thumbnailKey matches every key that MakeThumbnails writes. No other key is
+// read, so that no path can leave the bucket.
 var thumbnailKey = regexp.MustCompile(`^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/\d{1,5}x\d{1,5}-([0-9a-f]{16})(\.[a-z]+)$`)
 
-// lacksThumbnail tells whether the error of a read means that the bucket does
-// not have the thumbnail, and not that there is no bucket.
-func (s *Server) lacksThumbnail(ctx context.Context, err error) bool {
+// isMissing is true if a read failed because the bucket does not have the
+// thumbnail. A bucket that does not exist gives the same error code.
+func (s *Server) isMissing(ctx context.Context, err error) bool {
 	if gcerrors.Code(err) != gcerrors.NotFound {
 		return false
 	}
@@ -29,9 +29,9 @@ func (s *Server) lacksThumbnail(ctx context.Context, err error) bool {
 	return there && err == nil
 }
 
-// showThumbnail serves GET /thumbnails/{key}, also in ranges and only if it
-// has changed. A key contains the digest of its content, which therefore never
-// changes.
+// showThumbnail serves GET /thumbnails/{key} with support for ranges and
+// conditional requests. A key contains the digest of its content, so that the
+// content never changes.
 func (s *Server) showThumbnail(w http.ResponseWriter, r *http.Request) {
 	key := mux.Vars(r)["key"]
 	parts := thumbnailKey.FindStringSubmatch(key)
@@ -40,7 +40,7 @@ func (s *Server) showThumbnail(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if id, err := uuid.Parse(key[:strings.IndexByte(key, '/')]); err == nil {
-		*subject(r) = telemetry.About(id, "") // which run made it is not known here
+		*subject(r) = telemetry.About(id, "") // the key does not have the run
 	}
 	mediaType := ""
 	for _, format := range photo.Formats {
@@ -49,7 +49,7 @@ func (s *Server) showThumbnail(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	reader, err := s.Thumbnails.NewReader(r.Context(), key, nil)
-	if mediaType == "" || s.lacksThumbnail(r.Context(), err) {
+	if mediaType == "" || s.isMissing(r.Context(), err) {
 		writeError(w, http.StatusNotFound, "There is no such thumbnail")
 		return
 	}
@@ -62,7 +62,7 @@ func (s *Server) showThumbnail(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("ETag", `"`+parts[1]+`"`)
 	caches := "public"
 	if len(s.Config.APITokens) > 0 {
-		caches = "private" // a shared cache would ask nobody for a token
+		caches = "private" // a shared cache would serve clients without a token
 	}
 	w.Header().Set("Cache-Control", caches+", max-age=31536000, immutable")
 	http.ServeContent(w, r, "", reader.ModTime(), reader)

@@ -69,7 +69,7 @@ func TestComposeNatively(t *testing.T) {
 	})
 	t.Run("the README's session", func(t *testing.T) {
 		p.api = "http://" + c.address("api", 3000)
-		var added []client.Photo
+		var added []client.PhotoSummary
 		resp, err := devstacktest.HTTPClient.Post(p.api+"/photos", "", strings.NewReader(`{"url":"http://`+c.address("samples", 3100)+`/photos/mountains.jpg"}`))
 		require.NoError(t, err)
 		defer resp.Body.Close()
@@ -86,7 +86,7 @@ func TestComposeNatively(t *testing.T) {
 		var done client.Photo
 		require.Eventually(t, func() bool {
 			done = p.photo(t, added[0].UUID)
-			return done.Status == photo.Completed || done.Status == photo.Failed
+			return done.Status.IsFinal()
 		}, time.Minute, 50*time.Millisecond)
 		require.Equal(t, photo.Completed, done.Status)
 		require.Len(t, done.Thumbnails, 1)

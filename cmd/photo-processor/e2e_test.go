@@ -187,7 +187,7 @@ func TestEndToEnd(t *testing.T) {
 	p.must(t, "health", "api")
 
 	p.mustDev(t, "db-schema")
-	var pending []client.Photo
+	var pending []client.PhotoSummary
 	status, body := get(t, p.api+"/photos/pending")
 	require.Equal(t, http.StatusOK, status)
 	require.NoError(t, json.Unmarshal([]byte(body), &pending))
@@ -368,7 +368,7 @@ func (p *program) addGenerated(t *testing.T, n int) (ids []string) {
 func (p *program) count(t *testing.T, status photo.Status) int {
 	t.Helper()
 	n := 0
-	err := client.New(p.api, "").Photos(t.Context(), status, func(photos []client.Photo) error {
+	err := client.New(p.api, "").Photos(t.Context(), status, func(photos []client.PhotoSummary) error {
 		n += len(photos)
 		return nil
 	})

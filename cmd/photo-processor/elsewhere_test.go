@@ -1,11 +1,8 @@
 package main_test
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -253,21 +250,8 @@ func maker(t *testing.T, temporal temporalclient.Client, id uuid.UUID) (identity
 // add adds photos through the API, and has them processed.
 func (p *program) add(t *testing.T, urls ...string) (ids []uuid.UUID) {
 	t.Helper()
-	type newPhoto struct {
-		URL string `json:"url"`
-	}
-	photos := []newPhoto{}
-	for _, url := range urls {
-		photos = append(photos, newPhoto{url})
-	}
-	body, err := json.Marshal(photos)
+	added, err := client.New(p.api, "").Add(t.Context(), true, urls...)
 	require.NoError(t, err)
-	resp, err := devstacktest.HTTPClient.Post(p.api+"/photos?process=true", "application/json", bytes.NewReader(body))
-	require.NoError(t, err)
-	defer resp.Body.Close()
-	require.Equal(t, http.StatusCreated, resp.StatusCode)
-	var added []client.Photo
-	require.NoError(t, json.NewDecoder(resp.Body).Decode(&added))
 	for _, ph := range added {
 		ids = append(ids, ph.UUID)
 	}
@@ -277,7 +261,7 @@ func (p *program) add(t *testing.T, urls ...string) (ids []uuid.UUID) {
 func (p *program) awaitCompleted(t *testing.T, ids []uuid.UUID) {
 	t.Helper()
 	for _, id := range ids {
-		require.Eventually(t, func() bool { return p.photo(t, id).Final() }, 2*time.Minute, 20*time.Millisecond)
+		require.Eventually(t, func() bool { return p.photo(t, id).Status.IsFinal() }, 2*time.Minute, 20*time.Millisecond)
 		require.Equal(t, photo.Completed, p.photo(t, id).Status, "%+v", p.photo(t, id).Failure)
 	}
 }

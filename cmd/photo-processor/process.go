@@ -80,7 +80,7 @@ type processing struct {
 
 func (p *processing) run(ctx context.Context, inputs []string, allPending, watch bool) error {
 	if allPending {
-		err := p.api.Photos(ctx, photo.Pending, func(photos []client.Photo) error {
+		err := p.api.Photos(ctx, photo.Pending, func(photos []client.PhotoSummary) error {
 			for _, ph := range photos {
 				inputs = append(inputs, ph.UUID.String())
 			}
@@ -205,7 +205,7 @@ func (p *processing) await(ctx context.Context, id uuid.UUID) (result string, ok
 			return "failed: there is no such photo", false, nil
 		case err != nil && !passing(err):
 			return "", false, err
-		case err == nil && ph.Final() && !ph.UpdatedAt.Equal(p.updatedBefore(id)):
+		case err == nil && ph.Status.IsFinal() && !ph.UpdatedAt.Equal(p.updatedBefore(id)):
 			if ph.Failure != nil {
 				return fmt.Sprintf("failed: %s: %s", ph.Failure.Code, ph.Failure.Message), false, nil
 			}

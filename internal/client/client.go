@@ -1,151 +1,164 @@
-// Package client speaks photo-processor's HTTP API, for the command line and
-// for tests.
+// Package client is a client of photo-processor's HTTP API, for the command
+// line and for tests. Requests and types are generated from api/openapi.yaml
+// into package openapi.
 package client
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"regexp"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/photo-processor/photo-processor/internal/client/openapi"
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// maxAnswerBytes bounds what is read of an answer; a page of 1000 photos with
-// long URLs stays below it.
-const maxAnswerBytes = 16 << 20
+// pageSize is how many photos a page of a list has: the most that the API
+// allows.
+const pageSize = 1000
 
-// Client is a client of one API.
+// The API's types.
+type (
+	Photo        = openapi.PhotoDetail
+	PhotoSummary = openapi.PhotoSummary // a photo in a list
+	Thumbnail    = openapi.Thumbnail
+)
+
+// Client is a client of one API. It may be used concurrently.
 type Client struct {
-	BaseURL string // such as http://127.0.0.1:3000
-	Token   string // sent if it is not empty
-	HTTP    *http.Client
+	api openapi.ClientWithResponses
 }
 
-// New makes a client of the API at baseURL, with or without a slash at its end.
-// A request gets three minutes: more than the API itself allows.
+// New returns a client of the API at baseURL, such as http://127.0.0.1:3000,
+// with or without a slash at its end. Requests carry the token unless it is
+// empty, and time out after three minutes.
 func New(baseURL, token string) *Client {
-	return &Client{BaseURL: strings.TrimSuffix(baseURL, "/"), Token: token, HTTP: &http.Client{
-		Timeout: 3 * time.Minute, Transport: http.DefaultTransport.(*http.Transport).Clone(),
-	}}
+	baseURL = strings.TrimSuffix(baseURL, "/")
+	return &Client{openapi.ClientWithResponses{ClientInterface: &openapi.Client{
+		Server: baseURL + "/", Client: newTransport(baseURL, token),
+	}}}
 }
 
-// Photo is a photo as the API shows it.
-type Photo struct {
-	UUID       uuid.UUID      `json:"uuid"`
-	URL        string         `json:"url"`
-	Status     photo.Status   `json:"status"`
-	CreatedAt  time.Time      `json:"created_at"`
-	UpdatedAt  time.Time      `json:"updated_at"`
-	Thumbnails []Thumbnail    `json:"thumbnails"`
-	Failure    *photo.Failure `json:"failure"`
-	WorkflowID string         `json:"workflow_id"`
+// Add adds photos with the URLs, and starts their workflows if process is true.
+// The photos are in the order of the URLs; either all are added or none. If the
+// workflows cannot be started, it returns the added photos and an *Error with
+// the status 503.
+func (c *Client) Add(ctx context.Context, process bool, urls ...string) ([]PhotoSummary, error) {
+	photos := make([]openapi.NewPhoto, len(urls))
+	for i, url := range urls {
+		photos[i].URL = url
+	}
+	var body openapi.AddPhotosRequest
+	if err := body.FromNewPhotos(photos); err != nil {
+		return nil, err
+	}
+	resp, err := c.api.AddPhotosWithResponse(ctx, &openapi.AddPhotosParams{Process: &process}, body)
+	if refused, ok := errors.AsType[*Error](err); ok {
+		var added openapi.NotStarted
+		if json.Unmarshal(refused.body, &added) == nil && added.Photos != nil {
+			return *added.Photos, err
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if resp.JSON201 == nil {
+		return nil, unexpected(resp.HTTPResponse)
+	}
+	return *resp.JSON201, nil
 }
 
-// Final tells whether the photo has been processed, well or not.
-func (p Photo) Final() bool { return p.Status == photo.Completed || p.Status == photo.Failed }
-
-// Thumbnail is a thumbnail as the API shows it.
-type Thumbnail struct {
-	UUID   uuid.UUID `json:"uuid"`
-	Width  int       `json:"width"`
-	Height int       `json:"height"`
-	URL    string    `json:"url"` // below /thumbnails/
-}
-
-// Error is an answer of the API that is no success.
-type Error struct {
-	API     string // its URL
-	Status  int    // of HTTP
-	Message string
-}
-
-func (e *Error) Error() string {
-	return fmt.Sprintf("the API at %s answered %d: %s", e.API, e.Status, e.Message)
-}
-
-// IsNotFound tells whether the API answered that there is no such photo.
-func IsNotFound(err error) bool {
-	e, ok := errors.AsType[*Error](err)
-	return ok && e.Status == http.StatusNotFound
-}
-
-// Process asks for the photos to be processed, and gives the inputs that the
-// API accepted and those that it rejected.
+// Process starts the photos' workflows, and returns the inputs that the API
+// accepted and those that it rejected because they are not UUIDs.
 func (c *Client) Process(ctx context.Context, inputs []string) (accepted, rejected []string, err error) {
-	body, err := json.Marshal(inputs)
+	body := make(openapi.ProcessPhotosJSONRequestBody, len(inputs))
+	for i, input := range inputs {
+		body[i] = input
+	}
+	resp, err := c.api.ProcessPhotosWithResponse(ctx, body)
 	if err != nil {
 		return nil, nil, err
 	}
-	var answer struct{ Accepted, Rejected []string }
-	_, err = c.do(ctx, http.MethodPost, "/photos/process", body, &answer)
-	return answer.Accepted, answer.Rejected, err
+	if resp.JSON201 == nil {
+		return nil, nil, unexpected(resp.HTTPResponse)
+	}
+	for _, input := range resp.JSON201.Rejected {
+		rejected = append(rejected, fmt.Sprint(input))
+	}
+	return resp.JSON201.Accepted, rejected, nil
 }
 
-// Photo gives one photo.
-func (c *Client) Photo(ctx context.Context, id uuid.UUID) (p Photo, err error) {
-	_, err = c.do(ctx, http.MethodGet, "/photos/"+id.String(), nil, &p)
-	return p, err
+// Photo returns one photo with its thumbnails.
+func (c *Client) Photo(ctx context.Context, id uuid.UUID) (Photo, error) {
+	resp, err := c.api.GetPhotoWithResponse(ctx, id)
+	if err != nil {
+		return Photo{}, err
+	}
+	if resp.JSON200 == nil {
+		return Photo{}, unexpected(resp.HTTPResponse)
+	}
+	return *resp.JSON200, nil
+}
+
+// Photos calls page for one page after the other of the photos with the status,
+// oldest first.
+func (c *Client) Photos(ctx context.Context, status photo.Status, page func([]PhotoSummary) error) error {
+	for after := (*string)(nil); ; {
+		resp, err := c.list(ctx, status, after)
+		if err != nil {
+			return err
+		}
+		photos, err := openapi.ParseListPendingPhotosResponse(resp) // the same for every status
+		if err != nil {
+			return err
+		}
+		if photos.JSON200 == nil {
+			return unexpected(resp)
+		}
+		if err := page(*photos.JSON200); err != nil {
+			return err
+		}
+		if after = nextPage(resp.Header); after == nil {
+			return nil
+		}
+	}
+}
+
+// list requests one page. OpenAPI has no path that is both /photos/{status} and
+// distinct from /photos/{uuid}, so that each status has an operation.
+func (c *Client) list(ctx context.Context, status photo.Status, after *string) (*http.Response, error) {
+	limit := pageSize
+	switch status {
+	case photo.Pending:
+		return c.api.ListPendingPhotos(ctx, &openapi.ListPendingPhotosParams{Limit: &limit, After: after})
+	case photo.Processing:
+		return c.api.ListProcessingPhotos(ctx, &openapi.ListProcessingPhotosParams{Limit: &limit, After: after})
+	case photo.Completed:
+		return c.api.ListCompletedPhotos(ctx, &openapi.ListCompletedPhotosParams{Limit: &limit, After: after})
+	case photo.Failed:
+		return c.api.ListFailedPhotos(ctx, &openapi.ListFailedPhotosParams{Limit: &limit, After: after})
+	}
+	return nil, fmt.Errorf("no photo has the status %q", status)
 }
 
 var nextLink = regexp.MustCompile(`<([^>]*)>; rel="next"`)
 
-// Photos calls page for one page after the other of the photos with the status.
-func (c *Client) Photos(ctx context.Context, status photo.Status, page func([]Photo) error) error {
-	for path := "/photos/" + url.PathEscape(string(status)) + "?limit=1000"; path != ""; {
-		var photos []Photo
-		header, err := c.do(ctx, http.MethodGet, path, nil, &photos)
-		if err != nil {
-			return err
-		}
-		if err := page(photos); err != nil {
-			return err
-		}
-		path = ""
-		if link := nextLink.FindStringSubmatch(header.Get("Link")); link != nil {
-			path = link[1]
-		}
+// nextPage is the "after" of the next page, or nil if there is none.
+func nextPage(header http.Header) *string {
+	link := nextLink.FindStringSubmatch(header.Get("Link"))
+	if link == nil {
+		return nil
 	}
-	return nil
-}
-
-// do sends a request and reads the JSON of its answer.
-func (c *Client) do(ctx context.Context, method, path string, body []byte, answer any) (http.Header, error) {
-	req, err := http.NewRequestWithContext(ctx, method, c.BaseURL+path, bytes.NewReader(body))
-	if err != nil {
-		return nil, err
+	next, err := url.Parse(link[1])
+	if err != nil || !next.Query().Has("after") {
+		return nil
 	}
-	req.Header.Set("Content-Type", "application/json")
-	if c.Token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.Token)
-	}
-	resp, err := c.HTTP.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("the API cannot be reached: %w", err)
-	}
-	defer resp.Body.Close()
-	content, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
-	if err != nil {
-		return nil, fmt.Errorf("read the API's answer: %w", err)
-	}
-	if resp.StatusCode >= 300 {
-		var failure struct{ Message string }
-		if json.Unmarshal(content, &failure) != nil || failure.Message == "" {
-			failure.Message = http.StatusText(resp.StatusCode)
-		}
-		return nil, &Error{API: c.BaseURL, Status: resp.StatusCode, Message: failure.Message}
-	}
-	if err := json.Unmarshal(content, answer); err != nil {
-		return nil, fmt.Errorf("%s %s: the answer is not what an API of photo-processor says: %w", method, path, err)
-	}
-	return resp.Header, nil
+	after := next.Query().Get("after")
+	return &after
 }

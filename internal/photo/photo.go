@@ -33,6 +33,9 @@ const (
 // Statuses lists every status, in the order in which a photo passes them.
 var Statuses = []Status{Pending, Processing, Completed, Failed}
 
+// IsFinal is true once the photo has been processed, successfully or not.
+func (s Status) IsFinal() bool { return s == Completed || s == Failed }
+
 // Photo is one row of the table that clients fill, with what processing found.
 type Photo struct {
 	UUID      uuid.UUID

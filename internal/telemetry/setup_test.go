@@ -131,7 +131,7 @@ func (b *testBundle) process(t *testing.T, url string, header http.Header) clien
 	require.Eventually(t, func() bool {
 		var err error
 		shown, err = client.New(b.api, "").Photo(t.Context(), photos[0].UUID)
-		return err == nil && shown.Final()
+		return err == nil && shown.Status.IsFinal()
 	}, time.Minute, 20*time.Millisecond)
 	return shown
 }

@@ -1,0 +1,178 @@
+package api_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	enumspb "go.temporal.io/api/enums/v1"
+	taskqueuepb "go.temporal.io/api/taskqueue/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/converter"
+
+	"github.com/photo-processor/photo-processor/api"
+	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/workflows"
+)
+
+// running returns the run ID of the photo's open workflow, or "".
+func (b *testBundle) running(t *testing.T, id uuid.UUID) string {
+	t.Helper()
+	description, err := b.api.Temporal.DescribeWorkflow(t.Context(), photo.WorkflowID(id), "")
+	if err != nil || description.Status != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
+		return ""
+	}
+	return description.WorkflowExecution.RunID
+}
+
+const (
+	idA = "0b5a1f7e-58c5-4b3c-9a53-0e1f6d2a7c1"
+	idB = "1c6b2a8f-69d6-4c4d-8b64-1f2a7e3b8d2"
+)
+
+// uuids returns n random UUIDs: all tests share Temporal, and a workflow ID
+// contains the photo's UUID.
+func uuids(n int) []uuid.UUID {
+	ids := make([]uuid.UUID, n)
+	for i := range ids {
+		ids[i] = uuid.New()
+	}
+	return ids
+}
+
+func TestProcessAcceptsAndRejects(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ids := uuids(5)
+	upper := strings.ToUpper(ids[1].String())
+	bare := strings.ReplaceAll(ids[2].String(), "-", "")
+	sent := fmt.Sprintf(`[%q, 7, %q, "nonsense", %q, null, "{%s}", {"a":  1}, "urn:uuid:%s", true, ["x"], "", 1e400]`,
+		ids[0], upper, bare, ids[3], ids[4])
+	requireJSON(t, b.post(t, "/photos/process", sent), http.StatusCreated, fmt.Sprintf(
+		`{"accepted":["%s","%s","%s","{%s}","urn:uuid:%s"],"rejected":[7,"nonsense",null,{"a":1},true,["x"],"",1e400]}`+"\n",
+		ids[0], upper, bare, ids[3], ids[4]))
+	for _, id := range ids {
+		require.NotEmpty(t, b.running(t, id), "the canonical form names the workflow")
+	}
+}
+
+func TestProcessInvalidBodies(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	none := `{"message":"None of the provided inputs could be parsed as a UUID"}` + "\n"
+	requireJSON(t, b.post(t, "/photos/process", `["x", 1]`), http.StatusBadRequest, none)
+	requireJSON(t, b.post(t, "/photos/process", `[null]`), http.StatusBadRequest, none)
+	requireJSON(t, b.post(t, "/photos/process", ` [ ] `), http.StatusCreated, `{"accepted":[],"rejected":[]}`+"\n")
+
+	for body, word := range map[string]string{
+		"":           "empty",
+		" \n":        "empty",
+		"{":          "not valid JSON",
+		"nonsense":   "not valid JSON",
+		"[] []":      "not valid JSON",
+		"[\"\xff\"]": "not valid UTF-8",
+		`{"a":1}`:    "must be a JSON array, not a JSON object",
+		`"text"`:     "must be a JSON array, not a JSON string",
+		"7":          "must be a JSON array, not a JSON number",
+		"null":       "must be a JSON array, not null",
+	} {
+		requireError(t, b.post(t, "/photos/process", body), http.StatusBadRequest, word)
+	}
+}
+
+func TestProcessLimits(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	requireError(t, b.post(t, "/photos/process", "["+strings.Repeat(" ", 1<<20)+"]"), http.StatusRequestEntityTooLarge, "1048576 bytes")
+	requireError(t, b.post(t, "/photos/process", "["+strings.Repeat("1,", 10_000)+"1]"), http.StatusRequestEntityTooLarge, "10001", "10000")
+	requireError(t, b.post(t, "/photos/process", "["+strings.Repeat("1,", 9_999)+"1]"), http.StatusBadRequest, "None of the provided inputs")
+	deep := strings.Repeat("[", 100_000)
+	requireError(t, b.post(t, "/photos/process", deep), http.StatusBadRequest, "not valid JSON")
+}
+
+func TestTheSamePhotoHasOneWorkflow(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := uuids(1)[0]
+	body := fmt.Sprintf(`["%s","%s","%s"]`, id, id, strings.ToUpper(id.String()))
+	requireJSON(t, b.post(t, "/photos/process", body), http.StatusCreated,
+		fmt.Sprintf(`{"accepted":["%s","%s","%s"],"rejected":[]}`+"\n", id, id, strings.ToUpper(id.String())))
+	first := b.running(t, id)
+	require.NotEmpty(t, first)
+	require.Equal(t, http.StatusCreated, b.post(t, "/photos/process", body).status)
+	require.Equal(t, first, b.running(t, id), "it still runs")
+
+	require.NoError(t, b.api.Temporal.TerminateWorkflow(t.Context(), photo.WorkflowID(id), "", "test"))
+	require.Equal(t, http.StatusCreated, b.post(t, "/photos/process", body).status)
+	second := b.running(t, id)
+	require.NotEmpty(t, second)
+	require.NotEqual(t, first, second, "a closed one is run again")
+}
+
+func TestProcessManyAtOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ids := uuids(b.api.Config.StartDirectly)
+	body, err := json.Marshal(ids)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusCreated, b.post(t, "/photos/process", string(body)).status)
+	for _, id := range ids {
+		require.NotEmpty(t, b.running(t, id))
+	}
+}
+
+// TestProcessThroughABatchWorkflow posts so many photos that the API starts one
+// workflow, StartPhotos, which starts theirs.
+func TestProcessThroughABatchWorkflow(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ids := uuids(10_000)
+	body, err := json.Marshal(ids)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusCreated, b.post(t, "/photos/process", string(body)).status)
+
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	task, err := b.api.Temporal.WorkflowService().PollWorkflowTaskQueue(ctx, &workflowservice.PollWorkflowTaskQueueRequest{
+		Namespace: "default", TaskQueue: &taskqueuepb.TaskQueue{Name: b.api.Config.TaskQueue},
+	})
+	require.NoError(t, err)
+	require.Equal(t, "StartPhotos", task.GetWorkflowType().GetName())
+	var in workflows.StartPhotosInput
+	input := task.GetHistory().GetEvents()[0].GetWorkflowExecutionStartedEventAttributes().GetInput()
+	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(input, &in))
+	require.Equal(t, photo.IDs(ids), in.Photos)
+	require.Empty(t, b.running(t, ids[0]))
+}
+
+func FuzzProcessBody(f *testing.F) {
+	for _, seed := range []string{
+		``, `[]`, `["` + idA + `1"]`, `["` + idB + `2", null, 1.5e9, {"a":[{}]}]`, `{"a":1}`, `[[[[`, "[\"\xff\"]", `["\ud800"]`, `[] x`,
+		`["{` + idA + `1}","urn:uuid:` + idA + `1"]`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		accepted, rejected, ids, err := api.ParseProcessForTest(body)
+		if err != nil {
+			return
+		}
+		var sent []any
+		require.NoError(t, json.Unmarshal(body, &sent))
+		require.Len(t, sent, len(accepted)+len(rejected), "each input is either accepted or rejected")
+		require.LessOrEqual(t, len(ids), len(accepted))
+		for _, input := range accepted {
+			var text string
+			require.NoError(t, json.Unmarshal(input, &text))
+			id, err := uuid.Parse(text)
+			require.NoError(t, err)
+			require.Contains(t, ids, id)
+		}
+	})
+}

@@ -1,0 +1,91 @@
+package api_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/photo-processor/photo-processor/api"
+	"github.com/photo-processor/photo-processor/internal/bucket"
+	"github.com/photo-processor/photo-processor/internal/devstack/devstacktest"
+)
+
+func TestThumbnails(t *testing.T) {
+	t.Parallel()
+	testThumbnails(t, setup(t))
+}
+
+func TestThumbnailsInS3(t *testing.T) {
+	server, stop, err := devstacktest.S3(t.Context())
+	require.NoError(t, err)
+	defer stop()
+	server.Setenv(t)
+	in := func(bucketURL string) option {
+		return func(s *api.Server) {
+			s.Thumbnails, err = bucket.Open(t.Context(), bucketURL)
+			require.NoError(t, err)
+		}
+	}
+	require.NoError(t, server.MakeBucket("thumbnails"))
+	testThumbnails(t, setup(t, in(server.BucketURL("thumbnails"))))
+
+	path := "/thumbnails/" + uuid.NewString() + "/320x213-0123456789abcdef.jpg"
+	for name, url := range map[string]string{
+		"there is no such bucket": server.BucketURL("nobodys"),
+		"the server is away":      server.Through("http://127.0.0.1:1").BucketURL("thumbnails"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := setup(t, in(url))
+			got := b.get(t, path)
+			require.Equal(t, http.StatusServiceUnavailable, got.status)
+			require.NotEmpty(t, got.header.Get("Retry-After"))
+			require.Equal(t, `{"message":"The thumbnails cannot be read"}`+"\n", got.body)
+			require.Contains(t, b.log.String(), "the thumbnails bucket cannot be used")
+		})
+	}
+}
+
+// testThumbnails checks GET /thumbnails/{key} with the bundle's bucket.
+func testThumbnails(t *testing.T, b *testBundle) {
+	t.Helper()
+	id := uuid.New()
+	key := id.String() + "/320x213-0123456789abcdef.jpg"
+	require.NoError(t, b.bucket.WriteAll(t.Context(), key, []byte("0123456789"), nil))
+	path := "/thumbnails/" + key
+
+	got := b.get(t, path)
+	require.Equal(t, http.StatusOK, got.status)
+	require.Equal(t, "0123456789", got.body)
+	require.Equal(t, "image/jpeg", got.header.Get("Content-Type"))
+	require.Equal(t, `"0123456789abcdef"`, got.header.Get("ETag"))
+	require.NotEmpty(t, got.header.Get("Last-Modified"))
+	require.Contains(t, got.header.Get("Cache-Control"), "immutable")
+	require.Equal(t, "nosniff", got.header.Get("X-Content-Type-Options"))
+
+	head := b.do(t, http.MethodHead, path, "")
+	require.Equal(t, "10", head.header.Get("Content-Length"))
+	require.Empty(t, head.body)
+	part := b.do(t, http.MethodGet, path, "", "Range", "bytes=2-4")
+	require.Equal(t, http.StatusPartialContent, part.status)
+	require.Equal(t, "234", part.body)
+	require.Equal(t, http.StatusRequestedRangeNotSatisfiable, b.do(t, http.MethodGet, path, "", "Range", "bytes=20-").status)
+	parts := b.do(t, http.MethodGet, path, "", "Range", "bytes=0-1,4-5")
+	require.Equal(t, http.StatusPartialContent, parts.status)
+	require.Contains(t, parts.header.Get("Content-Type"), "multipart/byteranges")
+	require.Equal(t, http.StatusNotModified, b.do(t, http.MethodGet, path, "", "If-None-Match", `"0123456789abcdef"`).status)
+	require.Equal(t, http.StatusPreconditionFailed, b.do(t, http.MethodGet, path, "", "If-Match", `"0000000000000000"`).status)
+
+	// A file beside the bucket, which no path may reach.
+	require.NoError(t, b.bucket.WriteAll(t.Context(), "other.jpg", []byte("secret"), nil))
+	for _, path := range []string{
+		"/thumbnails/" + uuid.NewString() + "/320x213-0123456789abcdef.jpg",
+		"/thumbnails/other.jpg", "/thumbnails/", "/thumbnails/" + id.String(),
+		"/thumbnails/../other.jpg", "/thumbnails/..%2f..%2fetc%2fpasswd", "/thumbnails/%2e%2e/%2e%2e/etc/passwd",
+		"/thumbnails//etc/passwd", path + "/", path + "%00", strings.Replace(path, ".jpg", ".html", 1), "/thumbnails/./" + key,
+	} {
+		requireError(t, b.get(t, path), http.StatusNotFound)
+	}
+}

@@ -1,0 +1,3 @@
+package openapi
+
+//go:generate go run github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen@v2.8.2 -config config.yaml -o openapi.gen.go ../../../api/openapi.yaml
