@@ -6,7 +6,7 @@
 
 // Command photo-processor-render makes thumbnails for a worker, which starts it:
 // pictures come in through one pipe and thumbnails go out through another. It is
-// the only program of ours that loads libvips, and it closes a cage around itself
+// the only program of ours that loads libvips, and it closes a sandbox around itself
 // before it reads the first byte of a picture.
 //
 // Nobody needs to run it by hand: photo-processor render does it.
@@ -25,8 +25,8 @@ import (
 	"runtime/debug"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
-	"github.com/photo-processor/photo-processor/internal/renderer/cage"
 	"github.com/photo-processor/photo-processor/internal/renderer/protocol"
+	"github.com/photo-processor/photo-processor/internal/renderer/sandbox"
 	"github.com/photo-processor/photo-processor/internal/thumbnail"
 )
 
@@ -39,7 +39,7 @@ const keepBuffer = 16 << 20
 //go:embed warmup
 var warmup embed.FS
 
-// The cage wants its caller on the main thread.
+// The sandbox wants its caller on the main thread.
 func init() { runtime.LockOSThread() }
 
 func main() {
@@ -76,19 +76,19 @@ func realMain(in io.Reader, out io.Writer) error {
 		return err
 	}
 	if err := makeAll(options); err != nil {
-		return fmt.Errorf("before the cage is closed: %w", err)
+		return fmt.Errorf("before the sandbox is closed: %w", err)
 	}
-	status, err := cage.Enter(cage.Limits{Memory: setup.MaxMemory})
+	status, err := sandbox.Enter(sandbox.Limits{Memory: setup.MaxMemory})
 	if err != nil {
-		return fmt.Errorf("cage: %w", err)
+		return fmt.Errorf("sandbox: %w", err)
 	}
 	// From here on any thread will do, which is cheaper where C calls back.
 	runtime.UnlockOSThread()
 	// That nothing is missing in there is seen now, and not by the first photo.
 	if err := makeAll(options); err != nil {
-		return fmt.Errorf("inside the cage: %w", err)
+		return fmt.Errorf("inside the sandbox: %w", err)
 	}
-	if err := protocol.WriteHello(out, protocol.Hello{Version: protocol.Version, Cage: status}); err != nil {
+	if err := protocol.WriteHello(out, protocol.Hello{Version: protocol.Version, Sandbox: status}); err != nil {
 		return err
 	}
 	return serve(in, out, options)

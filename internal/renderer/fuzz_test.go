@@ -13,7 +13,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/renderer/renderertest"
 )
 
-// FuzzRender sends pictures through the cage that are almost pictures. What a
+// FuzzRender sends pictures through the sandbox that are almost pictures. What a
 // renderer dies of is a find: it is no danger, but worth knowing.
 func FuzzRender(f *testing.F) {
 	pictures, err := filepath.Glob("../../cmd/photo-processor-render/warmup/*")

@@ -105,7 +105,7 @@ func leave(code int) { syscall.RawSyscall(syscall.SYS_EXIT_GROUP, uintptr(code),
 // greet is what the real one does, up to the first source.
 func greet() {
 	_, _ = protocol.ReadSetup(os.Stdin)
-	_ = protocol.WriteHello(os.Stdout, protocol.Hello{Version: protocol.Version, Cage: protocol.Status{Seccomp: "on\n\x1b[2J"}})
+	_ = protocol.WriteHello(os.Stdout, protocol.Hello{Version: protocol.Version, Sandbox: protocol.Status{Seccomp: "on\n\x1b[2J"}})
 	if _, err := protocol.ReadSource(os.Stdin, nil); err != nil {
 		leave(0)
 	}
@@ -181,7 +181,7 @@ func TestAProcessThatForges(t *testing.T) {
 	_, err := b.Render(t.Context(), small(t))
 	requireCode(t, photo.CorruptImage, err)
 	require.EqualError(t, err, `nothing??[2Jlevel=ERROR msg="all is lost"???`)
-	require.Equal(t, "on??[2J", b.Cage().Seccomp)
+	require.Equal(t, "on??[2J", b.Sandbox().Seccomp)
 }
 
 func TestAProcessThatSaysMoreThanItWasAsked(t *testing.T) {

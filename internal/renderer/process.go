@@ -81,8 +81,8 @@ func (r *Renderer) start() (*process, error) {
 		}
 		return nil, fmt.Errorf("%w (%s)", err, p.ending())
 	}
-	hello.Cage.Namespaces = namespaces
-	r.cage.Store(&hello.Cage)
+	hello.Sandbox.Namespaces = namespaces
+	r.sandbox.Store(&hello.Sandbox)
 	p.baseline = p.resident()
 	return p, nil
 }
@@ -132,7 +132,7 @@ func (r *Renderer) spawn() (_ *process, namespaces string, err error) {
 		}()
 		_ = cmd.Wait()
 		// What it said last is in the pipe. There is nobody left who could write
-		// more, unless it started something, which only where there is no cage
+		// more, unless it started something, which only where there is no sandbox
 		// it can.
 		_ = ours[2].SetReadDeadline(time.Now().Add(dyingTime))
 		<-said

@@ -1,4 +1,4 @@
-// Package renderer makes thumbnails in processes of their own, each in a cage,
+// Package renderer makes thumbnails in processes of their own, each in a sandbox,
 // so that a picture can do nothing but fail:
 //
 //	Render ──▶ keeper ──pipe──▶ photo-processor-render ──pipe──▶ pictures | failure
@@ -11,7 +11,7 @@
 // for render_timeout; it takes too much memory, and is image_too_large. Those in
 // the other processes do not notice, and a new process takes the place of the one
 // that is gone. A picture that takes its process over finds itself without
-// files, network, other processes or secrets; see internal/renderer/cage.
+// files, network, other processes or secrets; see internal/renderer/sandbox.
 //
 // A keeper is a goroutine that keeps one process:
 //
@@ -46,7 +46,7 @@ import (
 // Options say which thumbnails to make, and of which sources to refuse to.
 type Options = protocol.Options
 
-// Status says what of the cage is in force.
+// Status says what of the sandbox is in force.
 type Status = protocol.Status
 
 // Defaults of [Config].
@@ -120,7 +120,7 @@ type Renderer struct {
 	waiting atomic.Int64 // pictures that no process has begun to render
 	running atomic.Int64 // processes that render, or could
 
-	cage       atomic.Pointer[Status]
+	sandbox    atomic.Pointer[Status]
 	namespaces atomic.Bool // that the kernel made the processes' namespaces
 }
 
@@ -198,7 +198,7 @@ func New(c Config) (*Renderer, error) {
 			return nil, fmt.Errorf("renderer: %s does not start: %w", c.Path, err)
 		}
 	}
-	r.logCage()
+	r.logSandbox()
 	return r, nil
 }
 
@@ -209,9 +209,9 @@ func (r *Renderer) Close() {
 	r.keepers.Wait()
 }
 
-// Cage says what of the cage is in force, by what the process said that was
+// Sandbox says what of the sandbox is in force, by what the process said that was
 // started last.
-func (r *Renderer) Cage() Status { return *r.cage.Load() }
+func (r *Renderer) Sandbox() Status { return *r.sandbox.Load() }
 
 // Waiting is how many pictures wait for a process to be free.
 func (r *Renderer) Waiting() int64 { return r.waiting.Load() }
@@ -224,15 +224,15 @@ func (r *Renderer) Ready() error {
 	return nil
 }
 
-// logCage says it to who operates the worker; louder when it is not what it
+// logSandbox says it to who operates the worker; louder when it is not what it
 // should be.
-func (r *Renderer) logCage() {
-	cage, level := r.Cage(), slog.LevelInfo
-	if cage.Seccomp != "on" || !cage.NoNewPrivs || cage.UID == 0 {
+func (r *Renderer) logSandbox() {
+	sandbox, level := r.Sandbox(), slog.LevelInfo
+	if sandbox.Seccomp != "on" || !sandbox.NoNewPrivs || sandbox.UID == 0 {
 		level = slog.LevelWarn
 	}
-	r.config.Log.Log(context.Background(), level, "renderer cage", "seccomp", cage.Seccomp, "landlock", cage.Landlock,
-		"namespaces", cage.Namespaces, "uid", cage.UID, "no_new_privs", cage.NoNewPrivs, "max_memory", cage.MaxMemory)
+	r.config.Log.Log(context.Background(), level, "renderer sandbox", "seccomp", sandbox.Seccomp, "landlock", sandbox.Landlock,
+		"namespaces", sandbox.Namespaces, "uid", sandbox.UID, "no_new_privs", sandbox.NoNewPrivs, "max_memory", sandbox.MaxMemory)
 }
 
 // Render makes the thumbnails, as configured, when a process is free. Its errors

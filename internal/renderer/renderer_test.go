@@ -26,7 +26,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/thumbnail"
 )
 
-// TestEveryFormat compares what is made in the cage with what is made outside.
+// TestEveryFormat compares what is made in the sandbox with what is made outside.
 func TestEveryFormat(t *testing.T) {
 	t.Parallel()
 	require.NoError(t, thumbnail.Startup())
@@ -73,7 +73,7 @@ func TestFailuresComeThrough(t *testing.T) {
 	requireCode(t, photo.UnsupportedImage, err)
 }
 
-func TestTheCage(t *testing.T) {
+func TestTheSandbox(t *testing.T) {
 	t.Parallel()
 	onLinux(t)
 	// A descriptor that children inherit, as one from a shell would be.
@@ -87,12 +87,12 @@ func TestTheCage(t *testing.T) {
 	b := setup(t, renderer.Config{}, "")
 	_, err = b.Render(t.Context(), small(t))
 	require.NoError(t, err)
-	cage := b.Cage()
-	require.Equal(t, "on", cage.Seccomp)
-	require.True(t, cage.NoNewPrivs)
-	require.NotZero(t, cage.UID)
-	require.Equal(t, int64(renderer.DefaultMaxMemory), cage.MaxMemory)
-	require.Contains(t, b.log(), "renderer cage")
+	sandbox := b.Sandbox()
+	require.Equal(t, "on", sandbox.Seccomp)
+	require.True(t, sandbox.NoNewPrivs)
+	require.NotZero(t, sandbox.UID)
+	require.Equal(t, int64(renderer.DefaultMaxMemory), sandbox.MaxMemory)
+	require.Contains(t, b.log(), "renderer sandbox")
 
 	pid := b.processes()[0]
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -110,9 +110,9 @@ func TestTheCage(t *testing.T) {
 		require.Contains(t, string(thread), "CapEff:\t0000000000000000")
 		require.Contains(t, string(thread), "CapPrm:\t0000000000000000")
 	}
-	require.Contains(t, string(status), fmt.Sprintf("Uid:\t%d\t%[1]d\t%[1]d\t%[1]d\n", cage.UID))
+	require.Contains(t, string(status), fmt.Sprintf("Uid:\t%d\t%[1]d\t%[1]d\t%[1]d\n", sandbox.UID))
 	if os.Getuid() == 0 {
-		require.Equal(t, 65534, cage.UID)
+		require.Equal(t, 65534, sandbox.UID)
 		require.Contains(t, string(status), "Groups:\t \n")
 	}
 	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
@@ -143,7 +143,7 @@ func TestTheCage(t *testing.T) {
 		}
 		require.Regexp(t, want, target)
 	}
-	if cage.Namespaces == "net, ipc, uts" {
+	if sandbox.Namespaces == "net, ipc, uts" {
 		for _, kind := range []string{"net", "ipc", "uts"} {
 			ours, err := os.Readlink("/proc/self/ns/" + kind)
 			require.NoError(t, err)
@@ -397,10 +397,11 @@ func TestTheProgramIsMissing(t *testing.T) {
 		real, err := os.Readlink(b.config.Path)
 		require.NoError(t, err)
 		require.NoError(t, os.Remove(b.config.Path))
-		for _, pid := range b.processes() {
-			require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
-		}
-		await(t, "a photo cannot be given to one that is dying", func() bool { return len(b.processes()) == 0 })
+		victim := b.processes()[0]
+		require.NoError(t, syscall.Kill(victim, syscall.SIGKILL))
+		// A dying process loses its command line before its pipes close, so
+		// only a reaped one cannot accept a source any more.
+		await(t, "the process is reaped", func() bool { return stat(victim) == nil })
 		done := b.render(t.Context(), small(t))
 		await(t, "it is tried in vain", func() bool { return strings.Count(b.log(), "does not start") >= 3 })
 		require.NoError(t, os.Symlink(real, b.config.Path))

@@ -3,7 +3,7 @@
 //
 //	worker                          renderer
 //	  ──── setup ─────────────────────▶   once: what to make, and how much memory there is
-//	  ◀─────────────────── hello ─────    once: the cage is closed, and this is what it is made of
+//	  ◀─────────────────── hello ─────    once: the sandbox is closed, and this is what it is made of
 //	  ──── source ────────────────────▶   one picture …
 //	  ◀──── thumbnails | failure ─────    … one answer; and so on until the pipe closes
 //
@@ -33,7 +33,7 @@ import (
 
 // Version is the protocol's. Worker and renderer are built together; that they
 // are of one build is checked because they are two files.
-const Version = 1
+const Version = 2
 
 // ExitOutOfMemory is the renderer's exit code when it was refused memory.
 const ExitOutOfMemory = 121
@@ -77,10 +77,10 @@ type Setup struct {
 // Hello is a renderer's first word.
 type Hello struct {
 	Version int
-	Cage    Status
+	Sandbox Status
 }
 
-// Status says what of the cage is in force. A measure that is not says why, in
+// Status says what of the sandbox is in force. A measure that is not says why, in
 // words.
 type Status struct {
 	Seccomp    string `json:"seccomp"`    // "on"
@@ -108,7 +108,7 @@ func ReadHello(r io.Reader) (h Hello, err error) {
 	if h.Version != Version {
 		return h, fmt.Errorf("it speaks version %d of the protocol, not %d: it is of another build", h.Version, Version)
 	}
-	h.Cage.Seccomp, h.Cage.Landlock = Sanitize(h.Cage.Seccomp, maxMessage), Sanitize(h.Cage.Landlock, maxMessage)
+	h.Sandbox.Seccomp, h.Sandbox.Landlock = Sanitize(h.Sandbox.Seccomp, maxMessage), Sanitize(h.Sandbox.Landlock, maxMessage)
 	return h, nil
 }
 

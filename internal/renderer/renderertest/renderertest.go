@@ -1,5 +1,5 @@
 // Package renderertest gives tests the renderer that the product has: real
-// processes, in the cage.
+// processes, in the sandbox.
 package renderertest
 
 import (

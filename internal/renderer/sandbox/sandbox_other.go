@@ -1,6 +1,6 @@
 //go:build !linux
 
-package cage
+package sandbox
 
 import (
 	"os"
@@ -9,7 +9,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/renderer/protocol"
 )
 
-// Enter does nothing but say so: there is no cage on this system. A picture that
+// Enter does nothing but say so: there is no sandbox on this system. A picture that
 // crashes its process still takes no other with it.
 func Enter(Limits) (protocol.Status, error) {
 	missing := "not on " + runtime.GOOS

@@ -1,4 +1,4 @@
-package cage
+package sandbox
 
 import (
 	"errors"
@@ -21,7 +21,7 @@ import (
 
 // probe makes the test binary a process that tries one thing, after it has
 // closed the walls that are named.
-const probe = "CAGE_PROBE"
+const probe = "SANDBOX_PROBE"
 
 func init() {
 	if os.Getenv(probe) != "" {
@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	wall, attempt, _ := strings.Cut(os.Getenv(probe), " ")
-	argument := os.Getenv("CAGE_ARGUMENT")
+	argument := os.Getenv("SANDBOX_ARGUMENT")
 	if err := walls[wall](); err != nil {
 		fmt.Println("the wall is not there:", err)
 		os.Exit(1)
@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 
 var walls = map[string]func() error{
 	"nothing": func() error { return nil },
-	"cage": func() error {
+	"sandbox": func() error {
 		_, err := Enter(Limits{})
 		return err
 	},
@@ -180,7 +180,7 @@ func try(t *testing.T, wall, attempt, argument string, files ...*os.File) string
 	self, err := os.Executable()
 	require.NoError(t, err)
 	cmd := exec.Command(self)
-	cmd.Env = []string{probe + "=" + wall + " " + attempt, "CAGE_ARGUMENT=" + argument, "GORACE=atexit_sleep_ms=0"}
+	cmd.Env = []string{probe + "=" + wall + " " + attempt, "SANDBOX_ARGUMENT=" + argument, "GORACE=atexit_sleep_ms=0"}
 	cmd.ExtraFiles = files
 	output, err := cmd.CombinedOutput()
 	t.Logf("%s: %v\n%s", wall, err, output)
@@ -202,9 +202,9 @@ func try(t *testing.T, wall, attempt, argument string, files ...*os.File) string
 	return ""
 }
 
-// TestCage has a process try each thing twice: free, where it can be done, which
-// shows that the attempt is one, and in the cage.
-func TestCage(t *testing.T) {
+// TestSandbox has a process try each thing twice: free, where it can be done, which
+// shows that the attempt is one, and in the sandbox.
+func TestSandbox(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -273,7 +273,7 @@ func TestCage(t *testing.T) {
 			if attempt == "remove a file" {
 				require.NoError(t, os.WriteFile(argument, nil, 0o666))
 			}
-			require.Equal(t, want, try(t, "cage", attempt, argument, files...))
+			require.Equal(t, want, try(t, "sandbox", attempt, argument, files...))
 		})
 	}
 }

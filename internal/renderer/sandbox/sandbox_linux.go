@@ -1,4 +1,4 @@
-package cage
+package sandbox
 
 import (
 	"errors"
@@ -27,7 +27,7 @@ const (
 	oomScore = "500"
 )
 
-// Enter closes the cage around the process and all of its threads, and says
+// Enter closes the sandbox around the process and all of its threads, and says
 // what of it is in force. What the kernel cannot do is no error, but said; what it
 // can and did not is one.
 //

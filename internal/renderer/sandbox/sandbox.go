@@ -1,8 +1,8 @@
-// Package cage shuts a process off from everything but its memory, the files
+// Package sandbox shuts a process off from everything but its memory, the files
 // that it has open and the time of day. There is no way out.
 //
 // A process enters when it has all it needs and before it reads what strangers
-// made. On Linux the cage has several walls, and Enter closes those that the
+// made. On Linux the sandbox has several walls, and Enter closes those that the
 // kernel has; each would do most of the work without the others:
 //
 //	seccomp       no system calls but those that computing, threads and open
@@ -13,7 +13,7 @@
 //
 // The namespaces without a network, in which there is nobody to call, are its
 // parent's to make: see internal/renderer.
-package cage
+package sandbox
 
 // Limits bound what the process may have.
 type Limits struct {
