@@ -1,23 +1,23 @@
-// Package sandbox shuts a process off from everything but its memory, the files
-// that it has open and the time of day. There is no way out.
+// Package sandbox removes a process's access to everything but its memory, its
+// open files and the clock. A process cannot leave the sandbox.
 //
-// A process enters when it has all it needs and before it reads what strangers
-// made. On Linux the sandbox has several walls, and Enter closes those that the
-// kernel has; each would do most of the work without the others:
+// A process enters after it has loaded all that it needs and before it reads
+// untrusted input. On Linux the sandbox has several layers. Enter applies those
+// that the kernel supports; each would stop most attacks alone:
 //
-//	seccomp       no system calls but those that computing, threads and open
-//	              pipes need: no file is opened, no socket, no process started
-//	Landlock      no file, no network, no signal to others, whatever the call
-//	user          root becomes nobody
-//	limits        of memory, descriptors, and of files and core dumps: none
+//	seccomp    allows only the system calls of computation, threads and open
+//	           pipes: no opening of files, no sockets, no new processes
+//	Landlock   denies files, network and signals to other processes, whatever
+//	           the system call
+//	user       root becomes nobody
+//	limits     bound memory and descriptors; no written files, no core dumps
 //
-// The namespaces without a network, in which there is nobody to call, are its
-// parent's to make: see internal/renderer.
+// The parent process adds namespaces without a network; see internal/renderer.
 package sandbox
 
-// Limits bound what the process may have.
+// Limits bound the resources of the process.
 type Limits struct {
-	// Memory is in bytes, all of the process's own memory counted, used or
-	// reserved for writing. 0 is no limit.
+	// Memory limits the private memory of the process in bytes, whether used or
+	// only reserved for writing. 0 is no limit.
 	Memory int64
 }
