@@ -4,16 +4,16 @@
 //go:debug containermaxprocs=0
 //go:debug updatemaxprocs=0
 
-// Command photo-processor-render makes thumbnails for the worker that starts it.
-// It reads pictures from stdin and writes thumbnails to stdout, in the frames of
-// internal/renderer/protocol:
+// Command photo-processor-render makes thumbnails for the worker that starts
+// it. It reads pictures from stdin and writes thumbnails to stdout, in the
+// frames of internal/renderer/protocol:
 //
 //	read setup ──▶ start libvips ──▶ warm up ──▶ enter sandbox ──▶ warm up ──▶ hello ──▶ serve
 //
 // To warm up is to render a tiny picture of each kind.
 //
-// It is the only program of the service that loads libvips, and it enters a sandbox
-// before it reads the first byte of a picture. To try it by hand, run
+// It is the only program of the service that loads libvips, and it enters a
+// sandbox before it reads the first byte of a picture. To try it by hand, run
 // photo-processor render, which starts it.
 package main
 
@@ -37,8 +37,8 @@ import (
 	"github.com/photo-processor/photo-processor/internal/thumbnail"
 )
 
-// keepBuffer is the size of the largest source buffer that is reused, 16 MiB. Most
-// photos fit into it.
+// keepBuffer is the size of the largest source buffer that is reused, 16 MiB.
+// Most photos fit into it.
 const keepBuffer = 16 << 20
 
 // warmup holds a tiny picture of each supported kind.

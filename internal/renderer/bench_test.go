@@ -25,8 +25,8 @@ func cpu(b *testing.B, who int) time.Duration {
 
 // BenchmarkSandbox renders a photo of 6 megapixels alternately in this process
 // and in the sandbox, so that the machine's load affects both alike. It reports
-// the CPU time per photo; the sandbox's includes both processes and the start of
-// one, once in 500 photos.
+// the CPU time per photo; the sandbox's includes both processes and the start
+// of one, once in 500 photos.
 func BenchmarkSandbox(b *testing.B) {
 	var source bytes.Buffer
 	require.NoError(b, samples.JPEG(&source, 7, 3000, 2000, 88, 1))

@@ -19,8 +19,8 @@ import (
 	"github.com/photo-processor/photo-processor/internal/renderer/protocol"
 )
 
-// doubles are faulty or hostile render processes, as a picture that took one over
-// could make it. Each is the test binary under another name.
+// doubles are faulty or hostile render processes, as a picture that took one
+// over could make it. Each is the test binary under another name.
 var doubles = map[string]func(){
 	"worker": func() {
 		if _, err := renderer.New(renderer.Config{
@@ -220,8 +220,8 @@ func TestProcessDoesNotStart(t *testing.T) {
 	}
 }
 
-// TestClaimedLengthReservesNoMemory is not parallel: it measures the allocations
-// of the whole process.
+// TestClaimedLengthReservesNoMemory is not parallel: it measures the
+// allocations of the whole process.
 func TestClaimedLengthReservesNoMemory(t *testing.T) {
 	options := renderer.Options{Boxes: []photo.Size{{Width: photo.MaxDimension, Height: photo.MaxDimension}}}
 	claim := frame('T', 1<<32-1, thumbnails(1, photo.MaxDimension, photo.MaxDimension, 1<<32-100, "\xff\xd8\xff"))

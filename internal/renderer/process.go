@@ -24,8 +24,8 @@ const (
 	// by itself, so that its exit status shows the cause.
 	exitGracePeriod = time.Second
 
-	// killTimeout limits the wait for the kernel to reap a killed process, which
-	// takes long only on an overloaded machine.
+	// killTimeout limits the wait for the kernel to reap a killed process,
+	// which takes long only on an overloaded machine.
 	killTimeout = 5 * time.Second
 )
 
@@ -36,7 +36,8 @@ var environment = []string{
 	"MALLOC_ARENA_MAX=2",
 	// Buffers up to 32 MiB, the highest threshold that the allocator accepts,
 	// come from the heaps and are kept for the next picture: the kernel must
-	// clear every page that it hands out. Larger buffers are unmapped when freed.
+	// clear every page that it hands out. Larger buffers are unmapped when
+	// freed.
 	"MALLOC_MMAP_THRESHOLD_=33554432",
 	// Heaps grow in steps of 16 MiB, and free memory over 64 MiB at their end
 	// goes back to the kernel. By default the allocator raises that bound to
@@ -183,8 +184,8 @@ func (p *process) killAndWait() {
 	}
 }
 
-// exitOrKill lets the process exit by itself within exitGracePeriod, which keeps
-// its exit status, and kills it otherwise.
+// exitOrKill lets the process exit by itself within exitGracePeriod, which
+// keeps its exit status, and kills it otherwise.
 func (p *process) exitOrKill() {
 	timer := time.NewTimer(exitGracePeriod)
 	defer timer.Stop()
@@ -217,11 +218,12 @@ func (p *process) outOfMemory() bool {
 	}
 }
 
-// growth returns how many more bytes are resident than before the first picture.
+// growth returns how many more bytes are resident than before the first
+// picture.
 func (p *process) growth() int64 { return p.resident() - p.baseline }
 
-// Find returns the absolute path of the program photo-processor-render: path, or
-// if that is empty the program in the directory of the running executable.
+// Find returns the absolute path of the program photo-processor-render: path,
+// or if that is empty the program in the directory of the running executable.
 func Find(path string) (string, error) {
 	const name = "photo-processor-render"
 	if path != "" {

@@ -13,7 +13,8 @@ import (
 )
 
 // startCommand starts the command that the function returns, in new namespaces
-// if the kernel allows them. The kernel kills the process when the worker exits.
+// if the kernel allows them. The kernel kills the process when the worker
+// exits.
 func (r *Renderer) startCommand(command func() *exec.Cmd) (*exec.Cmd, string, error) {
 	attributes, namespaces := namespaceAttributes()
 	for {
@@ -23,11 +24,11 @@ func (r *Renderer) startCommand(command func() *exec.Cmd) (*exec.Cmd, string, er
 		if isolate {
 			cmd.SysProcAttr = attributes
 		}
-		// For the kernel, a child's parent is the thread that created it, and the
-		// Go runtime ends threads now and then.
+		// For the kernel, a child's parent is the thread that created it, and
+		// the Go runtime ends threads now and then.
 		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
-		// Signals of a terminal or a service manager must not reach the process:
-		// the worker ends it when its photos are done.
+		// Signals of a terminal or a service manager must not reach the
+		// process: the worker ends it when its photos are done.
 		cmd.SysProcAttr.Setpgid = true
 		err := onPermanentThread(cmd.Start)
 		if err == nil && isolate {
@@ -45,10 +46,10 @@ func (r *Renderer) startCommand(command func() *exec.Cmd) (*exec.Cmd, string, er
 	}
 }
 
-// namespaceAttributes returns the attributes of a process in namespaces that have
-// no network, no System V objects and no host name of the machine, and the names
-// of the namespaces. Without root's privileges that takes a user namespace too,
-// in which the user is the only one.
+// namespaceAttributes returns the attributes of a process in namespaces that
+// have no network, no System V objects and no host name of the machine, and the
+// names of the namespaces. Without root's privileges that takes a user
+// namespace too, in which the user is the only one.
 func namespaceAttributes() (*syscall.SysProcAttr, string) {
 	attributes := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS}
 	if os.Geteuid() == 0 {
@@ -67,8 +68,8 @@ func onPermanentThread(f func() error) error {
 	return <-result
 }
 
-// niceness of the render processes, from 0 to 19; see nice(2). On a busy machine
-// short work, such as the API's answers, goes before them.
+// niceness of the render processes, from 0 to 19; see nice(2). On a busy
+// machine short work, such as the API's answers, goes before them.
 const niceness = 10
 
 var permanentThread = sync.OnceValue(func() chan<- func() {
@@ -84,7 +85,8 @@ var permanentThread = sync.OnceValue(func() chan<- func() {
 })
 
 // enlarge gives the pipe a buffer of 1 MiB, so that a photo passes in a few
-// pieces instead of dozens. Best effort: the kernel limits the buffers of a user.
+// pieces instead of dozens. Best effort: the kernel limits the buffers of a
+// user.
 func enlarge(pipe *os.File) {
 	const size = 1 << 20
 	if raw, err := pipe.SyscallConn(); err == nil {
@@ -92,8 +94,8 @@ func enlarge(pipe *os.File) {
 	}
 }
 
-// resident returns the bytes of memory that the process holds, or 0 if /proc does
-// not show them.
+// resident returns the bytes of memory that the process holds, or 0 if /proc
+// does not show them.
 func (p *process) resident() int64 {
 	statm, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid()) + "/statm")
 	if err != nil {

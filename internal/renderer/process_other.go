@@ -9,7 +9,8 @@ import (
 )
 
 // startCommand starts the command that the function returns. The process exits
-// after the worker does, because its pipe closes, unless it hangs at that moment.
+// after the worker does, because its pipe closes, unless it hangs at that
+// moment.
 func (r *Renderer) startCommand(command func() *exec.Cmd) (*exec.Cmd, string, error) {
 	cmd := command()
 	return cmd, "not on " + runtime.GOOS, cmd.Start()

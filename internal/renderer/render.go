@@ -40,8 +40,8 @@ func isSourceReadError(err error) bool {
 	return ok
 }
 
-// sourceReader marks the errors of reading a source, so that a copy to a process
-// can distinguish them from errors of writing.
+// sourceReader marks the errors of reading a source, so that a copy to a
+// process can distinguish them from errors of writing.
 type sourceReader struct{ io.Reader }
 
 func (r sourceReader) Read(p []byte) (int, error) {

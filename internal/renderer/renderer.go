@@ -79,8 +79,8 @@ type Config struct {
 	// at a time. Defaults to 1.
 	Concurrency int
 
-	// Timeout limits one picture, from the first byte sent to the last received.
-	// Defaults to DefaultTimeout.
+	// Timeout limits one picture, from the first byte sent to the last
+	// received. Defaults to DefaultTimeout.
 	Timeout time.Duration
 
 	// MaxMemory limits the memory of one process, in bytes. About 170 MB of it,

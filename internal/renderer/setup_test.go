@@ -56,8 +56,8 @@ func (b *testBundle) log() string {
 	return b.logged.String()
 }
 
-// setup starts a renderer with the named double, or the real program if the name
-// is empty, linked to a path of its own.
+// setup starts a renderer with the named double, or the real program if the
+// name is empty, linked to a path of its own.
 func setup(t *testing.T, c renderer.Config, program string) *testBundle {
 	t.Helper()
 	b, err := trySetup(t, c, program)
@@ -108,8 +108,8 @@ func (b *testBundle) processes() (pids []int) {
 	return pids
 }
 
-// stat returns the fields of /proc/<pid>/stat from the state on, or nil if there is
-// no such process.
+// stat returns the fields of /proc/<pid>/stat from the state on, or nil if
+// there is no such process.
 func stat(pid int) []string {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

@@ -19,8 +19,8 @@ const (
 	maxBytesPerPicture = 1 << 20 // a process that writes more is killed
 )
 
-// lineLogger logs the stderr of a process, which injected code may control, as a
-// bounded number of lines of printable ASCII.
+// lineLogger logs the stderr of a process, which injected code may control, as
+// a bounded number of lines of printable ASCII.
 type lineLogger struct {
 	log *slog.Logger
 

@@ -21,8 +21,8 @@ const (
 	maxPause   = 2 * time.Second
 )
 
-// supervise keeps one process running until the renderer is closed. It sends the
-// result of the first start to started, and returns if that start failed.
+// supervise keeps one process running until the renderer is closed. It sends
+// the result of the first start to started, and returns if that start failed.
 func (r *Renderer) supervise(started chan<- error) {
 	pauses := &backoff.ExponentialBackOff{InitialInterval: firstPause, Multiplier: 2, RandomizationFactor: 0.2, MaxInterval: maxPause}
 	pauses.Reset()

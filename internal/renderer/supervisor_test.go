@@ -77,8 +77,8 @@ func TestIdleProcessExits(t *testing.T) {
 	}
 }
 
-// TestTimeout stops one of two processes. Both get a picture, because the process
-// that has waited longer gets the next one.
+// TestTimeout stops one of two processes. Both get a picture, because the
+// process that has waited longer gets the next one.
 func TestTimeout(t *testing.T) {
 	t.Parallel()
 	onLinux(t)
@@ -134,8 +134,8 @@ func TestReplacementAfterMaxPictures(t *testing.T) {
 	require.GreaterOrEqual(t, len(seen), 3)
 }
 
-// TestReplacementAfterMaxGrowth has a process that keeps more than maxGrowth after
-// one picture, and would not answer a second time.
+// TestReplacementAfterMaxGrowth has a process that keeps more than maxGrowth
+// after one picture, and would not answer a second time.
 func TestReplacementAfterMaxGrowth(t *testing.T) {
 	t.Parallel()
 	onLinux(t)
@@ -182,8 +182,8 @@ func TestMissingProgram(t *testing.T) {
 	})
 }
 
-// TestProcessesExitWithTheWorker kills a worker with two processes, one of which
-// is stopped and cannot react to its closed pipe.
+// TestProcessesExitWithTheWorker kills a worker with two processes, one of
+// which is stopped and cannot react to its closed pipe.
 func TestProcessesExitWithTheWorker(t *testing.T) {
 	t.Parallel()
 	onLinux(t)

@@ -13,8 +13,9 @@ import (
 	"github.com/photo-processor/photo-processor/internal/renderer"
 )
 
-// TestTruncatedAtEvery64thByte truncates pictures. Wherever that is, Render fails
-// instead of returning a thumbnail with a grey half, and no process crashes.
+// TestTruncatedAtEvery64thByte truncates pictures. Wherever that is, Render
+// fails instead of returning a thumbnail with a grey half, and no process
+// crashes.
 func TestTruncatedAtEvery64thByte(t *testing.T) {
 	t.Parallel()
 	detail := image.NewGray(image.Rect(0, 0, 96, 64))

@@ -10,10 +10,11 @@
 // A frame is one byte for its kind, the length of its payload in four bytes,
 // big-endian, and the payload.
 //
-// The worker trusts the hello, which the renderer sends before it has read a byte
-// of a picture. It trusts no later frame, because a picture may have taken over
-// the process. So every length in an answer has an upper bound that follows from
-// the request, and an answer with an invalid value is rejected as a whole.
+// The worker trusts the hello, which the renderer sends before it has read a
+// byte of a picture. It trusts no later frame, because a picture may have taken
+// over the process. So every length in an answer has an upper bound that
+// follows from the request, and an answer with an invalid value is rejected as
+// a whole.
 package protocol
 
 import (
@@ -29,11 +30,12 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// Version is the version of the protocol. Worker and renderer come from one build,
-// but are two files, of which one may be older; the hello shows it.
+// Version is the version of the protocol. Worker and renderer come from one
+// build, but are two files, of which one may be older; the hello shows it.
 const Version = 2
 
-// ExitOutOfMemory is the renderer's exit code after the kernel refused it memory.
+// ExitOutOfMemory is the renderer's exit code after the kernel refused it
+// memory.
 const ExitOutOfMemory = 121
 
 // The kinds of frames.
@@ -50,14 +52,14 @@ const (
 	maxControl = 64 << 10 // bytes of setup and hello, which have some hundreds
 	maxMessage = 300      // bytes of a failure's message; genuine ones have up to 150
 
-	// MaxSource is the size of the largest source, 2 GiB, and the upper bound of
-	// SOURCE_MAX_BYTES.
+	// MaxSource is the size of the largest source, 2 GiB, and the upper bound
+	// of SOURCE_MAX_BYTES.
 	MaxSource = 1 << 31
 )
 
 // Options choose the thumbnails to make and the limits on sources. They repeat
-// thumbnail.Options, which the worker cannot import without libvips; conversions
-// between the two make the compiler compare their fields.
+// thumbnail.Options, which the worker cannot import without libvips;
+// conversions between the two make the compiler compare their fields.
 type Options struct {
 	Boxes     []photo.Size // sizes to fit into; required
 	Format    photo.Format // of the thumbnails; defaults to JPEG
@@ -78,8 +80,8 @@ type Hello struct {
 	Sandbox Status
 }
 
-// Status lists the sandbox's measures. Where one is not in force, its text is the
-// reason.
+// Status lists the sandbox's measures. Where one is not in force, its text is
+// the reason.
 type Status struct {
 	Seccomp    string `json:"seccomp"`    // "on"
 	Landlock   string `json:"landlock"`   // such as "ABI 7"
@@ -110,9 +112,9 @@ func ReadHello(r io.Reader) (h Hello, err error) {
 	return h, nil
 }
 
-// WriteSource sends size bytes of the source, at most MaxSource, to the renderer.
-// It returns io.ErrUnexpectedEOF if the source has fewer. After an error the
-// frame may be incomplete, and the pipe cannot be used again.
+// WriteSource sends size bytes of the source, at most MaxSource, to the
+// renderer. It returns io.ErrUnexpectedEOF if the source has fewer. After an
+// error the frame may be incomplete, and the pipe cannot be used again.
 func WriteSource(w io.Writer, source io.Reader, size int64) error {
 	if size > MaxSource {
 		return fmt.Errorf("a source of %d bytes is over the limit of %d", size, int64(MaxSource))
@@ -122,8 +124,8 @@ func WriteSource(w io.Writer, source io.Reader, size int64) error {
 	}
 	buffer := sourceBuffers.Get().(*[sourceBuffer]byte)
 	defer sourceBuffers.Put(buffer)
-	// The wrappers hide WriterTo and ReaderFrom, whose errors do not show whether
-	// reading or writing failed.
+	// The wrappers hide WriterTo and ReaderFrom, whose errors do not show
+	// whether reading or writing failed.
 	n, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{io.LimitReader(source, size)}, buffer[:])
 	if err == nil && n < size {
 		err = io.EOF
@@ -131,7 +133,8 @@ func WriteSource(w io.Writer, source io.Reader, size int64) error {
 	return noEOF(err)
 }
 
-// sourceBuffer is the length of a write in bytes, a quarter of the pipe's buffer.
+// sourceBuffer is the length of a write in bytes, a quarter of the pipe's
+// buffer.
 const sourceBuffer = 256 << 10
 
 var sourceBuffers = sync.Pool{New: func() any { return new([sourceBuffer]byte) }}
@@ -150,7 +153,8 @@ func ReadSource(r io.Reader, buf []byte) ([]byte, error) {
 	return buf, readFull(r, buf)
 }
 
-// WriteThumbnails sends the thumbnails to the worker, as the answer to a source.
+// WriteThumbnails sends the thumbnails to the worker, as the answer to a
+// source.
 func WriteThumbnails(w io.Writer, pictures []photo.Picture) error {
 	payload := []byte{byte(len(pictures))}
 	for _, p := range pictures {
@@ -162,7 +166,8 @@ func WriteThumbnails(w io.Writer, pictures []photo.Picture) error {
 	return write(w, kindThumbnails, payload)
 }
 
-// codes are the failure codes that a renderer may report. A frame holds the index.
+// codes are the failure codes that a renderer may report. A frame holds the
+// index.
 var codes = []photo.Code{photo.UnsupportedImage, photo.CorruptImage, photo.ImageTooLarge, photo.Internal}
 
 // WriteFailure sends a failure to the worker, as the answer to a source. A code
@@ -175,8 +180,8 @@ func WriteFailure(w io.Writer, f *photo.Failure) error {
 	return write(w, kindFailure, append([]byte{byte(code)}, Sanitize(f.Message, maxMessage)...))
 }
 
-// ReadAnswer reads the answer to a source: thumbnails, or the renderer's failure.
-// The error means that the answer was invalid or did not arrive.
+// ReadAnswer reads the answer to a source: thumbnails, or the renderer's
+// failure. The error means that the answer was invalid or did not arrive.
 func ReadAnswer(r io.Reader, o Options) ([]photo.Picture, *photo.Failure, error) {
 	kind, n, err := readAnyHeader(r)
 	if err != nil {
@@ -268,8 +273,8 @@ func readPicture(r io.Reader, o Options) (photo.Picture, error) {
 // format: without compression it has 4 bytes for each pixel.
 func maxEncoded(s photo.Size) int64 { return 5*int64(s.Width)*int64(s.Height) + 64<<10 }
 
-// isFormat reports whether the content has the format's signature. The API serves
-// it with the format's media type.
+// isFormat reports whether the content has the format's signature. The API
+// serves it with the format's media type.
 func isFormat(content []byte, f photo.Format) bool {
 	at := func(offset int, signature string) bool {
 		return len(content) >= offset+len(signature) && string(content[offset:offset+len(signature)]) == signature
@@ -287,9 +292,9 @@ func isFormat(content []byte, f photo.Format) bool {
 }
 
 // Sanitize returns the text as one line of printable ASCII: other bytes become
-// "?", and a text of more than limit bytes is cut to end in "...". The result is
-// safe as data, such as a field of a log line or a JSON string: it cannot forge a
-// line, control a terminal or hide characters.
+// "?", and a text of more than limit bytes is cut to end in "...". The result
+// is safe as data, such as a field of a log line or a JSON string: it cannot
+// forge a line, control a terminal or hide characters.
 func Sanitize(text string, limit int) string {
 	clean := []byte(text)
 	if len(clean) > limit {

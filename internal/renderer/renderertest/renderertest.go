@@ -1,5 +1,5 @@
-// Package renderertest starts the real renderer for tests: sandboxed processes of
-// photo-processor-render, built from this source.
+// Package renderertest starts the real renderer for tests: sandboxed processes
+// of photo-processor-render, built from this source.
 package renderertest
 
 import (
@@ -28,8 +28,8 @@ func Path(t testing.TB) string {
 }
 
 // build builds the program once per test process. The program is kept in the
-// user's cache directory, one for each source tree, so that go build usually finds
-// it up to date.
+// user's cache directory, one for each source tree, so that go build usually
+// finds it up to date.
 var build = sync.OnceValues(func() (string, error) {
 	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {

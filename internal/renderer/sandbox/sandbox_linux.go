@@ -21,20 +21,20 @@ const (
 	// maxDescriptors admits the three pipes and the Go runtime's descriptors.
 	maxDescriptors = 16
 
-	// oomScore makes the kernel kill this process early when the machine runs out
-	// of memory, because a picture can be rendered again. It adds half of the
-	// machine's memory to what the process uses, so a process that leaks more
-	// than that is still killed first.
+	// oomScore makes the kernel kill this process early when the machine runs
+	// out of memory, because a picture can be rendered again. It adds half of
+	// the machine's memory to what the process uses, so a process that leaks
+	// more than that is still killed first.
 	oomScore = "500"
 )
 
-// Enter puts all threads of the process into the sandbox and returns the measures
-// in force. A measure that the kernel does not support is noted in the status; one
-// that fails is an error.
+// Enter puts all threads of the process into the sandbox and returns the
+// measures in force. A measure that the kernel does not support is noted in the
+// status; one that fails is an error.
 //
-// The calling goroutine must have been locked to the main thread since the start
-// of the program: the kernel sends the signal of the parent's death to the thread
-// that asked for it.
+// The calling goroutine must have been locked to the main thread since the
+// start of the program: the kernel sends the signal of the parent's death to
+// the thread that asked for it.
 func Enter(l Limits) (protocol.Status, error) {
 	status := protocol.Status{MaxMemory: l.Memory}
 
@@ -63,8 +63,8 @@ func Enter(l Limits) (protocol.Status, error) {
 }
 
 // dropRoot changes root to nobody, without groups and capabilities. Other users
-// stay: they cannot change to a user with fewer rights. Root stays where it may not
-// change users, as in many containers; the status shows that.
+// stay: they cannot change to a user with fewer rights. Root stays where it may
+// not change users, as in many containers; the status shows that.
 func dropRoot() error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -112,8 +112,8 @@ func setLimits(l Limits) error {
 }
 
 // enforceLandlock denies all that Landlock covers: files, network, signals to
-// other processes and their sockets. It returns the ABI version or, where there is
-// no Landlock, the reason.
+// other processes and their sockets. It returns the ABI version or, where there
+// is no Landlock, the reason.
 func enforceLandlock() (string, error) {
 	abi, err := lowlevel.LandlockGetABIVersion()
 	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EOPNOTSUPP) || err == nil && abi < 1 {
@@ -128,8 +128,8 @@ func enforceLandlock() (string, error) {
 	return fmt.Sprintf("ABI %d", abi), nil
 }
 
-// enforceSeccomp loads the filter of system calls. It returns "on" or, where the
-// kernel does not support it, the reason.
+// enforceSeccomp loads the filter of system calls. It returns "on" or, where
+// the kernel does not support it, the reason.
 func enforceSeccomp() (string, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

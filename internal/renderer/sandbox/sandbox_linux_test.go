@@ -173,8 +173,8 @@ func orNil(errno syscall.Errno) error {
 	return errno
 }
 
-// try runs an attempt inside a layer. It returns "done", "refused", or "killed" if
-// the filter killed the process.
+// try runs an attempt inside a layer. It returns "done", "refused", or "killed"
+// if the filter killed the process.
 func try(t *testing.T, layer, attempt, argument string, files ...*os.File) string {
 	t.Helper()
 	self, err := os.Executable()
@@ -202,8 +202,8 @@ func try(t *testing.T, layer, attempt, argument string, files ...*os.File) strin
 	return ""
 }
 
-// TestSandbox tries each attempt twice: outside the sandbox, where it succeeds and
-// so proves that it is a valid attempt, and inside.
+// TestSandbox tries each attempt twice: outside the sandbox, where it succeeds
+// and so proves that it is a valid attempt, and inside.
 func TestSandbox(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -12,13 +12,13 @@ import (
 
 var errArchitecture = errors.New("seccomp: unknown architecture")
 
-// The filter is an allowlist of names. A call that is not listed gets ENOSYS, as
-// from a kernel without it: C libraries and the Go runtime try new calls first
-// and then fall back. File calls get EACCES, because libraries look for optional
-// files and work without them.
+// The filter is an allowlist of names. A call that is not listed gets ENOSYS,
+// as from a kernel without it: C libraries and the Go runtime try new calls
+// first and then fall back. File calls get EACCES, because libraries look for
+// optional files and work without them.
 //
-// The renderer never makes the calls of the last group. They kill the process, so
-// that an attack shows in the log and gets one attempt.
+// The renderer never makes the calls of the last group. They kill the process,
+// so that an attack shows in the log and gets one attempt.
 var (
 	// allowed calls are harmless whatever their arguments are. The kernel runs
 	// the filter from the top, so frequent calls come first.
@@ -85,8 +85,8 @@ func conditionals() []conditional {
 	}
 	return []conditional{
 		// The memory limit does not count shared memory and growing stacks.
-		// Existing memory never becomes executable. New anonymous memory may be:
-		// Orc, libvips' run-time compiler, maps its code with exactly these
+		// Existing memory never becomes executable. New anonymous memory may
+		// be: Orc, libvips' run-time compiler, maps its code with exactly these
 		// flags, and saves more than a tenth of the CPU.
 		{"mmap", [][]condition{
 			{{3, unix.MAP_SHARED | unix.MAP_GROWSDOWN, 0}, {2, unix.PROT_EXEC, 0}},
@@ -124,12 +124,12 @@ const (
 // x32 is the bit in the numbers of x86-64's calls with 32-bit pointers.
 const x32 = 0x40000000
 
-// filter returns the BPF program. The action of each call follows its comparison,
-// so that no jump is longer than one call's conditions.
+// filter returns the BPF program. The action of each call follows its
+// comparison, so that no jump is longer than one call's conditions.
 //
 // The program does not come from go-seccomp-bpf, which provides the numbers of
-// the calls: after a false condition its programs compare the argument instead of
-// the call's number.
+// the calls: after a false condition its programs compare the argument instead
+// of the call's number.
 func filter() ([]unix.SockFilter, error) {
 	info, err := arch.GetInfo("")
 	if err != nil {
