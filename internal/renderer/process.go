@@ -103,11 +103,11 @@ func (r *Renderer) start() (*process, error) {
 // spawn starts the program with three pipes as its only descriptors. It returns
 // the namespaces that the process has to itself, or why it has none.
 func (r *Renderer) spawn() (_ *process, namespaces string, err error) {
-	var ours, theirs []*os.File
+	var parent, child []*os.File
 	defer func() {
-		closeAll(theirs)
+		closeAll(child)
 		if err != nil {
-			closeAll(ours)
+			closeAll(parent)
 		}
 	}()
 	for i := range 3 {
@@ -115,16 +115,17 @@ func (r *Renderer) spawn() (_ *process, namespaces string, err error) {
 		if err != nil {
 			return nil, "", err
 		}
-		if i == 0 {
-			reader, writer = writer, reader
-			enlarge(reader)
+		if i == 0 { // stdin
+			enlarge(writer)
+			parent, child = append(parent, writer), append(child, reader)
+		} else {
+			parent, child = append(parent, reader), append(child, writer)
 		}
-		ours, theirs = append(ours, reader), append(theirs, writer)
 	}
 	command := func() *exec.Cmd {
 		cmd := exec.Command(r.config.Path)
 		cmd.Env, cmd.Dir = environment, "/"
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs[0], theirs[1], theirs[2]
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = child[0], child[1], child[2]
 		return cmd
 	}
 	cmd, namespaces, err := r.startCommand(command)
@@ -132,26 +133,30 @@ func (r *Renderer) spawn() (_ *process, namespaces string, err error) {
 		return nil, "", err
 	}
 	p := &process{
-		cmd: cmd, stdin: ours[0], stdout: bufio.NewReader(ours[1]), pipes: ours,
+		cmd: cmd, stdin: parent[0], stdout: bufio.NewReader(parent[1]), pipes: parent,
 		exited: make(chan struct{}),
 		log:    newLineLogger(r.config.Log.With("process", cmd.Process.Pid)),
 	}
-	go func() {
-		logged := make(chan struct{})
-		go func() {
-			defer close(logged)
-			if p.log.readFrom(ours[2]) {
-				p.kill()
-			}
-		}()
-		_ = cmd.Wait()
-		// The last lines are still in the pipe. Only a child of the process,
-		// which no sandboxed process can start, could hold the pipe open.
-		_ = ours[2].SetReadDeadline(time.Now().Add(exitGracePeriod))
-		<-logged
-		close(p.exited)
-	}()
+	go p.reap()
 	return p, namespaces, nil
+}
+
+// reap waits until the process has exited and its stderr is logged, and then
+// closes p.exited.
+func (p *process) reap() {
+	stderr, logged := p.pipes[2], make(chan struct{})
+	go func() {
+		defer close(logged)
+		if p.log.readFrom(stderr) {
+			p.kill()
+		}
+	}()
+	_ = p.cmd.Wait()
+	// The last lines are still in the pipe. Only a child of the process, which
+	// no sandboxed process can start, could hold the pipe open.
+	_ = stderr.SetReadDeadline(time.Now().Add(exitGracePeriod))
+	<-logged
+	close(p.exited)
 }
 
 func closeAll(files []*os.File) {

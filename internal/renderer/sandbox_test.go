@@ -88,11 +88,11 @@ func TestSandboxIsInForce(t *testing.T) {
 	}
 	if sandbox.Namespaces == "net, ipc, uts" {
 		for _, kind := range []string{"net", "ipc", "uts"} {
-			ours, err := os.Readlink("/proc/self/ns/" + kind)
+			parent, err := os.Readlink("/proc/self/ns/" + kind)
 			require.NoError(t, err)
-			theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, kind))
+			child, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, kind))
 			require.NoError(t, err)
-			require.NotEqual(t, ours, theirs, kind)
+			require.NotEqual(t, parent, child, kind)
 		}
 	}
 	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
