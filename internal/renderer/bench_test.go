@@ -59,6 +59,6 @@ func BenchmarkSandbox(b *testing.B) {
 	milliseconds := func(d time.Duration) float64 { return d.Seconds() * 1000 / float64(photos) }
 	b.ReportMetric(milliseconds(inProcess), "in-process-cpu-ms/photo")
 	b.ReportMetric(milliseconds(sandboxed), "sandboxed-cpu-ms/photo")
-	b.ReportMetric(milliseconds(worker), "of-it-worker-cpu-ms/photo")
+	b.ReportMetric(milliseconds(worker), "worker-cpu-ms/photo")
 	b.ReportMetric(100*(float64(sandboxed)/float64(inProcess)-1), "%more-cpu")
 }

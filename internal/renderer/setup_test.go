@@ -65,6 +65,7 @@ func setup(t *testing.T, c renderer.Config, program string) *testBundle {
 	return b
 }
 
+// trySetup is setup for renderers that may not start.
 func trySetup(t *testing.T, c renderer.Config, program string) (_ *testBundle, err error) {
 	t.Helper()
 	name := "photo-processor-render"

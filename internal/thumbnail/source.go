@@ -197,7 +197,7 @@ func open(source []byte, p preshrink, s strictness) (*vips.ImageRef, error) {
 // libvips' reason determines the code. It is not shown to clients, because it
 // is in terms of C libraries.
 func decodeFailure(k kind, reason string) error {
-	slog.Debug("libvips cannot decode a picture; its photo fails", "format", k.name, "reason", reason)
+	slog.Debug("libvips cannot decode a picture", "format", k.name, "reason", reason)
 	mentions := func(words ...string) bool {
 		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(reason, w) })
 	}
