@@ -109,6 +109,20 @@ func (b *testBundle) processes() (pids []int) {
 	return pids
 }
 
+// singleProcess waits until there is exactly one process, since during a
+// replacement there are none or two, and returns its ID.
+func (b *testBundle) singleProcess(t *testing.T) (pid int) {
+	t.Helper()
+	waitFor(t, "one process", func() bool {
+		pids := b.processes()
+		if len(pids) == 1 {
+			pid = pids[0]
+		}
+		return len(pids) == 1
+	})
+	return pid
+}
+
 // stat returns the fields of /proc/<pid>/stat from the state on, or nil if
 // there is no such process.
 func stat(pid int) []string {

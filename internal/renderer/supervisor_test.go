@@ -68,8 +68,7 @@ func TestIdleProcessExits(t *testing.T) {
 	onLinux(t)
 	b := setup(t, renderer.Config{}, "")
 	for range 3 {
-		waitFor(t, "a process", func() bool { return len(b.processes()) == 1 })
-		victim := b.processes()[0]
+		victim := b.singleProcess(t)
 		require.NoError(t, syscall.Kill(victim, syscall.SIGKILL))
 		waitFor(t, "the process is gone", func() bool { return stat(victim) == nil })
 		_, err := b.Render(t.Context(), small(t))
@@ -127,9 +126,7 @@ func TestReplacementAfterMaxPictures(t *testing.T) {
 	for range 5 {
 		_, err := b.Render(t.Context(), small(t))
 		require.NoError(t, err)
-		// During a replacement there are none or two.
-		waitFor(t, "one process", func() bool { return len(b.processes()) == 1 })
-		seen[b.processes()[0]]++
+		seen[b.singleProcess(t)]++
 	}
 	require.GreaterOrEqual(t, len(seen), 3)
 }
