@@ -136,7 +136,7 @@ func TestRetryBudgets(t *testing.T) {
 func TestInfrastructureErrorsSpendNoBudget(t *testing.T) {
 	b := setup(t)
 	scripted := &scripted{Renderer: b.Renderer, scripts: append(repeat(1, photo.Fail(photo.RenderCrashed, "")),
-		append(repeat(6, &renderer.SourceError{Err: errors.New("input/output error")}), repeat(1, photo.Fail(photo.RenderCrashed, ""))...)...)}
+		append(repeat(6, &renderer.SourceReadError{Err: errors.New("input/output error")}), repeat(1, photo.Fail(photo.RenderCrashed, ""))...)...)}
 	b.Renderer = scripted
 	_, err := b.runWorkflow(t, nil)
 	b.requireFailed(t, err, photo.RenderCrashed)
@@ -158,7 +158,7 @@ func TestLostWorkers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := setup(t)
-			b.Renderer = &scripted{Renderer: b.Renderer, scripts: repeat(1, &renderer.SourceError{Err: errors.New("input/output error")})}
+			b.Renderer = &scripted{Renderer: b.Renderer, scripts: repeat(1, &renderer.SourceReadError{Err: errors.New("input/output error")})}
 			local := true
 			_, err := b.runWorkflow(t, func(env *testsuite.TestWorkflowEnvironment) {
 				for name, act := range map[string]any{"MarkProcessing": b.MarkProcessing, "FetchSource": b.FetchSource, "Finish": b.Finish,

@@ -56,7 +56,7 @@ func classify(ctx context.Context, err error) (*photo.Failure, error) {
 		return failure, err
 	}
 	storage, isStorage := errors.AsType[*storageError](err)
-	if unreadable, ok := errors.AsType[*renderer.SourceError](err); ok {
+	if unreadable, ok := errors.AsType[*renderer.SourceReadError](err); ok {
 		storage, isStorage = &storageError{sourceCacheDir, unreadable}, true
 	}
 	switch {

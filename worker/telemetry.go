@@ -70,7 +70,7 @@ func (rd *readiness) handler(log *slog.Logger) http.Handler {
 			Ping: func(context.Context) error { return os.MkdirAll(rd.sourceCacheDir, 0o700) }}, // as the first fetch would
 		{Name: "renderer", Title: "the renderer", Missing: "not running",
 			Ping:    func(context.Context) error { return rd.renderer.Ready() },
-			Details: func() any { return map[string]any{"cage": rd.renderer.Cage(), "waiting": rd.renderer.Waiting()} }},
+			Details: func() any { return map[string]any{"sandbox": rd.renderer.Sandbox(), "waiting": rd.renderer.Waiting()} }},
 		{Name: "task_queue", Title: "the task queue", Missing: "not polled", Ping: rd.pingQueue},
 	}}
 }

@@ -370,7 +370,7 @@ func TestReadiness(t *testing.T) {
 		"message": "Ready", "postgresql": "ok", "temporal": "ok", "source_cache_directory": "ok", "thumbnails_bucket": "ok", "renderer": "ok", "task_queue": "ok",
 	}, b.readyz(t, "", http.StatusOK))
 	details = b.readyz(t, "?verbose", http.StatusOK)["details"].(map[string]any)
-	require.Contains(t, details["renderer"].(map[string]any)["cage"], "seccomp")
+	require.Contains(t, details["renderer"].(map[string]any)["sandbox"], "seccomp")
 
 	require.NoError(t, os.RemoveAll(filepath.Join(cfg.DataDir, "thumbnails")))
 	answer := b.readyz(t, "", http.StatusServiceUnavailable)

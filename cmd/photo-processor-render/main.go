@@ -1,16 +1,23 @@
-// The runtime would keep the files of control groups open, to follow the number
-// of CPUs. There is one picture at a time, so that is of no interest.
+// Without these settings the Go runtime keeps cgroup files open to follow CPU
+// limits, which do not matter for one picture at a time.
 
 //go:debug containermaxprocs=0
 //go:debug updatemaxprocs=0
 
-// Command photo-processor-render makes thumbnails for a worker, which starts it:
-// pictures come in through one pipe and thumbnails go out through another. It is
-// the only program of ours that loads libvips, and it closes a cage around itself
-// before it reads the first byte of a picture.
+// Command photo-processor-render makes thumbnails for the worker that starts
+// it. It reads pictures from stdin and writes thumbnails to stdout, in the
+// frames of internal/renderer/protocol:
 //
-// Nobody needs to run it by hand: photo-processor render does it.
+//	read setup ──▶ start libvips ──▶ warm up ──▶ enter sandbox ──▶ warm up ──▶ hello ──▶ serve
+//
+// To warm up is to render a tiny picture of each kind.
+//
+// It is the only program of the service that loads libvips, and it enters a
+// sandbox before it reads the first byte of a picture. To try it by hand, run
+// photo-processor render, which starts it.
 package main
+
+import "C" // links malloc_linux.c
 
 import (
 	"bytes"
@@ -25,21 +32,21 @@ import (
 	"runtime/debug"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
-	"github.com/photo-processor/photo-processor/internal/renderer/cage"
 	"github.com/photo-processor/photo-processor/internal/renderer/protocol"
+	"github.com/photo-processor/photo-processor/internal/renderer/sandbox"
 	"github.com/photo-processor/photo-processor/internal/thumbnail"
 )
 
-// keepBuffer is the largest buffer for sources that is kept for the next. Most
-// photos fit into it.
+// keepBuffer is the size of the largest source buffer that is reused, 16 MiB.
+// Most photos fit into it.
 const keepBuffer = 16 << 20
 
-// warmup has one tiny picture of each kind that is read.
+// warmup holds a tiny picture of each supported kind.
 //
 //go:embed warmup
 var warmup embed.FS
 
-// The cage wants its caller on the main thread.
+// sandbox.Enter must be called on the main thread.
 func init() { runtime.LockOSThread() }
 
 func main() {
@@ -54,47 +61,47 @@ func main() {
 }
 
 func realMain(in io.Reader, out io.Writer) error {
-	// The worker has pipes for stderr and room for some lines only.
+	// The worker logs only the first lines of stderr.
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	debug.SetTraceback("single")
 
 	setup, err := protocol.ReadSetup(in)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return errors.New("it is started by the worker, and has nothing to do for others")
+		return errors.New("no setup on stdin: photo-processor-render is started by the worker")
 	}
 	if err != nil {
 		return fmt.Errorf("setup: %w", err)
 	}
 	options := thumbnail.Options(setup.Options)
 	if setup.MaxMemory > 0 {
-		debug.SetMemoryLimit(setup.MaxMemory / 2) // collect rather than be refused
+		debug.SetMemoryLimit(setup.MaxMemory / 2) // collect garbage before the kernel refuses memory
 	}
 
-	// All that libvips and its codecs load when they are first used, they load
-	// now: afterwards there are no files.
+	// libvips and its codecs load files on first use, which is possible only
+	// before the process enters the sandbox.
 	if err := thumbnail.Startup(); err != nil {
 		return err
 	}
-	if err := makeAll(options); err != nil {
-		return fmt.Errorf("before the cage is closed: %w", err)
+	if err := renderWarmup(options); err != nil {
+		return fmt.Errorf("before entering the sandbox: %w", err)
 	}
-	status, err := cage.Enter(cage.Limits{Memory: setup.MaxMemory})
+	status, err := sandbox.Enter(sandbox.Limits{Memory: setup.MaxMemory})
 	if err != nil {
-		return fmt.Errorf("cage: %w", err)
+		return fmt.Errorf("enter the sandbox: %w", err)
 	}
-	// From here on any thread will do, which is cheaper where C calls back.
+	// Calls back from C are cheaper on any thread than on a locked one.
 	runtime.UnlockOSThread()
-	// That nothing is missing in there is seen now, and not by the first photo.
-	if err := makeAll(options); err != nil {
-		return fmt.Errorf("inside the cage: %w", err)
+	// A library that needs a file fails here, and not on the first photo.
+	if err := renderWarmup(options); err != nil {
+		return fmt.Errorf("inside the sandbox: %w", err)
 	}
-	if err := protocol.WriteHello(out, protocol.Hello{Version: protocol.Version, Cage: status}); err != nil {
+	if err := protocol.WriteHello(out, protocol.Hello{Version: protocol.Version, Sandbox: status}); err != nil {
 		return err
 	}
 	return serve(in, out, options)
 }
 
-// serve answers until the worker closes the pipe.
+// serve answers sources until the worker closes the pipe.
 func serve(in io.Reader, out io.Writer, options thumbnail.Options) error {
 	var buf []byte
 	for {
@@ -114,6 +121,8 @@ func serve(in io.Reader, out io.Writer, options thumbnail.Options) error {
 	}
 }
 
+// answer makes the thumbnails of one source and writes them, or the failure, to
+// out.
 func answer(out io.Writer, source []byte, options thumbnail.Options) error {
 	made, err := thumbnail.Make(source, options)
 	if failure, ok := errors.AsType[*photo.Failure](err); ok {
@@ -129,8 +138,8 @@ func answer(out io.Writer, source []byte, options thumbnail.Options) error {
 	return protocol.WriteThumbnails(out, pictures)
 }
 
-// makeAll makes thumbnails of each kind of picture that this libvips reads.
-func makeAll(options thumbnail.Options) error {
+// renderWarmup renders the picture of each kind that this libvips supports.
+func renderWarmup(options thumbnail.Options) error {
 	return fs.WalkDir(warmup, ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
@@ -145,7 +154,7 @@ func makeAll(options thumbnail.Options) error {
 		}
 		_, failure, err := protocol.ReadAnswer(&reply, protocol.Options(options))
 		if failure != nil && failure.Code == photo.UnsupportedImage {
-			return nil // this libvips was built without it
+			return nil // libvips was built without this kind
 		}
 		if failure != nil {
 			err = failure

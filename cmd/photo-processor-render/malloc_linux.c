@@ -1,16 +1,15 @@
 /*
- * Two things that must be in place before the first line of Go.
+ * Two measures that must be in place before Go code runs.
  *
- * Memory that is refused ends the process, at the call that asked for it.
- * libvips and its codecs each have their own idea of what to do with a NULL:
- * call the picture corrupt, abort, or go on and crash. None of them can be told
- * from a real defect, and the last is how a limit becomes a hole. The exit code
- * can be told from everything. The functions below stand before those of the C
- * library for all shared libraries, because the program's own symbols come
- * first.
+ * When the kernel refuses memory, the process exits with a code of its own at
+ * the call that asked for it. libvips and its codecs handle a NULL in different
+ * ways: they call the picture corrupt, abort, or continue and crash. None of
+ * these can be distinguished from a defect, and the last makes a memory limit
+ * exploitable. The functions below replace the C library's in all shared
+ * libraries, because the program's symbols take precedence.
  *
- * Descriptors that the worker was given and has never heard of, as from a shell
- * or a supervisor, are closed.
+ * Descriptors that the worker inherited without knowing, for example from a
+ * shell or a service manager, are closed.
  */
 #define _GNU_SOURCE
 #include <features.h>
@@ -29,22 +28,22 @@ extern void *__libc_calloc(size_t count, size_t size);
 extern void *__libc_realloc(void *old, size_t size);
 extern void *__libc_memalign(size_t alignment, size_t size);
 
-static inline void *given(void *memory)
+static inline void *checked(void *memory)
 {
 	if (__builtin_expect(memory == NULL, 0) && errno == ENOMEM)
 		_exit(EXIT_OUT_OF_MEMORY);
 	return memory;
 }
 
-void *malloc(size_t size) { return given(__libc_malloc(size)); }
-void *calloc(size_t count, size_t size) { return given(__libc_calloc(count, size)); }
-void *memalign(size_t alignment, size_t size) { return given(__libc_memalign(alignment, size)); }
-void *aligned_alloc(size_t alignment, size_t size) { return given(__libc_memalign(alignment, size)); }
+void *malloc(size_t size) { return checked(__libc_malloc(size)); }
+void *calloc(size_t count, size_t size) { return checked(__libc_calloc(count, size)); }
+void *memalign(size_t alignment, size_t size) { return checked(__libc_memalign(alignment, size)); }
+void *aligned_alloc(size_t alignment, size_t size) { return checked(__libc_memalign(alignment, size)); }
 
 void *realloc(void *old, size_t size)
 {
-	/* To nothing is to free, and gives NULL. */
-	return size == 0 ? __libc_realloc(old, size) : given(__libc_realloc(old, size));
+	/* A size of 0 frees the memory and returns NULL. */
+	return size == 0 ? __libc_realloc(old, size) : checked(__libc_realloc(old, size));
 }
 
 void *reallocarray(void *old, size_t count, size_t size)
@@ -59,7 +58,7 @@ int posix_memalign(void **result, size_t alignment, size_t size)
 {
 	if (alignment % sizeof(void *) != 0 || alignment == 0 || (alignment & (alignment - 1)) != 0)
 		return EINVAL;
-	*result = given(__libc_memalign(alignment, size));
+	*result = checked(__libc_memalign(alignment, size));
 	return 0;
 }
 

@@ -398,7 +398,7 @@ func (a *auditor) leftFiles(named map[string]bool) (left []string, err error) {
 }
 
 // unwanted are words of logs that tell of a defect, whatever became of it.
-var unwanted = regexp.MustCompile(`panic|DATA RACE|fatal error|code=internal|TMPRL1100|internal error|a renderer failed|says more than`)
+var unwanted = regexp.MustCompile(`panic|DATA RACE|fatal error|code=internal|TMPRL1100|internal error|reported an internal failure|sent more than`)
 
 // auditLogs looks for what the API and the workers should never have to say.
 func (a *auditor) auditLogs() error {

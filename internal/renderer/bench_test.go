@@ -15,8 +15,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/thumbnail"
 )
 
-// cpu is the CPU time that the processes have used: this one, or its children that
-// have ended.
+// cpu returns the CPU time of this process or of its exited children.
 func cpu(b *testing.B, who int) time.Duration {
 	b.Helper()
 	var usage syscall.Rusage
@@ -24,17 +23,17 @@ func cpu(b *testing.B, who int) time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-// BenchmarkCage renders a photo of six megapixels in this process and in the
-// cage, in turns, so that both have the same machine. It reports the CPU time of
-// each photo: for the cage that of both processes, the start included, which is
-// once in 500 photos.
-func BenchmarkCage(b *testing.B) {
+// BenchmarkSandbox renders a photo of 6 megapixels alternately in this process
+// and in the sandbox, so that the machine's load affects both alike. It reports
+// the CPU time per photo; the sandbox's includes both processes and the start
+// of one, once in 500 photos.
+func BenchmarkSandbox(b *testing.B) {
 	var source bytes.Buffer
 	require.NoError(b, samples.JPEG(&source, 7, 3000, 2000, 88, 1))
 	options := renderer.Options{Boxes: []photo.Size{{Width: 320, Height: 320}}}
 	r := renderertest.New(b, renderer.Config{Options: options})
 
-	var within, caged time.Duration
+	var inProcess, sandboxed time.Duration
 	photos := 0
 	measure := func(total *time.Duration, render func() error) {
 		before := cpu(b, syscall.RUSAGE_SELF)
@@ -43,23 +42,23 @@ func BenchmarkCage(b *testing.B) {
 	}
 	for b.Loop() {
 		photos++
-		measure(&within, func() error {
+		measure(&inProcess, func() error {
 			_, err := thumbnail.Make(source.Bytes(), thumbnail.Options(options))
 			return err
 		})
-		measure(&caged, func() error {
+		measure(&sandboxed, func() error {
 			_, err := r.Render(b.Context(), renderer.Bytes(source.Bytes()))
 			return err
 		})
 	}
-	worker := caged
+	worker := sandboxed
 	children := cpu(b, syscall.RUSAGE_CHILDREN)
-	r.Close() // then it counts
-	caged += cpu(b, syscall.RUSAGE_CHILDREN) - children
+	r.Close() // an exited child's CPU time counts
+	sandboxed += cpu(b, syscall.RUSAGE_CHILDREN) - children
 
 	milliseconds := func(d time.Duration) float64 { return d.Seconds() * 1000 / float64(photos) }
-	b.ReportMetric(milliseconds(within), "in-process-cpu-ms/photo")
-	b.ReportMetric(milliseconds(caged), "caged-cpu-ms/photo")
-	b.ReportMetric(milliseconds(worker), "of-it-worker-cpu-ms/photo")
-	b.ReportMetric(100*(float64(caged)/float64(within)-1), "%more-cpu")
+	b.ReportMetric(milliseconds(inProcess), "in-process-cpu-ms/photo")
+	b.ReportMetric(milliseconds(sandboxed), "sandboxed-cpu-ms/photo")
+	b.ReportMetric(milliseconds(worker), "worker-cpu-ms/photo")
+	b.ReportMetric(100*(float64(sandboxed)/float64(inProcess)-1), "%more-cpu")
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/photo-processor/photo-processor/internal/renderer/renderertest"
 )
 
-// FuzzRender sends pictures through the cage that are almost pictures. What a
-// renderer dies of is a find: it is no danger, but worth knowing.
+// FuzzRender sends damaged pictures through the sandbox. A crash is contained
+// there, but it is a defect worth reporting.
 func FuzzRender(f *testing.F) {
 	pictures, err := filepath.Glob("../../cmd/photo-processor-render/warmup/*")
 	require.NoError(f, err)

@@ -19,9 +19,8 @@ import (
 	"github.com/photo-processor/photo-processor/internal/renderer/protocol"
 )
 
-// doubles are processes that are not what they should be: what a renderer may
-// become that a picture has taken over. Each is the test binary under another
-// name.
+// doubles are faulty or hostile render processes, as a picture that took one
+// over could make it. Each is the test binary under another name.
 var doubles = map[string]func(){
 	"worker": func() {
 		if _, err := renderer.New(renderer.Config{
@@ -44,37 +43,37 @@ var doubles = map[string]func(){
 	},
 	"with-a-reason": func() {
 		os.Stderr.WriteString("libvips.so.42: no such \x1b[31mfile\n")
-		leave(127)
+		exitNow(127)
 	},
 
-	"no-frame":           answering([]byte("I am a picture, believe me")),
-	"wrong-kind":         answering(frame('X', 0, nil)),
-	"oversized":          answering(frame('T', 1<<32-1, bytes.Repeat([]byte{0xff}, 1<<16))),
-	"oversized-picture":  answering(frame('T', 1<<32-1, thumbnails(1, 320, 320, 1<<32-1, "\xff\xd8\xff"))),
-	"oversized-failure":  answering(frame('F', 1<<32-1, bytes.Repeat([]byte{1}, 1<<16))),
-	"no-pictures":        answering(frame('T', 1, []byte{0})),
-	"too-many-pictures":  answering(frame('T', 1, []byte{200})),
-	"too-wide":           answering(sized(thumbnails(1, 321, 100, 3, "\xff\xd8\xff"))),
-	"of-no-height":       answering(sized(thumbnails(1, 320, 0, 3, "\xff\xd8\xff"))),
-	"not-an-image":       answering(sized(thumbnails(1, 320, 200, 6, "<html>"))),
-	"more-after-it":      answering(sized(append(thumbnails(1, 320, 200, 3, "\xff\xd8\xff"), 0))),
-	"shorter-than-said":  answering(frame('T', 9, thumbnails(1, 320, 200, 3, "\xff\xd8\xff"))),
-	"truncated":          answering(frame('T', 100, thumbnails(1, 320, 200, 91, "\xff\xd8\xff"))),
-	"unknown-code":       answering(sized2('F', "\xeesecret")),
-	"empty-failure":      answering(frame('F', 0, nil)),
-	"exits":              answering(nil),
-	"forges-its-message": answeringWell(sized2('F', "\x01nothing\n\x1b[2Jlevel=ERROR msg=\"all is lost\"\u202e")),
-	"answers-twice": answeringWell(append(sized(thumbnails(1, 320, 200, 3, "\xff\xd8\xff")),
-		sized(thumbnails(1, 100, 100, 3, "\xff\xd8\xff"))...)),
-	"swells": func() { // by more than it may keep, with each picture
-		greet()
+	"no-frame":           answerThenExit([]byte("I am a picture, believe me")),
+	"wrong-kind":         answerThenExit(frame('X', 0, nil)),
+	"oversized":          answerThenExit(frame('T', 1<<32-1, bytes.Repeat([]byte{0xff}, 1<<16))),
+	"oversized-picture":  answerThenExit(frame('T', 1<<32-1, thumbnails(1, 320, 320, 1<<32-1, "\xff\xd8\xff"))),
+	"oversized-failure":  answerThenExit(frame('F', 1<<32-1, bytes.Repeat([]byte{1}, 1<<16))),
+	"no-pictures":        answerThenExit(frame('T', 1, []byte{0})),
+	"too-many-pictures":  answerThenExit(frame('T', 1, []byte{200})),
+	"too-wide":           answerThenExit(thumbnailsFrame(thumbnails(1, 321, 100, 3, "\xff\xd8\xff"))),
+	"of-no-height":       answerThenExit(thumbnailsFrame(thumbnails(1, 320, 0, 3, "\xff\xd8\xff"))),
+	"not-an-image":       answerThenExit(thumbnailsFrame(thumbnails(1, 320, 200, 6, "<html>"))),
+	"more-after-it":      answerThenExit(thumbnailsFrame(append(thumbnails(1, 320, 200, 3, "\xff\xd8\xff"), 0))),
+	"shorter-than-said":  answerThenExit(frame('T', 9, thumbnails(1, 320, 200, 3, "\xff\xd8\xff"))),
+	"truncated":          answerThenExit(frame('T', 100, thumbnails(1, 320, 200, 91, "\xff\xd8\xff"))),
+	"unknown-code":       answerThenExit(framed('F', "\xeesecret")),
+	"empty-failure":      answerThenExit(frame('F', 0, nil)),
+	"exits":              answerThenExit(nil),
+	"forges-its-message": answerThenWait(framed('F', "\x01nothing\n\x1b[2Jlevel=ERROR msg=\"all is lost\"\u202e")),
+	"answers-twice": answerThenWait(append(thumbnailsFrame(thumbnails(1, 320, 200, 3, "\xff\xd8\xff")),
+		thumbnailsFrame(thumbnails(1, 100, 100, 3, "\xff\xd8\xff"))...)),
+	"swells": func() { // by more than maxGrowth with each picture
+		startUp()
 		kept := bytes.Repeat([]byte{1}, 300<<20)
-		os.Stdout.Write(sized(thumbnails(1, 320, 200, 3, "\xff\xd8\xff")))
+		os.Stdout.Write(thumbnailsFrame(thumbnails(1, 320, 200, 3, "\xff\xd8\xff")))
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		runtime.KeepAlive(kept)
 	},
 	"never-answers": func() {
-		greet()
+		startUp()
 		select {}
 	},
 	"never-reads-and-never-answers": func() {
@@ -83,13 +82,13 @@ var doubles = map[string]func(){
 		select {}
 	},
 	"shouts": func() {
-		greet()
+		startUp()
 		for {
 			os.Stderr.WriteString(strings.Repeat("\x1b[31mHELP\xff ", 200) + "\n")
 		}
 	},
 	"dribbles": func() {
-		greet()
+		startUp()
 		os.Stdout.Write(frame('T', 1<<20, thumbnails(1, 320, 200, 300_000, "\xff\xd8\xff")))
 		for {
 			os.Stdout.Write([]byte{0})
@@ -98,31 +97,30 @@ var doubles = map[string]func(){
 	},
 }
 
-// leave ends the process without what the race detector does then, which takes a
-// second.
-func leave(code int) { syscall.RawSyscall(syscall.SYS_EXIT_GROUP, uintptr(code), 0, 0) }
+// exitNow exits without the race detector's work at exit, which takes a second.
+func exitNow(code int) { syscall.RawSyscall(syscall.SYS_EXIT_GROUP, uintptr(code), 0, 0) }
 
-// greet is what the real one does, up to the first source.
-func greet() {
+// startUp does what the real program does until it has read the first source.
+func startUp() {
 	_, _ = protocol.ReadSetup(os.Stdin)
-	_ = protocol.WriteHello(os.Stdout, protocol.Hello{Version: protocol.Version, Cage: protocol.Status{Seccomp: "on\n\x1b[2J"}})
+	_ = protocol.WriteHello(os.Stdout, protocol.Hello{Version: protocol.Version, Sandbox: protocol.Status{Seccomp: "on\n\x1b[2J"}})
 	if _, err := protocol.ReadSource(os.Stdin, nil); err != nil {
-		leave(0)
+		exitNow(0)
 	}
 }
 
-// answering greets, answers so, and ends.
-func answering(answer []byte) func() {
+// answerThenExit returns a double that sends the answer and exits.
+func answerThenExit(answer []byte) func() {
 	return func() {
-		greet()
+		startUp()
 		os.Stdout.Write(answer)
 	}
 }
 
-// answeringWell goes on after it.
-func answeringWell(answer []byte) func() {
+// answerThenWait returns a double that sends the answer and keeps running.
+func answerThenWait(answer []byte) func() {
 	return func() {
-		greet()
+		startUp()
 		os.Stdout.Write(answer)
 		_, _ = io.Copy(io.Discard, os.Stdin)
 	}
@@ -132,9 +130,9 @@ func frame(kind byte, n uint32, payload []byte) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{kind}, n), payload...)
 }
 
-func sized(payload []byte) []byte { return frame('T', uint32(len(payload)), payload) }
+func thumbnailsFrame(payload []byte) []byte { return frame('T', uint32(len(payload)), payload) }
 
-func sized2(kind byte, payload string) []byte {
+func framed(kind byte, payload string) []byte {
 	return frame(kind, uint32(len(payload)), []byte(payload))
 }
 
@@ -145,7 +143,7 @@ func thumbnails(count byte, width, height uint16, n uint32, content string) []by
 	return append(payload, content...)
 }
 
-func TestAProcessThatLies(t *testing.T) {
+func TestInvalidAnswers(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{
 		"no-frame", "wrong-kind", "oversized", "oversized-picture", "oversized-failure", "no-pictures", "too-many-pictures", "too-wide",
@@ -154,77 +152,77 @@ func TestAProcessThatLies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t, renderer.Config{}, name)
-			for range 2 { // a new one takes its place, and is no better
+			for range 2 { // the second is for the process that replaces the first
 				_, err := b.Render(t.Context(), small(t))
 				requireCode(t, photo.RenderCrashed, err)
-				require.EqualError(t, err, "the renderer died of this picture", "nothing of what it says is shown")
+				require.EqualError(t, err, "the renderer died of this picture", "nothing of the answer is shown")
 			}
 		})
 	}
 }
 
-func TestAProcessThatDoesNotEnd(t *testing.T) {
+func TestHangingProcess(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"never-answers", "never-reads-and-never-answers", "dribbles"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t, renderer.Config{Timeout: time.Second}, name)
-			_, err := b.Render(t.Context(), make([]byte, 8<<20)) // more than fits into a pipe
+			_, err := b.Render(t.Context(), make([]byte, 8<<20)) // more than a pipe's buffer
 			requireCode(t, photo.RenderTimeout, err)
 		})
 	}
 }
 
-func TestAProcessThatForges(t *testing.T) {
+func TestForgedFailureMessage(t *testing.T) {
 	t.Parallel()
 	b := setup(t, renderer.Config{}, "forges-its-message")
 	_, err := b.Render(t.Context(), small(t))
 	requireCode(t, photo.CorruptImage, err)
 	require.EqualError(t, err, `nothing??[2Jlevel=ERROR msg="all is lost"???`)
-	require.Equal(t, "on??[2J", b.Cage().Seccomp)
+	require.Equal(t, "on??[2J", b.Sandbox().Seccomp)
 }
 
-func TestAProcessThatSaysMoreThanItWasAsked(t *testing.T) {
+func TestSecondAnswer(t *testing.T) {
 	t.Parallel()
 	b := setup(t, renderer.Config{}, "answers-twice")
-	for range 2 { // the second answer is for no one
+	for range 2 { // the second answer must not be taken for the next picture's
 		pictures, err := b.Render(t.Context(), small(t))
 		require.NoError(t, err)
 		require.Equal(t, photo.Size{Width: 320, Height: 200}, pictures[0].Size)
 	}
-	require.Contains(t, b.log(), "more than it was asked for")
+	require.Contains(t, b.log(), "sent more than one answer")
 }
 
-func TestAProcessThatShouts(t *testing.T) {
+func TestStderrFlood(t *testing.T) {
 	t.Parallel()
 	b := setup(t, renderer.Config{}, "shouts")
 	_, err := b.Render(t.Context(), small(t))
 	requireCode(t, photo.RenderCrashed, err)
 	b.Close()
 	require.Less(t, len(b.log()), 40_000)
-	require.Contains(t, b.log(), "does not stop talking")
+	require.Contains(t, b.log(), "writes too much to stderr")
 	require.NotContains(t, b.log(), "\x1b")
 }
 
-func TestAProcessThatDoesNotStart(t *testing.T) {
+func TestProcessDoesNotStart(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]string{
-		"of-another-build":  "it is of another build",
+		"of-another-build":  "it is from another build",
 		"without-a-hello":   "a frame of kind",
 		"with-a-long-hello": "over the limit",
 		"with-a-reason":     "libvips.so.42: no such ?[31mfile (exit status 127)",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := tryToSetup(t, renderer.Config{}, name)
+			_, err := trySetup(t, renderer.Config{}, name)
 			require.ErrorContains(t, err, want)
 		})
 	}
 }
 
-// TestClaimsReserveNoMemory is not parallel: it looks at what the whole process
-// allocates.
-func TestClaimsReserveNoMemory(t *testing.T) {
+// TestClaimedLengthReservesNoMemory is not parallel: it measures the
+// allocations of the whole process.
+func TestClaimedLengthReservesNoMemory(t *testing.T) {
 	options := renderer.Options{Boxes: []photo.Size{{Width: photo.MaxDimension, Height: photo.MaxDimension}}}
 	claim := frame('T', 1<<32-1, thumbnails(1, photo.MaxDimension, photo.MaxDimension, 1<<32-100, "\xff\xd8\xff"))
 	var before, after runtime.MemStats

@@ -8,56 +8,69 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/photo-processor/photo-processor/internal/renderer/protocol"
 )
 
-// startTime is what a process has from its start to its hello. It takes 0.1 s on
-// a machine that has nothing else to do.
-const startTime = 30 * time.Second
+const (
+	// startTimeout limits the time from a process's start to its hello, which
+	// takes 0.1 s on an idle machine.
+	startTimeout = 30 * time.Second
 
-// killedTime is how long we wait for the kernel to end a process that was
-// killed. It cannot refuse, but it can be busy.
-const killedTime = 5 * time.Second
+	// exitGracePeriod is how long a process with a broken pipe may take to exit
+	// by itself, so that its exit status shows the cause.
+	exitGracePeriod = time.Second
 
-// environment is all that a process knows of the world.
+	// killTimeout limits the wait for the kernel to reap a killed process,
+	// which takes long only on an overloaded machine.
+	killTimeout = 5 * time.Second
+)
+
+// environment is the whole environment of a render process.
 var environment = []string{
-	// The C library's allocator keeps a heap for each of some threads; two are
+	// The C library's allocator gives threads heaps of their own. Two heaps are
 	// enough for one picture at a time, and save address space and memory.
 	"MALLOC_ARENA_MAX=2",
-	// Buffers are taken from these heaps and kept for the next picture: memory
-	// that the kernel gives must be cleared, page by page. This is the largest
-	// threshold that there is; buffers beyond it go back when they are freed.
+	// Buffers up to 32 MiB, the highest threshold that the allocator accepts,
+	// come from the heaps and are kept for the next picture: the kernel must
+	// clear every page that it hands out. Larger buffers are unmapped when
+	// freed.
 	"MALLOC_MMAP_THRESHOLD_=33554432",
-	// Heaps grow in steps of this size, and what is free at their end goes back
-	// from the next on. By itself the allocator would raise that bound to twice
-	// the largest buffer, and keep as much.
+	// Heaps grow in steps of 16 MiB, and free memory over 64 MiB at their end
+	// goes back to the kernel. By default the allocator raises that bound to
+	// twice the largest buffer.
 	"MALLOC_TOP_PAD_=16777216",
 	"MALLOC_TRIM_THRESHOLD_=67108864",
 }
 
-// process is a photo-processor-render that runs.
+// Environment returns the environment of the render processes, as "name=value",
+// for programs that run the same code under the same allocator settings.
+func Environment() []string { return slices.Clone(environment) }
+
+// process is a running photo-processor-render.
 type process struct {
 	cmd    *exec.Cmd
 	stdin  *os.File
 	stdout *bufio.Reader
 	log    *lineLogger
 
-	pipes    []*os.File // our ends of all of them
-	exited   chan struct{}
+	pipes    []*os.File    // this side's ends of stdin, stdout and stderr
+	exited   chan struct{} // closed once the process is reaped and its stderr logged
 	killOnce sync.Once
-	baseline int64 // bytes resident after the start
+	baseline int64 // resident bytes before the first picture
 }
 
-// start starts a process and waits for its hello.
+// start starts a process and waits for its hello. The error includes the last
+// line of the process's stderr, if any, and its exit status.
 func (r *Renderer) start() (*process, error) {
 	p, namespaces, err := r.spawn()
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(r.closing, startTime)
+	ctx, cancel := context.WithTimeout(r.closing, startTimeout)
 	defer cancel()
 	stop := context.AfterFunc(ctx, p.kill)
 	defer stop()
@@ -68,32 +81,33 @@ func (r *Renderer) start() (*process, error) {
 		hello, err = protocol.ReadHello(p.stdout)
 	}
 	if ctx.Err() != nil {
-		p.end()
+		p.killAndWait()
 		if r.closing.Err() != nil {
 			return nil, ErrClosed
 		}
-		return nil, fmt.Errorf("it is not ready after %s", startTime)
+		return nil, fmt.Errorf("no hello within %s", startTimeout)
 	}
 	if err != nil {
-		p.endSoon()
-		if said := p.log.lastLine(); said != "" {
-			return nil, fmt.Errorf("%s (%s)", said, p.ending())
+		p.exitOrKill()
+		if line := p.log.lastLine(); line != "" {
+			return nil, fmt.Errorf("%s (%s)", line, p.exitState())
 		}
-		return nil, fmt.Errorf("%w (%s)", err, p.ending())
+		return nil, fmt.Errorf("%w (%s)", err, p.exitState())
 	}
-	hello.Cage.Namespaces = namespaces
-	r.cage.Store(&hello.Cage)
+	hello.Sandbox.Namespaces = namespaces
+	r.sandbox.Store(&hello.Sandbox)
 	p.baseline = p.resident()
 	return p, nil
 }
 
-// spawn starts the program with three pipes and nothing else.
+// spawn starts the program with three pipes as its only descriptors. It returns
+// the namespaces that the process has to itself, or why it has none.
 func (r *Renderer) spawn() (_ *process, namespaces string, err error) {
-	var ours, theirs []*os.File
+	var parent, child []*os.File
 	defer func() {
-		closeAll(theirs)
+		closeAll(child)
 		if err != nil {
-			closeAll(ours)
+			closeAll(parent)
 		}
 	}()
 	for i := range 3 {
@@ -101,16 +115,17 @@ func (r *Renderer) spawn() (_ *process, namespaces string, err error) {
 		if err != nil {
 			return nil, "", err
 		}
-		if i == 0 {
-			reader, writer = writer, reader
-			widen(reader)
+		if i == 0 { // stdin
+			enlarge(writer)
+			parent, child = append(parent, writer), append(child, reader)
+		} else {
+			parent, child = append(parent, reader), append(child, writer)
 		}
-		ours, theirs = append(ours, reader), append(theirs, writer)
 	}
 	command := func() *exec.Cmd {
 		cmd := exec.Command(r.config.Path)
 		cmd.Env, cmd.Dir = environment, "/"
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs[0], theirs[1], theirs[2]
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = child[0], child[1], child[2]
 		return cmd
 	}
 	cmd, namespaces, err := r.startCommand(command)
@@ -118,27 +133,30 @@ func (r *Renderer) spawn() (_ *process, namespaces string, err error) {
 		return nil, "", err
 	}
 	p := &process{
-		cmd: cmd, stdin: ours[0], stdout: bufio.NewReader(ours[1]), pipes: ours,
+		cmd: cmd, stdin: parent[0], stdout: bufio.NewReader(parent[1]), pipes: parent,
 		exited: make(chan struct{}),
 		log:    newLineLogger(r.config.Log.With("process", cmd.Process.Pid)),
 	}
-	go func() {
-		said := make(chan struct{})
-		go func() {
-			defer close(said)
-			if p.log.readFrom(ours[2]) {
-				p.kill()
-			}
-		}()
-		_ = cmd.Wait()
-		// What it said last is in the pipe. There is nobody left who could write
-		// more, unless it started something, which only where there is no cage
-		// it can.
-		_ = ours[2].SetReadDeadline(time.Now().Add(dyingTime))
-		<-said
-		close(p.exited)
-	}()
+	go p.reap()
 	return p, namespaces, nil
+}
+
+// reap waits until the process has exited and its stderr is logged, and then
+// closes p.exited.
+func (p *process) reap() {
+	stderr, logged := p.pipes[2], make(chan struct{})
+	go func() {
+		defer close(logged)
+		if p.log.readFrom(stderr) {
+			p.kill()
+		}
+	}()
+	_ = p.cmd.Wait()
+	// The last lines are still in the pipe. Only a child of the process, which
+	// no sandboxed process can start, could hold the pipe open.
+	_ = stderr.SetReadDeadline(time.Now().Add(exitGracePeriod))
+	<-logged
+	close(p.exited)
 }
 
 func closeAll(files []*os.File) {
@@ -149,51 +167,53 @@ func closeAll(files []*os.File) {
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
-// kill ends the process at once, and every wait for it here.
+// kill sends SIGKILL and unblocks reads and writes of the pipes.
 func (p *process) kill() {
 	p.killOnce.Do(func() {
 		_ = p.cmd.Process.Kill()
-		// Also where somebody else holds the other ends.
+		// Another process may have inherited the other ends.
 		_ = p.pipes[0].Close()
 		_ = p.pipes[1].Close()
 	})
 }
 
-// end kills the process, if it is there, and waits until it is not.
-func (p *process) end() {
+// killAndWait kills the process, unless it has exited, and waits up to
+// killTimeout until it is reaped.
+func (p *process) killAndWait() {
 	p.kill()
 	select {
 	case <-p.exited:
 		_ = p.pipes[2].Close()
-	case <-time.After(killedTime):
-		p.log.log.Error("a renderer was killed and does not end")
+	case <-time.After(killTimeout):
+		p.log.log.Error("a killed render process has not exited; it is left behind", "waited", killTimeout)
 	}
 }
 
-// endSoon lets a process that is ending finish that, so that it is known how.
-func (p *process) endSoon() {
-	timer := time.NewTimer(dyingTime)
+// exitOrKill lets the process exit by itself within exitGracePeriod, which
+// keeps its exit status, and kills it otherwise.
+func (p *process) exitOrKill() {
+	timer := time.NewTimer(exitGracePeriod)
 	defer timer.Stop()
 	select {
 	case <-p.exited:
 	case <-timer.C:
 	}
-	p.end()
+	p.killAndWait()
 }
 
-// ending is how the process ended, such as "signal: killed".
-func (p *process) ending() string {
+// exitState describes how the process ended, such as "signal: killed".
+func (p *process) exitState() string {
 	select {
 	case <-p.exited:
 		return p.cmd.ProcessState.String()
 	default:
-		return "still there"
+		return "still running"
 	}
 }
 
-// outOfMemory tells whether the process ended because it was refused memory: it
-// says so by its exit code, and the Go runtime, which has its own way to ask for
-// memory, in words.
+// outOfMemory reports whether the process exited because the kernel refused it
+// memory. C code exits with a code of its own then; the Go runtime, which does
+// not use the C library's allocator, writes a message to stderr.
 func (p *process) outOfMemory() bool {
 	select {
 	case <-p.exited:
@@ -203,12 +223,12 @@ func (p *process) outOfMemory() bool {
 	}
 }
 
-// grownBy is how much more memory the process holds than before its first
+// growth returns how many more bytes are resident than before the first
 // picture.
-func (p *process) grownBy() int64 { return p.resident() - p.baseline }
+func (p *process) growth() int64 { return p.resident() - p.baseline }
 
-// Find gives the path of the program photo-processor-render: the given one, or
-// else the one next to the running program.
+// Find returns the absolute path of the program photo-processor-render: path,
+// or if that is empty the program in the directory of the running executable.
 func Find(path string) (string, error) {
 	const name = "photo-processor-render"
 	if path != "" {

@@ -12,10 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// startCommand starts what command makes, in namespaces of its own if the
-// kernel allows it, and with the order to die when we do.
+// startCommand starts the command that the function returns, in new namespaces
+// if the kernel allows them. The kernel kills the process when the worker
+// exits.
 func (r *Renderer) startCommand(command func() *exec.Cmd) (*exec.Cmd, string, error) {
-	attributes, namespaces := isolated()
+	attributes, namespaces := namespaceAttributes()
 	for {
 		isolate := r.namespaces.Load()
 		cmd := command()
@@ -23,30 +24,33 @@ func (r *Renderer) startCommand(command func() *exec.Cmd) (*exec.Cmd, string, er
 		if isolate {
 			cmd.SysProcAttr = attributes
 		}
-		// In the kernel's sense a child's parent is the thread that made it, and
-		// threads of ours end now and then.
+		// For the kernel, a child's parent is the thread that created it, and
+		// the Go runtime ends threads now and then.
 		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
-		// Not the terminal's and not the supervisor's signals: we say when.
+		// Signals of a terminal or a service manager must not reach the
+		// process: the worker ends it when its photos are done.
 		cmd.SysProcAttr.Setpgid = true
-		err := onLastingThread(cmd.Start)
+		err := onPermanentThread(cmd.Start)
 		if err == nil && isolate {
 			return cmd, namespaces, nil
 		}
 		if err == nil {
-			return cmd, "none: this user may not make any", nil
+			return cmd, "none: this user may not create any", nil
 		}
 		if !isolate {
 			return nil, "", err
 		}
-		// Many containers forbid it. If it was something else, it is so still.
+		// Many containers forbid namespaces. Any other error will occur again
+		// without them.
 		r.namespaces.Store(false)
 	}
 }
 
-// isolated are the attributes of a process in namespaces without a network,
-// without the machine's System V objects, and without its name. Root makes them
-// as it likes, others within a namespace of users that has no one but them.
-func isolated() (*syscall.SysProcAttr, string) {
+// namespaceAttributes returns the attributes of a process in namespaces that
+// have no network, no System V objects and no host name of the machine, and the
+// names of the namespaces. Without root's privileges that takes a user
+// namespace too, in which the user is the only one.
+func namespaceAttributes() (*syscall.SysProcAttr, string) {
 	attributes := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS}
 	if os.Geteuid() == 0 {
 		return attributes, "net, ipc, uts"
@@ -57,23 +61,22 @@ func isolated() (*syscall.SysProcAttr, string) {
 	return attributes, "user, net, ipc, uts"
 }
 
-// onLastingThread calls f on a thread that lives as long as we do.
-func onLastingThread(f func() error) error {
+// onPermanentThread calls f on a thread that lives until the worker exits.
+func onPermanentThread(f func() error) error {
 	result := make(chan error, 1)
-	lastingThread() <- func() { result <- f() }
+	permanentThread() <- func() { result <- f() }
 	return <-result
 }
 
-// niceness of the processes that render, from 0 to 19; see nice(2).
+// niceness of the render processes, from 0 to 19; see nice(2). On a busy
+// machine short work, such as the API's answers, goes before them.
 const niceness = 10
 
-var lastingThread = sync.OnceValue(func() chan<- func() {
+var permanentThread = sync.OnceValue(func() chan<- func() {
 	calls := make(chan func())
 	go func() {
 		runtime.LockOSThread()
-		// What it starts inherits this: on a machine that is busy rendering, what
-		// only takes a moment, such as the API's answers, goes first.
-		_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), niceness)
+		_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), niceness) // inherited by children
 		for call := range calls {
 			call()
 		}
@@ -81,17 +84,18 @@ var lastingThread = sync.OnceValue(func() chan<- func() {
 	return calls
 })
 
-// widen lets a photo go through the pipe in a few pieces instead of dozens.
-// Best effort: the kernel bounds what one user may have.
-func widen(pipe *os.File) {
+// enlarge gives the pipe a buffer of 1 MiB, so that a photo passes in a few
+// pieces instead of dozens. Best effort: the kernel limits the buffers of a
+// user.
+func enlarge(pipe *os.File) {
 	const size = 1 << 20
 	if raw, err := pipe.SyscallConn(); err == nil {
 		_ = raw.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, size) })
 	}
 }
 
-// resident is how many bytes of memory the process holds; 0 if that cannot be
-// known.
+// resident returns the bytes of memory that the process holds, or 0 if /proc
+// does not show them.
 func (p *process) resident() int64 {
 	statm, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid()) + "/statm")
 	if err != nil {

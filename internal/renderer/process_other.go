@@ -8,13 +8,14 @@ import (
 	"runtime"
 )
 
-// startCommand starts what command makes. A process ends with us all the same,
-// when its pipe closes; only one that hangs at that moment does not.
+// startCommand starts the command that the function returns. The process exits
+// after the worker does, because its pipe closes, unless it hangs at that
+// moment.
 func (r *Renderer) startCommand(command func() *exec.Cmd) (*exec.Cmd, string, error) {
 	cmd := command()
 	return cmd, "not on " + runtime.GOOS, cmd.Start()
 }
 
-func widen(*os.File) {}
+func enlarge(*os.File) {}
 
 func (p *process) resident() int64 { return 0 }

@@ -5,93 +5,92 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/renderer/protocol"
 )
 
-// condition is that of a process after a picture.
+// condition is the state of a process after a picture.
 type condition int
 
 const (
-	well      condition = iota
-	spoiled             // it is gone, or not to be trusted with another picture
-	abandoned           // it is gone because we ended it, for no fault of its own
+	healthy condition = iota // ready for the next picture
+	tainted                  // exited, or not to be trusted with another picture
+	killed                   // killed by this package, for no fault of the process
 )
 
-// errTimeout is why a context ended.
+// errTimeout is the cause of a context that ended after Config.Timeout.
 var errTimeout = errors.New("RENDER_TIMEOUT")
 
-// errUnread says that the process ended before it had the whole source. So it
-// did not die of that.
-var errUnread = errors.New("the process did not read the source")
+// errSourceNotSent means that the process exited before it had read the whole
+// source. The picture did not cause the exit, so another process gets the job.
+var errSourceNotSent = errors.New("the process did not read the source")
 
-// SourceError says that a source could not be read: it is no fault of the
-// picture's. It wraps the error of the source.
-type SourceError struct{ Err error }
+// SourceReadError wraps an error of opening or reading a [Source]. It is an
+// infrastructure error, and no failure of the photo.
+type SourceReadError struct{ Err error }
 
-func (e *SourceError) Error() string { return "read the source: " + e.Err.Error() }
+func (e *SourceReadError) Error() string { return "read the source: " + e.Err.Error() }
 
-// Unwrap gives the source's error.
-func (e *SourceError) Unwrap() error { return e.Err }
+// Unwrap returns the error of the source.
+func (e *SourceReadError) Unwrap() error { return e.Err }
 
-func isSourceError(err error) bool {
-	_, ok := errors.AsType[*SourceError](err)
+func isSourceReadError(err error) bool {
+	_, ok := errors.AsType[*SourceReadError](err)
 	return ok
 }
 
-// sourceReader tells errors of reading a source from those of writing to a
-// process.
+// sourceReader marks the errors of reading a source, so that a copy to a
+// process can distinguish them from errors of writing.
 type sourceReader struct{ io.Reader }
 
 func (r sourceReader) Read(p []byte) (int, error) {
 	n, err := r.Reader.Read(p)
 	if err != nil && err != io.EOF {
-		err = &SourceError{err}
+		err = &SourceReadError{err}
 	}
 	return n, err
 }
 
-// render has the process make one photo's thumbnails. It returns as soon as the
-// job's context ends, the time is over or the renderer is closed: the process is
-// killed, and with it all that waits for it here.
+// render has the process make the thumbnails of one photo. It kills the process
+// as soon as the job's context ends, the timeout is over or the renderer is
+// closed; that also unblocks the reads and writes of the pipes.
 func (r *Renderer) render(p *process, j job) ([]photo.Picture, condition, error) {
 	ctx, cancel := context.WithTimeoutCause(j.ctx, r.config.Timeout, errTimeout)
 	defer cancel()
 	defer context.AfterFunc(r.closing, cancel)()
-	stop := context.AfterFunc(ctx, p.kill)
+	stopKill := context.AfterFunc(ctx, p.kill)
 
 	source, err := j.source.Open(ctx)
 	if err != nil {
-		stop()
-		return nil, well, &SourceError{err}
+		stopKill()
+		return nil, healthy, &SourceReadError{err}
 	}
 	defer source.Close()
 
 	p.log.nextPicture(j.ctx)
 	pictures, failure, err := p.exchange(source, j.source.Size, r.config.Options)
-	after := well
-	if killed := !stop(); killed { // perhaps a moment after it was done
-		after = abandoned
+	after := healthy
+	if !stopKill() { // the kill may have come a moment after the answer
+		after = killed
 	}
 	switch {
-	case isSourceError(err) && j.ctx.Err() == nil && r.closing.Err() == nil:
-		// The process waits for the rest. Where the time is over it is the
-		// source that took it.
-		return nil, abandoned, err
-	case err != nil && after == abandoned:
-		return nil, abandoned, r.whyKilled(ctx, j)
+	case isSourceReadError(err) && j.ctx.Err() == nil && r.closing.Err() == nil:
+		// The process waits for the rest of the frame. If the timeout is over,
+		// the source was what took the time.
+		return nil, killed, err
+	case err != nil && after == killed:
+		return nil, killed, r.killError(ctx, j)
 	case err != nil:
-		return nil, spoiled, r.post(j.ctx, p, err)
+		return nil, tainted, r.classifyExit(j.ctx, p, err)
 	case p.stdout.Buffered() > 0:
-		r.config.Log.ErrorContext(j.ctx, "a renderer says more than it was asked for", "process", p.pid())
-		after = spoiled
+		r.config.Log.ErrorContext(j.ctx, "a render process sent more than one answer; the first is used and the process replaced", "process", p.pid())
+		after = tainted
 	case failure == nil:
 	case failure.Code == photo.Internal:
-		// What went wrong in there may have left its mark.
-		r.config.Log.ErrorContext(j.ctx, "a renderer failed", "process", p.pid(), "reason", failure.Message)
-		after = spoiled
+		// The cause of the failure may still be in the process.
+		r.config.Log.ErrorContext(j.ctx, "a render process reported an internal failure; it is replaced", "process", p.pid(), "reason", failure.Message)
+		after = tainted
 	}
 	if failure != nil {
 		return nil, after, failure
@@ -99,7 +98,9 @@ func (r *Renderer) render(p *process, j job) ([]photo.Picture, condition, error)
 	return pictures, after, nil
 }
 
-func (r *Renderer) whyKilled(ctx context.Context, j job) error {
+// killError returns the error of a job whose process was killed: a failure with
+// the code render_timeout, the context's error or ErrClosed.
+func (r *Renderer) killError(ctx context.Context, j job) error {
 	switch {
 	case context.Cause(ctx) == errTimeout:
 		return photo.Fail(photo.RenderTimeout, "the thumbnails were not made within the limit of %s (RENDER_TIMEOUT)", r.config.Timeout)
@@ -110,33 +111,38 @@ func (r *Renderer) whyKilled(ctx context.Context, j job) error {
 	}
 }
 
-// post says what a process died of that gave no answer, or none that makes
-// sense. Only the log gets the details.
-func (r *Renderer) post(ctx context.Context, p *process, err error) error {
-	p.endSoon()
-	if p.outOfMemory() {
-		r.config.Log.WarnContext(ctx, "a renderer was refused memory for a picture", "process", p.pid(), "limit", r.config.MaxMemory)
+// classifyExit waits for a process that gave no valid answer to exit, and
+// returns the job's error: a failure with the code image_too_large or
+// render_crashed, or errSourceNotSent. err is what the exchange failed with; it
+// is logged and not shown to clients.
+func (r *Renderer) classifyExit(ctx context.Context, p *process, err error) error {
+	p.exitOrKill()
+	log := r.config.Log.With("process", p.pid())
+	switch {
+	case p.outOfMemory():
+		log.WarnContext(ctx, "a picture needs more memory than a render process may have; its photo fails", "limit", r.config.MaxMemory)
 		return photo.Fail(photo.ImageTooLarge, "the picture needs more memory than the limit of %s (RENDER_MAX_MEMORY)", megabytes(r.config.MaxMemory))
+	case errors.Is(err, errSourceNotSent):
+		log.ErrorContext(ctx, "a render process exited before it had read the source; another process gets the photo", "ended", p.exitState(), "error", err)
+		return errSourceNotSent
+	default:
+		log.ErrorContext(ctx, "a render process crashed on a picture; a new one is started", "ended", p.exitState(), "error", err)
+		return photo.Fail(photo.RenderCrashed, "the renderer died of this picture")
 	}
-	if errors.Is(err, errUnread) {
-		r.config.Log.ErrorContext(ctx, "a renderer died before it had a picture", "process", p.pid(), "ended", p.ending(), "error", err)
-		return errUnread
-	}
-	r.config.Log.ErrorContext(ctx, "a renderer died of a picture", "process", p.pid(), "ended", p.ending(), "error", err)
-	return photo.Fail(photo.RenderCrashed, "the renderer died of this picture")
 }
 
 func megabytes(n int64) string { return fmt.Sprintf("%d MB", n/1_000_000) }
 
-// exchange sends the source and waits for the answer.
+// exchange sends the source to the process and reads the answer. The error is
+// a *SourceReadError, errSourceNotSent, or one of reading the answer.
 func (p *process) exchange(source io.Reader, size int64, o Options) ([]photo.Picture, *photo.Failure, error) {
 	switch err := protocol.WriteSource(p.stdin, sourceReader{source}, size); {
 	case err == io.ErrUnexpectedEOF:
-		return nil, nil, &SourceError{err}
-	case isSourceError(err):
+		return nil, nil, &SourceReadError{err}
+	case isSourceReadError(err):
 		return nil, nil, err
 	case err != nil:
-		return nil, nil, fmt.Errorf("%w: %w", errUnread, err)
+		return nil, nil, fmt.Errorf("%w: %w", errSourceNotSent, err)
 	}
 	pictures, failure, err := protocol.ReadAnswer(p.stdout, o)
 	if err != nil {
@@ -144,7 +150,3 @@ func (p *process) exchange(source io.Reader, size int64, o Options) ([]photo.Pic
 	}
 	return pictures, failure, nil
 }
-
-// dyingTime is what a process that broke off has to end by itself, and so to
-// say how.
-const dyingTime = time.Second

@@ -1,28 +1,31 @@
-// Package renderer makes thumbnails in processes of their own, each in a cage,
-// so that a picture can do nothing but fail:
+// Package renderer makes thumbnails in sandboxed processes, so that a hostile
+// picture can fail its own photo and nothing else:
 //
-//	Render ──▶ keeper ──pipe──▶ photo-processor-render ──pipe──▶ pictures | failure
-//	           keeper ──pipe──▶ photo-processor-render
-//	           …  one for each picture that is rendered at a time
+//	Render ──▶ supervisor ──pipe──▶ photo-processor-render ──pipe──▶ pictures | failure
+//	           supervisor ──pipe──▶ photo-processor-render
+//	           …  one for each picture that is rendered concurrently
 //
-// Photos come from strangers and are decoded by a great deal of C. Whatever a
-// picture does to the process that decodes it, it does it there: it crashes,
-// and the photo has failed with render_crashed; it does not end, and is killed
-// for render_timeout; it takes too much memory, and is image_too_large. Those in
-// the other processes do not notice, and a new process takes the place of the one
-// that is gone. A picture that takes its process over finds itself without
-// files, network, other processes or secrets; see internal/renderer/cage.
+// Photos come from strangers, and libvips and its codecs are C and C++. Each
+// fault of a picture becomes a failure of its photo:
 //
-// A keeper is a goroutine that keeps one process:
+//	the process crashes               render_crashed
+//	it does not answer in time        render_timeout; the process is killed
+//	it needs more memory than it may  image_too_large
+//
+// Pictures in other processes are not affected, and a new process replaces the
+// lost one. Code that a picture injects finds no files, no network, no other
+// processes and no secrets; see internal/renderer/sandbox.
+//
+// A supervisor is a goroutine that owns one process at a time:
 //
 //	start ──▶ wait for a picture ──▶ render it ──┐
 //	  ▲         ▲  (the process is warm)         │
-//	  │         └───────── it is well ◀──────────┤
-//	  └── it died, was killed, or has done its ──┘
-//	      share, so that memory stays flat
+//	  │         └───────── healthy ◀─────────────┤
+//	  └── tainted, killed, or replaced after ◀───┘
+//	      MaxPictures pictures or maxGrowth bytes
 //
-// This package loads no libvips; internal/renderer/protocol is what is said
-// through the pipes.
+// This package does not load libvips. internal/renderer/protocol defines the
+// frames in the pipes.
 package renderer
 
 import (
@@ -37,16 +40,14 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/renderer/protocol"
 )
 
-// Options say which thumbnails to make, and of which sources to refuse to.
+// Options choose the thumbnails to make and the limits on sources.
 type Options = protocol.Options
 
-// Status says what of the cage is in force.
+// Status lists the sandbox's measures and which of them are in force.
 type Status = protocol.Status
 
 // Defaults of [Config].
@@ -54,87 +55,76 @@ const (
 	// DefaultTimeout is many times what the largest picture takes.
 	DefaultTimeout = time.Minute
 
-	// DefaultMaxMemory is enough for a progressive JPEG of 100 million pixels,
-	// which must be decoded whole.
+	// DefaultMaxMemory is 1 GiB, enough for a progressive JPEG of 100 million
+	// pixels, which must be decoded as a whole.
 	DefaultMaxMemory = 1 << 30
 
-	// MinMaxMemory is what a process needs to be there at all, doubled. Most of
-	// it is reserved and never touched.
+	// MinMaxMemory is 384 MiB, twice what a process reserves before its first
+	// picture. Most of that is never touched.
 	MinMaxMemory = 384 << 20
 
-	// DefaultMaxPictures makes the start of a process, some 100 ms of CPU, cost
-	// each of its pictures less than one percent.
+	// DefaultMaxPictures spreads the start of a process, about 100 ms of CPU,
+	// over so many pictures that each pays less than one percent.
 	DefaultMaxPictures = 500
 )
 
-// Config says how to render.
+// Config is the configuration of a [Renderer].
 type Config struct {
 	Options Options
 
 	// Path is the program photo-processor-render; see [Find]. Required.
 	Path string
 
-	// Concurrency is how many pictures are rendered at a time, each in a process
-	// of its own. Defaults to 1.
+	// Concurrency is the number of processes, each of which renders one picture
+	// at a time. Defaults to 1.
 	Concurrency int
 
-	// Timeout is for one picture. Defaults to DefaultTimeout.
+	// Timeout limits one picture, from the first byte sent to the last
+	// received. Defaults to DefaultTimeout.
 	Timeout time.Duration
 
-	// MaxMemory is what one process may have, in bytes, the program's own part
-	// (some 170 MB, most of it never touched) included. Defaults to
-	// DefaultMaxMemory.
+	// MaxMemory limits the memory of one process, in bytes. About 170 MB of it,
+	// mostly untouched, belong to the program itself. At least MinMaxMemory;
+	// defaults to DefaultMaxMemory.
 	MaxMemory int64
 
-	// MaxPictures is after how many pictures a process makes place for a new
-	// one. 1 gives each picture a process that has seen no other. Defaults to
-	// DefaultMaxPictures.
+	// MaxPictures is the number of pictures after which a process is replaced.
+	// With 1 no process sees two pictures. Defaults to DefaultMaxPictures.
 	MaxPictures int
 
-	// Log gets what processes say and how they end. Defaults to slog's.
+	// Log receives the processes' stderr and the reasons for their exits.
+	// Defaults to slog's default logger.
 	Log *slog.Logger
 }
 
-const (
-	// maxGrowth bounds what a process may keep, in bytes, beyond what it had
-	// before its first picture. A large picture leaves some behind, and more than
-	// this is better given back.
-	maxGrowth = 256 << 20
-
-	// The pauses before a process is started whose predecessors did not manage
-	// one picture: none for the first, which may have had a bad picture, and then
-	// up to what a queue full of bad pictures may cost the good ones.
-	firstPause = 100 * time.Millisecond
-	maxPause   = 2 * time.Second
-)
-
-// Renderer makes thumbnails. It may be used by several goroutines.
+// Renderer makes thumbnails. Its methods may be called concurrently.
 type Renderer struct {
 	config Config
 	jobs   chan job
 
-	closing context.Context // done: all end
-	close   context.CancelFunc
-	keepers sync.WaitGroup
+	closing     context.Context // canceled by Close
+	close       context.CancelFunc
+	supervisors sync.WaitGroup
 
 	waiting atomic.Int64 // pictures that no process has begun to render
-	running atomic.Int64 // processes that render, or could
+	running atomic.Int64 // processes that render or are ready to
 
-	cage       atomic.Pointer[Status]
-	namespaces atomic.Bool // that the kernel made the processes' namespaces
+	sandbox    atomic.Pointer[Status]
+	namespaces atomic.Bool // whether to start processes in new namespaces
 }
 
-// Source is a photo's bytes. They are read when a process is free for them, and
-// go straight there: what waits takes no memory.
+// Source is a photo's bytes. They are copied to a process when one is free, so
+// a waiting Source takes no memory of the renderer.
 type Source struct {
-	Size int64 // bytes that Open's reader gives
+	Size int64 // length in bytes, at most protocol.MaxSource
 
-	// Open gives the bytes. It may be called again, if a process has ended
-	// before it had them all. Its errors, and the reader's, are Render's.
+	// Open returns a reader of the Size bytes. It is called again if a process
+	// exits before it has read them all. [Renderer.Render] wraps errors of Open
+	// and of the reader in a [SourceReadError].
 	Open func(context.Context) (io.ReadCloser, error)
 }
 
-// Bytes is a Source of bytes that are there.
+// Bytes returns a Source of bytes in memory.
 func Bytes(content []byte) Source {
 	return Source{
 		Size: int64(len(content)),
@@ -142,7 +132,7 @@ func Bytes(content []byte) Source {
 	}
 }
 
-// job is a picture on its way to a keeper.
+// job is a picture that is handed to a supervisor.
 type job struct {
 	ctx    context.Context
 	source Source
@@ -154,11 +144,11 @@ type result struct {
 	err      error
 }
 
-// ErrClosed is what Render gives after Close.
+// ErrClosed is the error of Render after Close.
 var ErrClosed = errors.New("the renderer is closed")
 
-// New starts the processes and waits until all are ready. An error says why
-// they cannot be.
+// New starts the processes and waits until all are ready. It fails if the
+// configuration is invalid or one of the processes does not start.
 func New(c Config) (*Renderer, error) {
 	if c.Concurrency == 0 {
 		c.Concurrency = 1
@@ -179,18 +169,18 @@ func New(c Config) (*Renderer, error) {
 		return nil, errors.New("renderer: no thumbnail size is configured")
 	}
 	if c.MaxMemory < MinMaxMemory {
-		return nil, fmt.Errorf("renderer: %d bytes of memory are fewer than the %d that it takes", c.MaxMemory, MinMaxMemory)
+		return nil, fmt.Errorf("renderer: a memory limit of %d bytes is too low; a process needs at least %d", c.MaxMemory, MinMaxMemory)
 	}
 	if _, err := os.Stat(c.Path); err != nil {
 		return nil, fmt.Errorf("renderer: %w", err)
 	}
 
 	r := &Renderer{config: c, jobs: make(chan job)}
-	r.namespaces.Store(true) // until shown otherwise
+	r.namespaces.Store(true) // until the kernel refuses
 	r.closing, r.close = context.WithCancel(context.Background())
 	started := make(chan error, c.Concurrency)
 	for range c.Concurrency {
-		r.keepers.Go(func() { r.keep(started) })
+		r.supervisors.Go(func() { r.supervise(started) })
 	}
 	for range c.Concurrency {
 		if err := <-started; err != nil {
@@ -198,49 +188,50 @@ func New(c Config) (*Renderer, error) {
 			return nil, fmt.Errorf("renderer: %s does not start: %w", c.Path, err)
 		}
 	}
-	r.logCage()
+	r.logSandbox()
 	return r, nil
 }
 
-// Close ends all processes, and what they are rendering. It returns when they
-// are gone.
+// Close kills all processes, aborts the pictures that they render, and returns
+// when the processes are gone. It may be called more than once.
 func (r *Renderer) Close() {
 	r.close()
-	r.keepers.Wait()
+	r.supervisors.Wait()
 }
 
-// Cage says what of the cage is in force, by what the process said that was
-// started last.
-func (r *Renderer) Cage() Status { return *r.cage.Load() }
+// Sandbox returns the state of the sandbox, as the process that started last
+// reported it.
+func (r *Renderer) Sandbox() Status { return *r.sandbox.Load() }
 
-// Waiting is how many pictures wait for a process to be free.
+// Waiting returns the number of pictures that wait for a free process.
 func (r *Renderer) Waiting() int64 { return r.waiting.Load() }
 
-// Ready says whether there is a process that can render.
+// Ready returns an error when no process can render.
 func (r *Renderer) Ready() error {
 	if r.running.Load() == 0 {
-		return errors.New("no process that renders is running; the log says why")
+		return errors.New("no render process is running; the log has the reason")
 	}
 	return nil
 }
 
-// logCage says it to who operates the worker; louder when it is not what it
-// should be.
-func (r *Renderer) logCage() {
-	cage, level := r.Cage(), slog.LevelInfo
-	if cage.Seccomp != "on" || !cage.NoNewPrivs || cage.UID == 0 {
+// logSandbox logs the state of the sandbox, as a warning if one of the measures
+// that every supported machine has is not in force.
+func (r *Renderer) logSandbox() {
+	sandbox, level := r.Sandbox(), slog.LevelInfo
+	if sandbox.Seccomp != "on" || !sandbox.NoNewPrivs || sandbox.UID == 0 {
 		level = slog.LevelWarn
 	}
-	r.config.Log.Log(context.Background(), level, "renderer cage", "seccomp", cage.Seccomp, "landlock", cage.Landlock,
-		"namespaces", cage.Namespaces, "uid", cage.UID, "no_new_privs", cage.NoNewPrivs, "max_memory", cage.MaxMemory)
+	r.config.Log.Log(context.Background(), level, "renderer sandbox", "seccomp", sandbox.Seccomp, "landlock", sandbox.Landlock,
+		"namespaces", sandbox.Namespaces, "uid", sandbox.UID, "no_new_privs", sandbox.NoNewPrivs, "max_memory", sandbox.MaxMemory)
 }
 
-// Render makes the thumbnails, as configured, when a process is free. Its errors
-// are a *photo.Failure, the source's, the context's, or ErrClosed. When the
-// context ends so does the rendering, at once.
+// Render waits for a free process and makes the configured thumbnails of the
+// source, largest first. Its errors are a [*photo.Failure], a
+// [*SourceReadError], the context's error or ErrClosed. When the context ends,
+// the process that renders the picture is killed.
 //
-// When no process can be started it waits until one can: that is no failure of
-// the photo. The log has the reason.
+// While no process can be started, Render waits: that is an infrastructure
+// error, which must not fail a photo. The log has the reason.
 func (r *Renderer) Render(ctx context.Context, source Source) ([]photo.Picture, error) {
 	if source.Size > protocol.MaxSource {
 		return nil, photo.Fail(photo.SourceTooLarge, "the source has %d bytes; no more than %d can be rendered", source.Size, int64(protocol.MaxSource))
@@ -251,8 +242,9 @@ func (r *Renderer) Render(ctx context.Context, source Source) ([]photo.Picture, 
 	return made.pictures, made.err
 }
 
-// submit gives the job to the first keeper that is free, who answers it; or
-// answers it when there is no more sense in waiting.
+// submit hands the job to the first free supervisor, which sends the result. It
+// sends an error itself if the job's context ends or the renderer is closed
+// first.
 func (r *Renderer) submit(j job) {
 	r.waiting.Add(1)
 	defer r.waiting.Add(-1)
@@ -262,85 +254,5 @@ func (r *Renderer) submit(j job) {
 		j.result <- result{err: j.ctx.Err()}
 	case <-r.closing.Done():
 		j.result <- result{err: ErrClosed}
-	}
-}
-
-// keep keeps one process running until the renderer is closed. It tells how the
-// first start went, and gives up if that fails.
-func (r *Renderer) keep(started chan<- error) {
-	pauses := &backoff.ExponentialBackOff{InitialInterval: firstPause, Multiplier: 2, RandomizationFactor: 0.2, MaxInterval: maxPause}
-	pauses.Reset()
-	failures := 0 // processes in a row that have not managed one picture
-	for first := true; r.closing.Err() == nil; first = false {
-		if failures > 1 && !r.pause(pauses.NextBackOff()) {
-			return
-		}
-		p, err := r.start()
-		if err == nil {
-			r.running.Add(1) // before it is told: who has a Renderer has one that is ready
-		}
-		if first {
-			started <- err
-			if err != nil {
-				return
-			}
-		}
-		if errors.Is(err, ErrClosed) {
-			return
-		}
-		if err != nil {
-			r.config.Log.Error("a renderer does not start", "error", err)
-			failures++
-			continue
-		}
-		useful := r.serve(p)
-		r.running.Add(-1)
-		if useful {
-			failures = 0
-			pauses.Reset()
-		} else {
-			failures++
-		}
-	}
-}
-
-// pause waits, and tells whether there is something to wait for.
-func (r *Renderer) pause(d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-r.closing.Done():
-		return false
-	}
-}
-
-// serve has the process render one picture after the other, as long as it is
-// well, and ends it. It tells whether the process was of any use, or at least not
-// to blame.
-func (r *Renderer) serve(p *process) (useful bool) {
-	defer p.end()
-	for served := 0; ; served++ {
-		if served >= r.config.MaxPictures || p.grownBy() > maxGrowth {
-			return true
-		}
-		select {
-		case j := <-r.jobs:
-			pictures, after, err := r.render(p, j)
-			if errors.Is(err, errUnread) {
-				go r.submit(j) // to a keeper whose process is well
-			} else {
-				j.result <- result{pictures, err}
-			}
-			if after != well {
-				return served > 0 || after == abandoned
-			}
-		case <-p.exited:
-			r.config.Log.Warn("a renderer ended that had nothing to do", "process", p.pid(), "ended", p.ending())
-			return served > 0
-		case <-r.closing.Done():
-			return true
-		}
 	}
 }

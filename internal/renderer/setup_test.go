@@ -28,18 +28,19 @@ import (
 func TestMain(m *testing.M) {
 	if double, ok := doubles[filepath.Base(os.Args[0])]; ok {
 		double()
-		leave(0)
+		exitNow(0)
 	}
 	os.Exit(m.Run())
 }
 
 var box = photo.Size{Width: 320, Height: 320}
 
-// testBundle is a renderer whose processes can be told from all others.
+// testBundle is a renderer whose processes are identified by the path of their
+// program.
 type testBundle struct {
 	*renderer.Renderer
 	config renderer.Config
-	logged *bytes.Buffer // read it when the renderer is closed
+	logged *bytes.Buffer
 	logMu  sync.Mutex
 }
 
@@ -55,16 +56,17 @@ func (b *testBundle) log() string {
 	return b.logged.String()
 }
 
-// setup starts a renderer under a path of its own: a link to program, or to the
-// real one.
+// setup starts a renderer with the named double, or the real program if the
+// name is empty, linked to a path of its own.
 func setup(t *testing.T, c renderer.Config, program string) *testBundle {
 	t.Helper()
-	b, err := tryToSetup(t, c, program)
+	b, err := trySetup(t, c, program)
 	require.NoError(t, err)
 	return b
 }
 
-func tryToSetup(t *testing.T, c renderer.Config, program string) (_ *testBundle, err error) {
+// trySetup is setup for renderers that may not start.
+func trySetup(t *testing.T, c renderer.Config, program string) (_ *testBundle, err error) {
 	t.Helper()
 	name := "photo-processor-render"
 	if program != "" {
@@ -86,7 +88,7 @@ func tryToSetup(t *testing.T, c renderer.Config, program string) (_ *testBundle,
 	if err == nil {
 		t.Cleanup(func() {
 			b.Close()
-			require.Empty(t, b.processes(), "a process is left")
+			require.Empty(t, b.processes(), "a process is left behind")
 			if t.Failed() {
 				t.Log(b.log())
 			}
@@ -95,7 +97,7 @@ func tryToSetup(t *testing.T, c renderer.Config, program string) (_ *testBundle,
 	return b, err
 }
 
-// processes are the renderer's.
+// processes returns the renderer's process IDs.
 func (b *testBundle) processes() (pids []int) {
 	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, path := range lines {
@@ -107,7 +109,22 @@ func (b *testBundle) processes() (pids []int) {
 	return pids
 }
 
-// stat gives fields of /proc/<pid>/stat, the first being the state.
+// singleProcess waits until there is exactly one process, since during a
+// replacement there are none or two, and returns its ID.
+func (b *testBundle) singleProcess(t *testing.T) (pid int) {
+	t.Helper()
+	waitFor(t, "one process", func() bool {
+		pids := b.processes()
+		if len(pids) == 1 {
+			pid = pids[0]
+		}
+		return len(pids) == 1
+	})
+	return pid
+}
+
+// stat returns the fields of /proc/<pid>/stat from the state on, or nil if
+// there is no such process.
 func stat(pid int) []string {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -116,7 +133,7 @@ func stat(pid int) []string {
 	return strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 }
 
-// ticks is how much CPU time the process has used, in hundredths of a second.
+// ticks returns the CPU time of the process, in hundredths of a second.
 func ticks(pid int) int {
 	fields := stat(pid)
 	if fields == nil {
@@ -127,10 +144,10 @@ func ticks(pid int) int {
 	return user + system
 }
 
-// awaitWork returns when all the processes are rendering.
-func (b *testBundle) awaitWork(t *testing.T, before map[int]int) {
+// waitForWork waits until all processes have rendered for 0.05 s since before.
+func (b *testBundle) waitForWork(t *testing.T, before map[int]int) {
 	t.Helper()
-	await(t, "all processes render", func() bool {
+	waitFor(t, "all processes render", func() bool {
 		for pid, then := range before {
 			if ticks(pid) < then+5 {
 				return false
@@ -140,8 +157,8 @@ func (b *testBundle) awaitWork(t *testing.T, before map[int]int) {
 	})
 }
 
-// work is how much each process has done.
-func (b *testBundle) work() map[int]int {
+// cpuTicks returns the CPU time of each process.
+func (b *testBundle) cpuTicks() map[int]int {
 	done := map[int]int{}
 	for _, pid := range b.processes() {
 		done[pid] = ticks(pid)
@@ -149,22 +166,23 @@ func (b *testBundle) work() map[int]int {
 	return done
 }
 
-func await(t *testing.T, what string, condition func() bool) {
+func waitFor(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	require.Eventually(t, condition, 30*time.Second, time.Millisecond, what)
 }
 
-// outcome is what a Render that was started gives.
+// outcome holds the results of Render.
 type outcome struct {
 	pictures []photo.Picture
 	err      error
 }
 
-// Render renders bytes that are there.
+// Render renders bytes in memory.
 func (b *testBundle) Render(ctx context.Context, source []byte) ([]photo.Picture, error) {
 	return b.Renderer.Render(ctx, renderer.Bytes(source))
 }
 
+// render renders in the background.
 func (b *testBundle) render(ctx context.Context, source []byte) <-chan outcome {
 	done := make(chan outcome, 1)
 	go func() {
@@ -180,7 +198,7 @@ func requireCode(t *testing.T, want photo.Code, err error) {
 	require.Equal(t, want, photo.CodeOf(err), "%v", err)
 }
 
-// small is a photo that takes milliseconds.
+// small returns a photo that renders in milliseconds.
 func small(t testing.TB) []byte { return asJPEG(t, 640, 426) }
 
 func asJPEG(t testing.TB, width, height int) []byte {
@@ -195,7 +213,7 @@ func asJPEG(t testing.TB, width, height int) []byte {
 	return buf.Bytes()
 }
 
-// large takes a second, and half a GB. It has 246 bytes.
+// large returns a photo of 246 bytes that takes a second and 500 MB to render.
 func large(t testing.TB) []byte {
 	t.Helper()
 	source, err := os.ReadFile("testdata/black-11000x11000.webp")
@@ -203,8 +221,8 @@ func large(t testing.TB) []byte {
 	return source
 }
 
-// roomForLarge are the limits that large is within.
-func roomForLarge() renderer.Config {
+// configForLarge returns limits that admit large.
+func configForLarge() renderer.Config {
 	return renderer.Config{
 		Options:   renderer.Options{Boxes: []photo.Size{box}, MaxPixels: 1 << 30},
 		MaxMemory: 3 << 30,
@@ -214,6 +232,6 @@ func roomForLarge() renderer.Config {
 func onLinux(t *testing.T) {
 	t.Helper()
 	if runtime.GOOS != "linux" {
-		t.Skip("processes are watched by way of /proc")
+		t.Skip("the test observes processes through /proc")
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/renderer"
 )
 
-func TestASourceThatStallsIsNoTimeoutOfThePicture(t *testing.T) {
+func TestStalledSource(t *testing.T) {
 	t.Parallel()
 	b := setup(t, renderer.Config{Timeout: time.Second}, "")
 	whole := small(t)
@@ -23,13 +23,13 @@ func TestASourceThatStallsIsNoTimeoutOfThePicture(t *testing.T) {
 		Size: int64(len(whole)),
 		Open: func(ctx context.Context) (io.ReadCloser, error) {
 			stalled := readerFunc(func([]byte) (int, error) {
-				<-ctx.Done() // as a bucket's reader does
+				<-ctx.Done() // like the reader of an object store
 				return 0, ctx.Err()
 			})
 			return io.NopCloser(io.MultiReader(bytes.NewReader(whole[:500]), stalled)), nil
 		},
 	})
-	_, ok := errors.AsType[*renderer.SourceError](err)
+	_, ok := errors.AsType[*renderer.SourceReadError](err)
 	require.True(t, ok, "%v", err)
 	require.Empty(t, photo.CodeOf(err))
 	_, err = b.Render(t.Context(), whole)
@@ -40,7 +40,7 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-func TestASourceThatCannotBeRead(t *testing.T) {
+func TestSourceReadErrors(t *testing.T) {
 	t.Parallel()
 	b := setup(t, renderer.Config{}, "")
 	lost := errors.New("the bucket is away")
@@ -55,7 +55,7 @@ func TestASourceThatCannotBeRead(t *testing.T) {
 		"with no end": nil,
 	} {
 		t.Run(name, func(t *testing.T) {
-			if open == nil { // more than it said: what was said is what counts
+			if open == nil { // longer than Size, which is what counts
 				open = func() (io.Reader, error) { return io.MultiReader(bytes.NewReader(whole), iotest.ErrReader(lost)), nil }
 			}
 			_, err := b.Renderer.Render(t.Context(), renderer.Source{
@@ -73,9 +73,9 @@ func TestASourceThatCannotBeRead(t *testing.T) {
 			default:
 				require.ErrorIs(t, err, lost)
 			}
-			require.Empty(t, photo.CodeOf(err), "it is no failure of the photo")
+			require.Empty(t, photo.CodeOf(err), "an infrastructure error never fails a photo")
 			_, err = b.Render(t.Context(), whole)
-			require.NoError(t, err, "the next picture does not notice")
+			require.NoError(t, err, "the next picture is not affected")
 		})
 	}
 }

@@ -11,32 +11,33 @@ import (
 	"github.com/photo-processor/photo-processor/internal/renderer/protocol"
 )
 
-// Bounds on what a process may have us log. A crash of the Go runtime has its
-// reason in the first lines.
+// Bounds on the log lines of one process. The first lines of a crash of the Go
+// runtime have the reason.
 const (
-	maxLine            = 400 // bytes
+	maxLine            = 400 // bytes; the rest of a line is dropped
 	maxLinesPerPicture = 20
-	maxBytesPerPicture = 1 << 20 // a process that says more is ended
+	maxBytesPerPicture = 1 << 20 // a process that writes more is killed
 )
 
-// lineLogger logs what a process writes to stderr, which may be anything: as
-// lines of printable ASCII, not too long and not too many.
+// lineLogger logs the stderr of a process, which injected code may control, as
+// a bounded number of lines of printable ASCII.
 type lineLogger struct {
 	log *slog.Logger
 
-	mu     sync.Mutex
-	about  context.Context // of the last picture, whose lines these are
-	lines  int             // since the last picture began
-	bytes  int             // likewise
-	last   string
-	memory bool // the Go runtime was refused memory
+	mu      sync.Mutex
+	picture context.Context // of the current or last picture, for the log's attributes
+	lines   int             // since that picture began
+	bytes   int             // since that picture began
+	last    string
+	memory  bool // the Go runtime was refused memory
 }
 
 func newLineLogger(log *slog.Logger) *lineLogger {
-	return &lineLogger{log: log, about: context.Background()}
+	return &lineLogger{log: log, picture: context.Background()}
 }
 
-// readFrom logs until there is no more, or far too much; it tells which.
+// readFrom logs lines until an error, such as the end of the pipe. It stops and
+// returns true when a picture exceeds maxBytesPerPicture.
 func (l *lineLogger) readFrom(r io.Reader) (tooMuch bool) {
 	lines := bufio.NewReaderSize(r, 4096)
 	for cut := false; ; {
@@ -44,12 +45,12 @@ func (l *lineLogger) readFrom(r io.Reader) (tooMuch bool) {
 		if err != nil {
 			return false
 		}
-		if !cut { // else it is the rest of a line that was too long
+		if !cut { // otherwise line is the rest of a long one
 			l.line(string(line))
 		}
 		cut = more
 		if l.count(len(line)) > maxBytesPerPicture {
-			l.log.Error("a renderer does not stop talking; it is ended")
+			l.log.Error("a render process writes too much to stderr; it is killed", "limit", maxBytesPerPicture)
 			return true
 		}
 	}
@@ -59,7 +60,7 @@ func (l *lineLogger) line(text string) {
 	text = protocol.Sanitize(strings.TrimRight(text, "\r"), maxLine)
 	l.mu.Lock()
 	l.lines++
-	lines, about := l.lines, l.about
+	lines, picture := l.lines, l.picture
 	if lines <= maxLinesPerPicture {
 		l.last = text
 		for _, words := range []string{"out of memory", "cannot allocate memory", "failed to create new OS thread"} {
@@ -69,12 +70,13 @@ func (l *lineLogger) line(text string) {
 	l.mu.Unlock()
 	switch {
 	case lines <= maxLinesPerPicture:
-		l.log.WarnContext(about, "a renderer says", "line", text)
+		l.log.WarnContext(picture, "stderr of a render process", "line", text)
 	case lines == maxLinesPerPicture+1:
-		l.log.WarnContext(about, "a renderer says more than is logged")
+		l.log.WarnContext(picture, "stderr of a render process has too many lines; the rest is not logged")
 	}
 }
 
+// count adds n bytes and returns the bytes since the picture began.
 func (l *lineLogger) count(n int) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -82,12 +84,12 @@ func (l *lineLogger) count(n int) int {
 	return l.bytes
 }
 
-// nextPicture lets the process say some more. What the log shows of the context
-// is shown with it.
-func (l *lineLogger) nextPicture(about context.Context) {
+// nextPicture resets the bounds. The lines that follow are logged with the
+// attributes of the picture's context.
+func (l *lineLogger) nextPicture(picture context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.lines, l.bytes, l.about = 0, 0, about
+	l.lines, l.bytes, l.picture = 0, 0, picture
 }
 
 func (l *lineLogger) lastLine() string {

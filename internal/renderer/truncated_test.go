@@ -13,12 +13,13 @@ import (
 	"github.com/photo-processor/photo-processor/internal/renderer"
 )
 
-// TestTruncatedAtEvery64thByte cuts pictures short. Whatever is missing, there
-// is no thumbnail with a grey half, and no renderer dies of it.
+// TestTruncatedAtEvery64thByte truncates pictures. Wherever that is, Render
+// fails instead of returning a thumbnail with a grey half, and no process
+// crashes.
 func TestTruncatedAtEvery64thByte(t *testing.T) {
 	t.Parallel()
 	detail := image.NewGray(image.Rect(0, 0, 96, 64))
-	for i := range detail.Pix { // so that no format makes next to nothing of it
+	for i := range detail.Pix { // detail that no format compresses well
 		detail.Pix[i] = byte(i*i>>3) ^ byte(i*7)
 	}
 	var asPNG, asJPEG bytes.Buffer
@@ -38,5 +39,5 @@ func TestTruncatedAtEvery64thByte(t *testing.T) {
 		_, err := b.Render(t.Context(), whole)
 		require.NoError(t, err, name)
 	}
-	require.Equal(t, before, b.processes(), "none has died")
+	require.Equal(t, before, b.processes(), "no process has crashed")
 }

@@ -14,15 +14,16 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// box32 halves the pictures here, whose colours are all that matters.
+// box32 halves the pictures of the tests of colours.
 var box32 = []photo.Size{{Width: 32, Height: 32}}
 
-// matrixProfile is an RGB colour space: what its channels mean.
+// matrixProfile is an RGB colour space.
 type matrixProfile struct {
-	toXYZ  [3][3]float64 // from linear RGB to XYZ, adapted to D50 as ICC wants it
-	linear func(v float64) float64
+	toXYZ  [3][3]float64           // from linear RGB to XYZ, adapted to D50 as ICC requires
+	linear func(v float64) float64 // from an encoded channel, both from 0 to 1
 }
 
+// srgbLinear converts a channel of sRGB to linear light, both from 0 to 1.
 func srgbLinear(v float64) float64 {
 	if v <= 0.04045 {
 		return v / 12.92
@@ -45,7 +46,7 @@ var (
 	}
 )
 
-// icc writes the profile as a minimal ICC version 2 file.
+// icc returns the profile as a minimal ICC version 2 file.
 func (p matrixProfile) icc() []byte {
 	s15f16 := func(v float64) []byte { return binary.BigEndian.AppendUint32(nil, uint32(int32(math.Round(v*65536)))) }
 	xyz := func(x, y, z float64) []byte {
@@ -66,7 +67,7 @@ func (p matrixProfile) icc() []byte {
 	})
 }
 
-// greyICC is a profile for grey pictures of the given gamma.
+// greyICC returns a profile for grey pictures of the given gamma.
 func greyICC(gamma float64) []byte {
 	curve := binary.BigEndian.AppendUint32([]byte("curv\x00\x00\x00\x00"), 1)
 	curve = binary.BigEndian.AppendUint16(curve, uint16(gamma*256))
@@ -102,18 +103,20 @@ func iccFile(model string, tags []iccTag) []byte {
 	return file
 }
 
-// inSRGB computes what a colour in the profile is in sRGB.
+// inSRGB converts a colour in the profile to sRGB.
 func (p matrixProfile) inSRGB(c color.NRGBA) color.NRGBA {
 	rgb := [3]float64{p.linear(float64(c.R) / 255), p.linear(float64(c.G) / 255), p.linear(float64(c.B) / 255)}
 	linear := multiply(invert(srgb.toXYZ), multiply(p.toXYZ, rgb))
-	channel := func(v float64) uint8 {
-		v = max(0, min(1, v))
-		if v <= 0.0031308 {
-			return uint8(math.Round(255 * 12.92 * v))
-		}
-		return uint8(math.Round(255 * (1.055*math.Pow(v, 1/2.4) - 0.055)))
+	return color.NRGBA{R: srgbEncoded(linear[0]), G: srgbEncoded(linear[1]), B: srgbEncoded(linear[2]), A: c.A}
+}
+
+// srgbEncoded converts linear light to a channel of sRGB.
+func srgbEncoded(v float64) uint8 {
+	v = max(0, min(1, v))
+	if v <= 0.0031308 {
+		return uint8(math.Round(255 * 12.92 * v))
 	}
-	return color.NRGBA{R: channel(linear[0]), G: channel(linear[1]), B: channel(linear[2]), A: c.A}
+	return uint8(math.Round(255 * (1.055*math.Pow(v, 1/2.4) - 0.055)))
 }
 
 func multiply(m [3][3]float64, v [3]float64) (out [3]float64) {
@@ -153,7 +156,7 @@ func TestMakeConvertsProfilesToSRGB(t *testing.T) {
 				want := profile.inSRGB(c)
 				if name != "sRGB" && c.R != c.G {
 					require.Greater(t, math.Abs(float64(want.R)-float64(c.R))+math.Abs(float64(want.G)-float64(c.G))+math.Abs(float64(want.B)-float64(c.B)), 10.0,
-						"the test's colour must change, or the test proves nothing")
+						"the conversion must change the colour, or the test proves nothing")
 				}
 				for _, source := range [][]byte{asJPEG(t, solid(64, 48, c), 100), asPNG(t, solid(64, 48, c))} {
 					p := mustMake(t, withProfile(t, source, profile.icc()), Options{Boxes: box32, Format: photo.PNG})
@@ -164,11 +167,11 @@ func TestMakeConvertsProfilesToSRGB(t *testing.T) {
 	}
 }
 
-// The usual sRGB profile is known by its maker and skipped. A profile that is not
-// for the picture, or not a profile, must not spoil the picture.
+// TestMakeIgnoresProfilesThatDoNotApply has the usual sRGB profile, which is
+// skipped, and profiles that are invalid or for another kind of picture.
 func TestMakeIgnoresProfilesThatDoNotApply(t *testing.T) {
 	t.Parallel()
-	usual := displayP3.icc() // would change colours if it were used
+	usual := displayP3.icc() // changes colours if it is applied
 	copy(usual[48:], "IEC sRGB")
 	for name, profile := range map[string][]byte{
 		"usual sRGB":     usual,
@@ -224,7 +227,7 @@ func TestMakeGrey(t *testing.T) {
 	alpha := export(t, withAlpha, (*vips.ImageRef).ExportPng, *vips.NewPngExportParams())
 
 	plain := color.NRGBA{R: 90, G: 90, B: 90, A: 255}
-	linear := uint8(math.Round(255 * (1.055*math.Pow(90.0/255, 1/2.4) - 0.055))) // if 90 is linear light
+	linear := srgbEncoded(90.0 / 255)
 	for name, tt := range map[string]struct {
 		source []byte
 		want   color.NRGBA
@@ -278,7 +281,8 @@ func TestMakeSixteenBits(t *testing.T) {
 	requireColour(t, color.NRGBA{R: 255, G: 127, B: 127, A: 255}, at(decoded(t, p), 0.5, 0.5), 3)
 }
 
-// A TIFF can have samples beyond colour and alpha, which mean nothing to us.
+// TestMakeExtraSamples has a TIFF with samples after colour and alpha, which
+// are ignored.
 func TestMakeExtraSamples(t *testing.T) {
 	t.Parallel()
 	img := vipsImage(t, corners(160, 120))
@@ -290,11 +294,11 @@ func TestMakeExtraSamples(t *testing.T) {
 	}
 }
 
-// libvips has a CMYK profile of its own, with which the test's pictures are made
-// and which stands in where a picture has none.
+// TestMakeCMYK makes its pictures with libvips' own CMYK profile, which libvips
+// also applies to pictures without one.
 func TestMakeCMYK(t *testing.T) {
 	t.Parallel()
-	// Colours that inks can show.
+	// Colours that can be printed.
 	colours := [4]color.NRGBA{{R: 180, G: 90, B: 80, A: 255}, {R: 90, G: 140, B: 100, A: 255}, {R: 90, G: 110, B: 150, A: 255}, {R: 220, G: 200, B: 120, A: 255}}
 	print := vipsImage(t, quarters(160, 120, colours))
 	require.NoError(t, print.Flatten(&vips.Color{R: 255, G: 255, B: 255}))

@@ -8,14 +8,15 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// read makes the largest thumbnail as decode does, as strictly as must be, and
-// gives the sizes of all.
-func read(source []byte, k kind, o Options) (bitmap *vips.ImageRef, sizes []photo.Size, err error) {
+// decodeLargest returns the bitmap of the largest thumbnail and the sizes of
+// all. It tries the strictnesses of the kind in turn: a source that only the
+// strict, cheaper way finds corrupt is decoded in the tolerant way.
+func decodeLargest(source []byte, k kind, o Options) (bitmap *vips.ImageRef, sizes []photo.Size, err error) {
 	for _, s := range k.strictnesses() {
-		forgetReasons()
+		clearErrorBuffer()
 		var h header
 		if h, err = inspect(source, k, o, s); err == nil {
-			sizes = plan(h.upright(), o.Boxes)
+			sizes = targetSizes(h.upright(), o.Boxes)
 			bitmap, err = decode(source, h, sizes[0], o.Format, s)
 		}
 		if failure, ok := errors.AsType[*photo.Failure](err); !ok || failure.Code != photo.CorruptImage {
@@ -25,43 +26,43 @@ func read(source []byte, k kind, o Options) (bitmap *vips.ImageRef, sizes []phot
 	return bitmap, sizes, err
 }
 
-// decode makes the largest thumbnail, of the given upright size, as a bitmap:
-// bare 8-bit pixels in memory, in sRGB or grey, and on white if the format cannot
-// keep transparency. The caller closes it.
+// decode returns the largest thumbnail, whose size is the one after
+// orientation, as a bitmap: 8-bit pixels in memory, in sRGB or grey, on white
+// if the format has no transparency. The caller closes it.
 //
-// libvips is lazy. Up to settle nothing but the header has been decoded; then
-// all steps run together, over a few rows at a time.
+// libvips evaluates lazily: the steps before materialize only read the header.
+// Then all steps run together, over a few rows at a time.
 func decode(source []byte, h header, size photo.Size, f photo.Format, s strictness) (*vips.ImageRef, error) {
 	img, err := open(source, preshrinkFor(h, size), s)
 	if err != nil {
-		return nil, unreadable(h.kind, reason(err))
+		return nil, decodeFailure(h.kind, errorText(err))
 	}
 	defer img.Close()
 
-	// Colours are converted after the shrink, because there are fewer of them.
+	// The shrink comes first, so that fewer pixels are converted.
 	if err := resize(img, h.turn(size)); err != nil {
-		return nil, unreadable(h.kind, reason(err))
+		return nil, decodeFailure(h.kind, errorText(err))
 	}
 	if err := toSRGB(img); err != nil {
-		return nil, unreadable(h.kind, reason(err))
+		return nil, decodeFailure(h.kind, errorText(err))
 	}
 	if f == photo.JPEG && img.HasAlpha() {
 		if err := img.Flatten(&vips.Color{R: 255, G: 255, B: 255}); err != nil {
-			return nil, unreadable(h.kind, reason(err))
+			return nil, decodeFailure(h.kind, errorText(err))
 		}
 	}
-	bitmap, err := settle(img)
+	bitmap, err := materialize(img)
 	if err != nil {
-		return nil, unreadable(h.kind, reason(err))
+		return nil, decodeFailure(h.kind, errorText(err))
 	}
-	// Turning needs all pixels at hand, so it comes last.
+	// Turning needs all pixels in memory, so it comes last.
 	return turnUpright(bitmap, h.orientation)
 }
 
-// preshrinkFor chooses how much of the shrinking to leave to the decoder. Its
-// way is fast and coarse, so the last halving at least is always libvips' own.
-// That also leaves every side two pixels or more: on a side of none libvips aborts
-// the process.
+// preshrinkFor returns how much of the shrink the decoder does. Decoders shrink
+// fast and coarsely, so the last halving at least is left to libvips. That also
+// keeps every side at two pixels or more: libvips aborts the process on a side
+// of 0.
 func preshrinkFor(h header, size photo.Size) preshrink {
 	source := h.upright()
 	factor := min(float64(source.Width)/float64(size.Width), float64(source.Height)/float64(size.Height)) / 2
@@ -69,7 +70,7 @@ func preshrinkFor(h header, size photo.Size) preshrink {
 	case h.kind.loader == vips.ImageTypeWEBP:
 		return preshrink{webp: min(1, 1/factor)}
 	case h.kind.loader != vips.ImageTypeJPEG:
-		return preshrink{} // cannot
+		return preshrink{} // not supported
 	case factor >= 8:
 		return preshrink{jpeg: 8}
 	case factor >= 4:
@@ -81,8 +82,8 @@ func preshrinkFor(h header, size photo.Size) preshrink {
 	}
 }
 
-// resize shrinks the image to exactly the size. Sides are scaled one by one
-// because rounding makes their scales differ a little.
+// resize shrinks the image to exactly the size. Each side has a scale of its
+// own, because rounding makes the two differ slightly.
 func resize(img *vips.ImageRef, size photo.Size) error {
 	if img.Width() == size.Width && img.Height() == size.Height {
 		return nil
@@ -92,14 +93,14 @@ func resize(img *vips.ImageRef, size photo.Size) error {
 	return img.ResizeWithVScale(horizontal, vertical, vips.KernelLanczos3)
 }
 
-// toSRGB converts the image to 8 bits a channel: grey if it is grey and opaque,
-// else sRGB, with alpha if it has that.
+// toSRGB converts the image to 8 bits per channel: to grey if it is grey and
+// opaque, otherwise to sRGB, with alpha if it has one.
 func toSRGB(img *vips.ImageRef) error {
 	if needsProfile(img) {
-		// The names are those of a profile within libvips, not of a file. If
-		// there is an error, the embedded profile is broken or for some other
-		// kind of picture. The picture is not broken, and is shown the way
-		// programs without colour management show it.
+		// "srgb" names a profile inside libvips, not a file. An error means
+		// that the embedded profile is damaged or belongs to another kind of
+		// picture. Then the picture is shown as by programs without colour
+		// management.
 		_ = img.TransformICCProfileWithFallback("srgb", "srgb")
 	}
 	space := vips.InterpretationSRGB
@@ -109,7 +110,7 @@ func toSRGB(img *vips.ImageRef) error {
 	if err := img.ToColorSpace(space); err != nil {
 		return err
 	}
-	if img.Bands() > 4 { // beyond colour and alpha: a TIFF's extra samples
+	if img.Bands() > 4 { // extra samples of a TIFF after colour and alpha
 		if err := img.ExtractBand(0, 4); err != nil {
 			return err
 		}
@@ -117,20 +118,20 @@ func toSRGB(img *vips.ImageRef) error {
 	return img.Cast(vips.BandFormatUchar)
 }
 
-// needsProfile tells whether the image's colours mean what its embedded profile
-// says, and not simply sRGB.
+// needsProfile reports whether the image has an embedded profile that applies
+// to it and is not sRGB.
 func needsProfile(img *vips.ImageRef) bool {
 	profile := img.GetICCProfile()
 	if len(profile) < 128 { // the size of its header
 		return false
 	}
-	// The usual sRGB profile, by its maker and model. To set up a conversion
-	// to itself takes libvips longer than to encode the thumbnail.
+	// The usual sRGB profile, recognized by its manufacturer and model. Its
+	// conversion would take libvips longer than the encoding of the thumbnail.
 	if string(profile[48:56]) == "IEC sRGB" {
 		return false
 	}
-	// libvips would take a profile that is for fewer channels, or takes alpha
-	// for ink.
+	// libvips would also apply a profile for fewer channels, and would use
+	// alpha as an ink.
 	switch string(profile[16:20]) {
 	case "GRAY":
 		return img.Bands() <= 2
@@ -141,9 +142,9 @@ func needsProfile(img *vips.ImageRef) bool {
 	}
 }
 
-// settle runs all steps that the 8-bit image is waiting for, and gives their
-// result as an image of its own, with no metadata.
-func settle(img *vips.ImageRef) (*vips.ImageRef, error) {
+// materialize runs the pending steps of an 8-bit image and returns the pixels
+// as a new image without metadata.
+func materialize(img *vips.ImageRef) (*vips.ImageRef, error) {
 	pixels, err := img.ToBytes()
 	if err != nil {
 		return nil, err
@@ -155,39 +156,39 @@ func settle(img *vips.ImageRef) (*vips.ImageRef, error) {
 	return vips.NewImageFromMemory(pixels, img.Width(), img.Height(), img.Bands(), vips.BandFormatUchar, space)
 }
 
-// turnUpright turns and mirrors the bitmap as EXIF's orientation asks for. It
-// closes the bitmap, unless that is what it returns.
+// turnUpright rotates and mirrors the bitmap from EXIF's orientation to
+// upright. It closes the given bitmap, unless it returns the same one.
 func turnUpright(bitmap *vips.ImageRef, orientation int) (*vips.ImageRef, error) {
 	if orientation == 1 {
 		return bitmap, nil
 	}
 	defer bitmap.Close()
 	if err := bitmap.SetOrientation(orientation); err != nil {
-		return nil, internal("turned upright", err)
+		return nil, internalFailure("turned upright", err)
 	}
 	if err := bitmap.AutoRotate(); err != nil {
-		return nil, internal("turned upright", err)
+		return nil, internalFailure("turned upright", err)
 	}
-	turned, err := settle(bitmap)
+	turned, err := materialize(bitmap)
 	if err != nil {
-		return nil, internal("turned upright", err)
+		return nil, internalFailure("turned upright", err)
 	}
 	return turned, nil
 }
 
-// shrink makes a smaller bitmap. It closes the given one, unless that is what
-// it returns because it has the size already.
+// shrink returns the bitmap at the size, which is not larger. It closes the
+// given bitmap, unless it returns the same one.
 func shrink(bitmap *vips.ImageRef, size photo.Size) (*vips.ImageRef, error) {
 	if sizeOf(bitmap) == size {
 		return bitmap, nil
 	}
 	defer bitmap.Close()
 	if err := resize(bitmap, size); err != nil {
-		return nil, internal("shrunk", err)
+		return nil, internalFailure("shrunk", err)
 	}
-	smaller, err := settle(bitmap)
+	smaller, err := materialize(bitmap)
 	if err != nil {
-		return nil, internal("shrunk", err)
+		return nil, internalFailure("shrunk", err)
 	}
 	return smaller, nil
 }

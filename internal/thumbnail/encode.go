@@ -10,7 +10,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// encode writes the bitmap in the format.
+// encode encodes the bitmap in the format, without metadata.
 func encode(bitmap *vips.ImageRef, f photo.Format, quality int) (Picture, error) {
 	var (
 		encoded []byte
@@ -20,7 +20,7 @@ func encode(bitmap *vips.ImageRef, f photo.Format, quality int) (Picture, error)
 	case photo.WebP:
 		encoded, _, err = bitmap.ExportWebp(&vips.WebpExportParams{
 			Quality:         quality,
-			ReductionEffort: 4, // of 6; the encoder's own choice
+			ReductionEffort: 4, // of 6; the encoder's default
 			StripMetadata:   true,
 		})
 	case photo.AVIF:
@@ -33,12 +33,12 @@ func encode(bitmap *vips.ImageRef, f photo.Format, quality int) (Picture, error)
 	case photo.PNG:
 		encoded, _, err = bitmap.ExportPng(&vips.PngExportParams{
 			Compression:   6,                 // of 9
-			Filter:        vips.PngFilterAll, // photos get less than half as large as with none
+			Filter:        vips.PngFilterAll, // halves the size of photos and more
 			StripMetadata: true,
 		})
 	default:
-		// Baseline: a thumbnail is there at once, so that there is nothing to
-		// see of progress, and below some 20 kB it makes the file larger.
+		// Baseline: a thumbnail arrives in one piece, so a progressive JPEG has
+		// no benefit, and below about 20 kB it is larger.
 		encoded, _, err = bitmap.ExportJpeg(&vips.JpegExportParams{
 			Quality:        quality,
 			OptimizeCoding: true,                          // a sixth smaller for half a millisecond
@@ -47,7 +47,7 @@ func encode(bitmap *vips.ImageRef, f photo.Format, quality int) (Picture, error)
 		})
 	}
 	if err != nil {
-		return Picture{}, internal("encoded", err)
+		return Picture{}, internalFailure("encoded", err)
 	}
 	if f == photo.WebP {
 		encoded = withoutEXIF(encoded)
@@ -56,8 +56,8 @@ func encode(bitmap *vips.ImageRef, f photo.Format, quality int) (Picture, error)
 }
 
 // withoutEXIF removes the EXIF chunk from a WebP file. libvips 8.14 writes one
-// whether it is told to or not. There is nothing of the source in it, but it is
-// of no use, and two hundred bytes of a thumbnail that may have two thousand.
+// even with StripMetadata. It has no data of the source, but takes 200 bytes,
+// which is a tenth of a small thumbnail.
 func withoutEXIF(webp []byte) []byte {
 	const riffHeader, chunkHeader = 12, 8
 	kept := slices.Clone(webp[:riffHeader])
@@ -71,16 +71,17 @@ func withoutEXIF(webp []byte) []byte {
 		}
 		kept = append(kept, chunk...)
 		if hasSignature(chunk, "VP8X") {
-			kept[len(kept)-size+chunkHeader] &^= 0x08 // the flag that says there is EXIF
+			kept[len(kept)-size+chunkHeader] &^= 0x08 // the flag for an EXIF chunk
 		}
 	}
 	binary.LittleEndian.PutUint32(kept[4:], uint32(len(kept)-8))
 	return kept
 }
 
-// internal is the failure of a step on a bitmap of our own making, which has no
-// excuse but a lack of memory.
-func internal(step string, err error) error {
-	slog.Error("libvips failed on a bitmap", "to be", step, "reason", reason(err))
+// internalFailure returns the failure of a step on a bitmap, which no longer
+// depends on the source's bytes, so that the usual cause is a lack of memory.
+// step is a participle, such as "encoded".
+func internalFailure(step string, err error) error {
+	slog.Error("libvips failed on a decoded picture; its photo fails", "step", step, "reason", errorText(err))
 	return photo.Fail(photo.Internal, "the thumbnail could not be %s", step)
 }

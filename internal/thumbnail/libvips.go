@@ -14,28 +14,28 @@ import (
 	"github.com/davidbyttow/govips/v2/vips"
 )
 
-// environment is what libvips is told before it starts, because it can be told
-// in no other way.
+// environment holds the settings of libvips that exist only as environment
+// variables. They must be set before libvips starts.
 var environment = map[string]string{
-	// Never run a decoder that libvips itself does not trust with hostile
-	// input, such as those for SVG, PDF and everything ImageMagick knows.
+	// Disable the decoders that libvips considers unfit for untrusted input,
+	// such as those of SVG, PDF and ImageMagick.
 	"VIPS_BLOCK_UNTRUSTED": "1",
 
-	// Do not print warnings. They are about oddities of the picture at hand,
-	// in words that its author can choose.
+	// Do not print warnings: they are about faults of single pictures, and
+	// their text can be chosen by the author of the picture.
 	"VIPS_WARNING": "0",
 
-	// Decode in memory, however large the picture; by default a WebP of more
-	// than 100 MB goes through a temporary file. MaxPixels bounds the memory.
+	// Decode in memory. By default a WebP of more than 100 MB goes through a
+	// temporary file. MaxPixels bounds the memory.
 	"VIPS_DISC_THRESHOLD": "1000g",
 }
 
-// Startup starts libvips. Only the first call does anything; the others give
-// its result. Make starts libvips when it must, but then the first photo waits
-// for it, and is who learns of a broken installation.
+// Startup starts libvips. Later calls return the result of the first. [Make]
+// calls it too, but then the first photo waits for it, and fails if the
+// installation is broken.
 //
-// Nothing stops libvips again: the end of the process does, and anything else
-// would have to wait for the pictures that are being made.
+// There is no shutdown: it would have to wait for all calls of Make, and the
+// exit of the process frees the same memory.
 func Startup() error { return startup() }
 
 var startup = sync.OnceValue(func() error {
@@ -46,9 +46,9 @@ var startup = sync.OnceValue(func() error {
 	}
 	vips.LoggingSettings(logFailedAssertion, vips.LogLevelCritical)
 
-	// One thread for each picture: the pictures of a worker are made side by
-	// side already. No cache: no two photos have an operation in common, and
-	// it would hold on to their pixels.
+	// One thread per picture, because a worker renders pictures concurrently.
+	// No cache of operations: photos share none, and a cache keeps their
+	// pixels.
 	err := vips.Startup(&vips.Config{ConcurrencyLevel: 1})
 	if err != nil {
 		return fmt.Errorf("libvips cannot be started: %w", err)
@@ -56,28 +56,31 @@ var startup = sync.OnceValue(func() error {
 	return nil
 })
 
-// logFailedAssertion logs what glib calls critical: a defect in libvips or in
-// our use of it. It leaves out what govips adds to errors that it returns.
+// logFailedAssertion logs messages that glib calls critical, which mean a
+// defect in libvips or in its use here. It drops govips' own messages, which
+// repeat the errors that govips returns.
 func logFailedAssertion(domain string, _ vips.LogLevel, message string) {
 	if domain != "govips" {
 		slog.Error("libvips failed an assertion", "domain", domain, "message", message)
 	}
 }
 
-// libvips keeps the reasons for its errors in one buffer for the whole process.
-// When pictures are made side by side, one may get another's reason or none.
-// That is why nothing but the choice between codes depends on it.
+// libvips collects the texts of its errors in one buffer for the whole process.
+// Of two concurrent pictures, one may get the other's text or none, so a text
+// only selects the code of a failure.
 
-// forgetReasons drops what earlier pictures left in the buffer: libvips fills it
-// also when it recovers, and govips does not always fetch what is there.
-func forgetReasons() { C.vips_error_clear() }
+// clearErrorBuffer drops texts that earlier pictures left in the buffer:
+// libvips also writes to it when it recovers, and govips does not always read
+// it.
+func clearErrorBuffer() { C.vips_error_clear() }
 
-// reason gives libvips' own words for an error of govips, without the stack
-// trace that govips adds to some, and with the words that it leaves out of others.
-func reason(err error) string {
+// errorText returns libvips' text for an error of govips: without the stack
+// trace that govips adds to some errors, and with the buffered text that it
+// omits from others. It clears the buffer.
+func errorText(err error) string {
 	text, _, _ := strings.Cut(err.Error(), "\nStack:")
 
-	left := C.vips_error_buffer_copy() // and clear
-	defer C.g_free(C.gpointer(left))
-	return strings.TrimSpace(text + "\n" + C.GoString(left))
+	buffered := C.vips_error_buffer_copy() // also clears it
+	defer C.g_free(C.gpointer(buffered))
+	return strings.TrimSpace(text + "\n" + C.GoString(buffered))
 }

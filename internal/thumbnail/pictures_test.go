@@ -21,8 +21,8 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// The test pictures are made here rather than committed, so that it can be read
-// off what they show and what thumbnails of them must show.
+// The test pictures are generated, so that the code shows what they and their
+// thumbnails contain.
 
 var (
 	red    = color.NRGBA{R: 220, G: 30, B: 30, A: 255}
@@ -33,14 +33,15 @@ var (
 	clear  = color.NRGBA{}
 )
 
-// solid is a picture of one colour.
+// solid returns a picture of one colour.
 func solid(width, height int, c color.Color) *image.NRGBA {
 	img := image.NewNRGBA(image.Rect(0, 0, width, height))
 	draw.Draw(img, img.Bounds(), image.NewUniform(c), image.Point{}, draw.Src)
 	return img
 }
 
-// quarters is a picture of four colours: top left and right, bottom left and right.
+// quarters returns a picture of four colours: top left and right, bottom left
+// and right.
 func quarters(width, height int, colours [4]color.NRGBA) *image.NRGBA {
 	img := solid(width, height, colours[0])
 	draw.Draw(img, image.Rect(width/2, 0, width, height/2), image.NewUniform(colours[1]), image.Point{}, draw.Src)
@@ -49,12 +50,12 @@ func quarters(width, height int, colours [4]color.NRGBA) *image.NRGBA {
 	return img
 }
 
-// corners shows whether and how a picture was turned or mirrored.
+// corners returns a picture that shows how it was rotated or mirrored.
 func corners(width, height int) *image.NRGBA {
 	return quarters(width, height, [4]color.NRGBA{red, green, blue, yellow})
 }
 
-// scene is a picture with what photos have: gradients, edges and fine detail.
+// scene returns a picture with gradients, edges and fine detail, like photos.
 func scene(width, height int) *image.NRGBA {
 	img := image.NewNRGBA(image.Rect(0, 0, width, height))
 	for y := range height {
@@ -72,7 +73,8 @@ func scene(width, height int) *image.NRGBA {
 	return img
 }
 
-// halfTransparent is the red of corners on the left and nothing on the right.
+// halfTransparent returns a picture that is red on the left and transparent on
+// the right.
 func halfTransparent(width, height int) *image.NRGBA {
 	img := solid(width, height, clear)
 	draw.Draw(img, image.Rect(0, 0, width/2, height), image.NewUniform(red), image.Point{}, draw.Src)
@@ -93,7 +95,7 @@ func asPNG(t testing.TB, img image.Image) []byte {
 	return b.Bytes()
 }
 
-// asGIF makes an animation of the frames.
+// asGIF encodes the frames as an animation.
 func asGIF(t testing.TB, frames ...image.Image) []byte {
 	t.Helper()
 	palette := color.Palette{clear, red, green, blue, yellow, white}
@@ -109,7 +111,7 @@ func asGIF(t testing.TB, frames ...image.Image) []byte {
 	return b.Bytes()
 }
 
-// vipsImage hands the picture to libvips, for what only that can do.
+// vipsImage converts the picture to an image of libvips.
 func vipsImage(t testing.TB, img image.Image) *vips.ImageRef {
 	t.Helper()
 	ref, err := vips.NewImageFromGoImage(img)
@@ -117,7 +119,7 @@ func vipsImage(t testing.TB, img image.Image) *vips.ImageRef {
 	return ref
 }
 
-// animation hands the frames to libvips as one picture with several pages.
+// animation converts the frames to an image of libvips with several pages.
 func animation(t testing.TB, frames ...image.Image) *vips.ImageRef {
 	t.Helper()
 	params := vips.NewImportParams()
@@ -127,7 +129,8 @@ func animation(t testing.TB, frames ...image.Image) *vips.ImageRef {
 	return ref
 }
 
-// export encodes the picture, with one of govips' Export methods, and closes it.
+// export encodes the picture, with one of govips' Export methods, and closes
+// it.
 func export[P any](t testing.TB, ref *vips.ImageRef, method func(*vips.ImageRef, *P) ([]byte, *vips.ImageMetadata, error), params P) []byte {
 	t.Helper()
 	defer ref.Close()
@@ -136,7 +139,7 @@ func export[P any](t testing.TB, ref *vips.ImageRef, method func(*vips.ImageRef,
 	return b
 }
 
-// Parameters for encoders that are slow otherwise.
+// Parameters that make encoders fast.
 var (
 	quickWebP = vips.WebpExportParams{Quality: 90, ReductionEffort: 2}
 	quickHEIC = vips.HeifExportParams{Quality: 90, Bitdepth: 8, Effort: 1}
@@ -164,15 +167,16 @@ func asAVIF(t testing.TB, img image.Image) []byte {
 	return export(t, vipsImage(t, img), (*vips.ImageRef).ExportAvif, quickAVIF)
 }
 
-// withSegment inserts a segment, such as APP1, right after a JPEG's first marker.
+// withSegment inserts a segment, such as APP1, right after a JPEG's first
+// marker.
 func withSegment(source []byte, marker byte, body []byte) []byte {
 	segment := []byte{0xff, marker}
 	segment = binary.BigEndian.AppendUint16(segment, uint16(len(body)+2))
 	return slices.Concat(source[:2], segment, body, source[2:])
 }
 
-// withOrientation adds an EXIF segment to a JPEG that holds the orientation and
-// a place, which no thumbnail may give away.
+// withOrientation adds an EXIF segment with the orientation and a GPS position
+// to a JPEG.
 func withOrientation(source []byte, orientation uint16) []byte {
 	be := binary.BigEndian
 	exif := []byte("Exif\x00\x00MM\x00\x2a\x00\x00\x00\x08")
@@ -193,7 +197,7 @@ func withOrientation(source []byte, orientation uint16) []byte {
 	return withSegment(source, 0xe1, exif)
 }
 
-// chunk makes a chunk of a PNG.
+// chunk returns a chunk of a PNG.
 func chunk(kind string, body []byte) []byte {
 	b := binary.BigEndian.AppendUint32(nil, uint32(len(body)))
 	b = append(append(b, kind...), body...)
@@ -220,8 +224,8 @@ func withProfile(t testing.TB, source, profile []byte) []byte {
 	return slices.Concat(source[:ihdr], chunk("iCCP", slices.Concat([]byte("p\x00\x00"), packed.Bytes())), source[ihdr:])
 }
 
-// decoded is what the thumbnail shows: to Go's decoders if it is a JPEG or PNG,
-// else to libvips. (Go's decoder for WebP takes its colours for a JPEG's.)
+// decoded decodes the thumbnail: a JPEG or PNG with Go's decoders, others with
+// libvips, because Go's decoder for WebP uses the colour conversion of JPEG.
 func decoded(t testing.TB, p Picture) image.Image {
 	t.Helper()
 	if !hasSignature(p.Bytes, "RIFF") && !hasSignature(p.Bytes, "????ftyp") {
@@ -241,7 +245,7 @@ func sizeIn(img image.Image) photo.Size {
 	return photo.Size{Width: img.Bounds().Dx(), Height: img.Bounds().Dy()}
 }
 
-// at gives the colour at a place from 0 to 1 on both axes.
+// at returns the colour at a position from 0 to 1 on both axes.
 func at(img image.Image, u, v float64) color.NRGBA {
 	b := img.Bounds()
 	x := b.Min.X + min(b.Dx()-1, int(u*float64(b.Dx())))
@@ -254,7 +258,7 @@ func requireColour(t testing.TB, want, got color.NRGBA, tolerance float64) {
 	t.Helper()
 	require.InDelta(t, want.A, got.A, tolerance, "alpha of %v; want %v", got, want)
 	if want.A == 0 {
-		return // no colour shows
+		return // the colour is invisible
 	}
 	require.InDelta(t, want.R, got.R, tolerance, "red of %v; want %v", got, want)
 	require.InDelta(t, want.G, got.G, tolerance, "green of %v; want %v", got, want)
@@ -270,21 +274,21 @@ func requireQuarters(t testing.TB, want [4]color.NRGBA, img image.Image, toleran
 	requireColour(t, want[3], at(img, 0.75, 0.75), tolerance)
 }
 
-// requireCorners wants the picture to show what corners does.
+// requireCorners requires the colours of corners.
 func requireCorners(t testing.TB, img image.Image, tolerance float64) {
 	t.Helper()
 	requireQuarters(t, [4]color.NRGBA{red, green, blue, yellow}, img, tolerance)
 }
 
-// asNRGBA copies the picture into one whose pixels are quick to get at.
+// asNRGBA copies the picture to one with fast access to pixels.
 func asNRGBA(img image.Image) *image.NRGBA {
 	out := image.NewNRGBA(image.Rect(0, 0, img.Bounds().Dx(), img.Bounds().Dy()))
 	draw.Draw(out, out.Rect, img, img.Bounds().Min, draw.Src)
 	return out
 }
 
-// difference is the mean absolute difference of the channels of two pictures of
-// the same size, from 0 to 255.
+// difference returns the mean absolute difference of the channels of two
+// pictures of the same size, from 0 to 255.
 func difference(t testing.TB, a, b image.Image) float64 {
 	t.Helper()
 	require.Equal(t, sizeIn(a), sizeIn(b))
@@ -296,7 +300,7 @@ func difference(t testing.TB, a, b image.Image) float64 {
 	return float64(sum) / float64(len(x))
 }
 
-// average shrinks a picture by averaging areas: simple, and none of libvips.
+// average shrinks a picture by averaging areas, without libvips.
 func average(img *image.NRGBA, size photo.Size) *image.NRGBA {
 	out := image.NewNRGBA(image.Rect(0, 0, size.Width, size.Height))
 	full := sizeIn(img)

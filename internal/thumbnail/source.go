@@ -12,15 +12,15 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// kind is a format that sources may have.
+// kind is a format of sources.
 type kind struct {
-	name       string         // as people know it
-	loader     vips.ImageType // as govips knows it
-	signatures []string       // of which one starts every such file; '?' stands for any byte
+	name       string         // in messages to clients
+	loader     vips.ImageType // in govips
+	signatures []string       // alternatives for the first bytes of a file; '?' is any byte
 }
 
-// kinds lists the formats that are allowed: what cameras, phones and the web
-// use, as far as libvips trusts its decoder for untrusted input.
+// kinds lists the allowed formats: those of cameras, phones and the web whose
+// decoders libvips considers fit for untrusted input.
 var kinds = []kind{
 	{"JPEG", vips.ImageTypeJPEG, []string{"\xff\xd8\xff"}},
 	{"PNG", vips.ImageTypePNG, []string{"\x89PNG\r\n\x1a\n"}},
@@ -31,7 +31,8 @@ var kinds = []kind{
 	{"HEIC", vips.ImageTypeHEIF, []string{"????ftypheic", "????ftypheix", "????ftypmif1", "????ftypmsf1"}},
 }
 
-// identify finds the format of the source by its first bytes.
+// identify returns the kind whose signature the source begins with, or a
+// failure with the code unsupported_image.
 func identify(source []byte) (kind, error) {
 	var names []string
 	for _, k := range kinds {
@@ -49,6 +50,7 @@ func identify(source []byte) (kind, error) {
 	return kind{}, photo.Fail(photo.UnsupportedImage, "the file (%s) is of a kind that is not supported; a photo must be one of %s", mediaType, strings.Join(names, ", "))
 }
 
+// hasSignature reports whether the source begins with the signature.
 func hasSignature(source []byte, signature string) bool {
 	if len(source) < len(signature) {
 		return false
@@ -61,30 +63,31 @@ func hasSignature(source []byte, signature string) bool {
 	return true
 }
 
-// header is what a source says of itself before a pixel is decoded.
+// header holds the properties of a source that its header claims.
 type header struct {
 	kind        kind
 	size        photo.Size // as stored, before orientation
-	orientation int        // EXIF's, from 1 to 8
+	orientation int        // in EXIF's numbers, from 1 to 8
 }
 
-// upright is the size of the picture as it is meant to be seen.
+// upright returns the size after orientation.
 func (h header) upright() photo.Size { return h.turn(h.size) }
 
-// turn converts a size between how the picture is stored and how it is meant to
-// be seen.
+// turn converts a size between before and after orientation, in either
+// direction.
 func (h header) turn(s photo.Size) photo.Size {
-	if h.orientation >= 5 { // these four lie on their side
+	if h.orientation >= 5 { // rotated by 90 degrees
 		return photo.Size{Width: s.Height, Height: s.Width}
 	}
 	return s
 }
 
-// maxChannels is enough for the richest picture that has a place among photos:
-// CMYK with transparency. A TIFF may claim 65535.
+// maxChannels admits CMYK with alpha, which has the most channels among photos.
+// A TIFF may claim 65535.
 const maxChannels = 5
 
-// inspect reads the header, and refuses a source that is over a limit.
+// inspect reads the header and checks it against the limits. It decodes no
+// pixel.
 func inspect(source []byte, k kind, o Options, s strictness) (header, error) {
 	if canvas, ok := webpCanvas(source); ok {
 		if err := checkPixels(canvas, o.MaxPixels); err != nil {
@@ -93,7 +96,7 @@ func inspect(source []byte, k kind, o Options, s strictness) (header, error) {
 	}
 	img, err := open(source, preshrink{}, s)
 	if err != nil {
-		return header{}, unreadable(k, reason(err))
+		return header{}, decodeFailure(k, errorText(err))
 	}
 	defer img.Close()
 	if img.Format() != k.loader {
@@ -103,7 +106,7 @@ func inspect(source []byte, k kind, o Options, s strictness) (header, error) {
 	h := header{
 		kind:        k,
 		size:        photo.Size{Width: img.Width(), Height: img.Height()},
-		orientation: max(1, img.Orientation()), // libvips gives 0 for none, and passes no nonsense on
+		orientation: max(1, img.Orientation()), // libvips returns 0 for none or an invalid one
 	}
 	if err := checkPixels(h.size, o.MaxPixels); err != nil {
 		return header{}, err
@@ -130,9 +133,9 @@ func checkPixels(s photo.Size, limit int64) error {
 	return nil
 }
 
-// webpCanvas reads the size of the canvas from an extended WebP file. libvips
-// reserves the memory for the canvas while it reads the header, which is too
-// early for us, and calls a canvas over 16383 pixels a side corrupt.
+// webpCanvas returns the size of the canvas of an extended WebP file. libvips
+// allocates the canvas while it reads the header, before the limit on pixels
+// could be checked, and reports sides over 16383 pixels as corrupt.
 func webpCanvas(source []byte) (photo.Size, bool) {
 	if !hasSignature(source, "RIFF????WEBPVP8X") || len(source) < 30 {
 		return photo.Size{}, false
@@ -141,29 +144,29 @@ func webpCanvas(source []byte) (photo.Size, bool) {
 	return photo.Size{Width: 1 + uint24(source[24:]), Height: 1 + uint24(source[27:])}, true
 }
 
-// preshrink makes a decoder deliver a smaller picture, which saves most of the
-// work. The zero value delivers the picture in full.
+// preshrink is the part of the shrink that a decoder does while it decodes,
+// which saves most of the work. The zero value decodes the full size.
 type preshrink struct {
-	jpeg int     // divide both sides by this: 1, 2, 4 or 8
-	webp float64 // multiply both sides by this: over 0, up to 1
+	jpeg int     // divisor of both sides: 1, 2, 4 or 8
+	webp float64 // factor on both sides, over 0 and up to 1
 }
 
-// strictness is what libvips refuses to decode. govips decides it by what it is
-// handed.
+// strictness selects which faults of a source make libvips fail. govips sets it
+// by the type of the source: a reader or a slice.
 type strictness int
 
 const (
-	// tolerant makes a picture that is cut short an error, and mere warnings
-	// none. It takes a reader, whose calls back from C cost a tenth of the CPU
-	// of a thumbnail, of a PNG a quarter.
+	// tolerant fails on truncated pictures and ignores warnings. It takes a
+	// reader, whose callbacks from C cost a tenth of a thumbnail's CPU, and a
+	// quarter for a PNG.
 	tolerant strictness = iota
 
-	// strict takes a slice. Then pictures with harmless oddities are refused. It
-	// is not for GIFs, which are accepted when they are cut short.
+	// strict takes a slice, and fails on warnings too, some of which are about
+	// harmless faults. It does not detect truncated GIFs.
 	strict
 )
 
-// strictnesses are how to try to read a picture, the cheapest first.
+// strictnesses returns the strictnesses to try in turn, the cheapest first.
 func (k kind) strictnesses() []strictness {
 	switch k.loader {
 	case vips.ImageTypeJPEG, vips.ImageTypePNG, vips.ImageTypeWEBP:
@@ -173,8 +176,8 @@ func (k kind) strictnesses() []strictness {
 	}
 }
 
-// open reads the header, and leaves the pixels to be decoded from top to bottom
-// when they are asked for. The caller closes the image.
+// open reads the header. libvips decodes the pixels later, on demand and from
+// top to bottom. The caller closes the image.
 func open(source []byte, p preshrink, s strictness) (*vips.ImageRef, error) {
 	params := vips.NewImportParams() // has FailOnError set
 	params.Access.Set(vips.AccessSequential)
@@ -190,19 +193,20 @@ func open(source []byte, p preshrink, s strictness) (*vips.ImageRef, error) {
 	return vips.LoadImageFromReader(bytes.NewReader(source), params)
 }
 
-// unreadable says why a source could not be decoded. What libvips gave as the
-// reason decides the code and is not shown: it is C's jargon.
-func unreadable(k kind, reason string) error {
-	slog.Debug("libvips could not decode a picture", "format", k.name, "reason", reason)
-	says := func(words ...string) bool {
+// decodeFailure returns the failure for a source that libvips could not decode.
+// libvips' reason determines the code. It is not shown to clients, because it
+// is in terms of C libraries.
+func decodeFailure(k kind, reason string) error {
+	slog.Debug("libvips cannot decode a picture", "format", k.name, "reason", reason)
+	mentions := func(words ...string) bool {
 		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(reason, w) })
 	}
 	switch {
-	case says("Maximum supported image dimension", "exceeds the maximum image size"):
+	case mentions("Maximum supported image dimension", "exceeds the maximum image size"):
 		return photo.Fail(photo.ImageTooLarge, "the picture is wider or higher than %s pictures may be", k.name)
-	case says("Unsupported JPEG process", "Unsupported JPEG data precision", "Unsupported codec", "has not been built in"):
+	case mentions("Unsupported JPEG process", "Unsupported JPEG data precision", "Unsupported codec", "has not been built in"):
 		return photo.Fail(photo.UnsupportedImage, "the %s picture is of a kind that is not supported", k.name)
-	case says("out of memory"):
+	case mentions("out of memory"):
 		return photo.Fail(photo.Internal, "there was not enough memory to decode the %s picture", k.name)
 	default:
 		return photo.Fail(photo.CorruptImage, "the %s picture cannot be decoded: it is damaged or cut short", k.name)

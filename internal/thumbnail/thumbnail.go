@@ -1,21 +1,19 @@
-// Package thumbnail makes thumbnails: the bytes of a picture and some options
-// in, encoded thumbnails or a [photo.Failure] out. It is the only package that
-// knows libvips, and it touches nothing else: no network, no file, no clock.
+// Package thumbnail makes thumbnails from the bytes of a picture. It is the
+// only package that uses libvips, and it uses no network, files or clock.
 //
-// What one call to [Make] does:
+// One call to [Make] runs these steps:
 //
-//	source ──identify──▶ inspect ──▶ plan ──▶ decode ──┬─▶ encode ──▶ picture
-//	       (signature)   (header,   (sizes)  (pixels,  │
-//	                      limits)             sRGB,    └─▶ shrink ─▶ encode ──▶ …
-//	                                          upright)
+//	source ──▶ identify ──▶ inspect ──▶ targetSizes ──▶ decode ──┬─▶ encode ──▶ thumbnail
+//	           signature    header,                     pixels,  │
+//	                        limits                      sRGB,    └─▶ shrink ──▶ encode ──▶ …
+//	                                                    upright
 //
-// The bytes are hostile until proven otherwise. They are matched against the
-// signatures of the allowed formats before libvips sees any of them; the
-// header's claims are held against the limits before memory is reserved for a
-// pixel; and metadata never reaches the result, because a thumbnail is encoded
-// from bare pixels that never had any. What is left is the risk of a defect in
-// libvips or one of its decoders, which is why callers should run Make in a
-// process of its own that may crash.
+// The source is untrusted input. Its signature must be one of an allowed format
+// before libvips reads it. Its header must be within the limits before memory
+// for pixels is allocated. Its metadata cannot reach a thumbnail, which is
+// encoded from bare pixels. A defect in libvips or one of its codecs remains
+// possible, so callers should run Make in a process that may crash; see
+// internal/renderer.
 package thumbnail
 
 import (
@@ -26,25 +24,25 @@ import (
 
 // Defaults of [Options].
 const (
-	// DefaultQuality is where a thumbnail's artefacts stop being visible at
-	// its own size; the quality scales of JPEG, WebP and AVIF are alike enough
-	// for one number.
+	// DefaultQuality is the lowest quality at which a thumbnail has no visible
+	// artefacts at its own size. The scales of JPEG, WebP and AVIF are similar
+	// enough for one number.
 	DefaultQuality = 80
 
-	// DefaultMaxPixels admits every camera and phone of today, and bounds
-	// what a picture that must be decoded whole (a progressive JPEG, an
-	// interlaced PNG, a HEIC) can cost to some 400 MB.
+	// DefaultMaxPixels admits the pictures of today's cameras and phones. It
+	// bounds the memory for pictures that must be decoded as a whole, such as
+	// progressive JPEGs, interlaced PNGs and HEICs, to about 400 MB.
 	DefaultMaxPixels = 100_000_000
 
-	// DefaultMaxFrames admits any animation that somebody drew. Only the
-	// first frame is decoded, but libvips walks all of them in the header.
+	// DefaultMaxFrames admits usual animations. Only the first frame is
+	// decoded, but libvips reads the headers of all.
 	DefaultMaxFrames = 1_000
 )
 
-// Options says which thumbnails to make, and of which sources to refuse to.
+// Options choose the thumbnails to make and the limits on sources.
 type Options struct {
-	// Boxes are the sizes to fit into, in any order; sides from 1 to
-	// [photo.MaxDimension]. Required.
+	// Boxes are the sizes in pixels that thumbnails must fit into, in any
+	// order. Sides are from 1 to [photo.MaxDimension]. Required.
 	Boxes []photo.Size
 
 	// Format of the thumbnails. Defaults to JPEG.
@@ -54,17 +52,16 @@ type Options struct {
 	// lossless and ignores it. Defaults to DefaultQuality.
 	Quality int
 
-	// MaxPixels is the largest source, as the width times the height that its
-	// header claims. Defaults to DefaultMaxPixels: a limit that was forgotten
-	// is not absent.
+	// MaxPixels limits the width times the height in a source's header.
+	// Defaults to DefaultMaxPixels; there is no value for no limit.
 	//
-	// In a HEIC or AVIF the compressed pictures may be larger than the header
-	// says, which no one notices before they are decoded. Only a limit on the
-	// memory of the process guards against that.
+	// The pictures inside a HEIC or AVIF may be larger than its header claims,
+	// which shows only when they are decoded. A limit on the memory of the
+	// process must guard against that.
 	MaxPixels int64
 
-	// MaxFrames is the largest number of frames or pages a source may have.
-	// Defaults to DefaultMaxFrames.
+	// MaxFrames limits the frames or pages of a source. Defaults to
+	// DefaultMaxFrames.
 	MaxFrames int
 }
 
@@ -74,20 +71,20 @@ type Picture struct {
 	Bytes []byte
 }
 
-// Make makes one thumbnail for each box in o.Boxes, largest first. A thumbnail
-// has the source's aspect ratio (to the nearest pixel, and never less than one),
-// shows it upright, and is in sRGB. Of an animation or a document it shows the
-// first frame. The source is never enlarged; where that, or the shape of the
-// boxes, makes two thumbnails the same size, they are one.
+// Make makes a thumbnail for each box in o.Boxes and returns them largest
+// first. A thumbnail shows the first frame of the source, upright and in sRGB,
+// and keeps its aspect ratio: sides are rounded to whole pixels, and are at
+// least one. A source is never enlarged. Boxes that lead to the same size share
+// one thumbnail.
 //
 // Errors are a [*photo.Failure] with one of the codes
 //
-//	unsupported_image  not a JPEG, PNG, WebP, GIF, TIFF, HEIC or AVIF, or of a kind of those that is not decoded
-//	corrupt_image      one of those, but damaged or cut short
+//	unsupported_image  not a JPEG, PNG, WebP, GIF, TIFF, HEIC or AVIF, or an unsupported variant of one
+//	corrupt_image      one of these formats, but damaged or truncated
 //	image_too_large    more pixels or frames than the options allow
-//	internal           the options are wrong, libvips cannot start, or memory ran out
+//	internal           invalid options, libvips cannot start, or out of memory
 //
-// Make may be called from several goroutines.
+// Make may be called concurrently.
 func Make(source []byte, o Options) ([]Picture, error) {
 	o, err := o.complete()
 	if err != nil {
@@ -101,7 +98,7 @@ func Make(source []byte, o Options) ([]Picture, error) {
 	if err != nil {
 		return nil, err
 	}
-	bitmap, sizes, err := read(source, k, o)
+	bitmap, sizes, err := decodeLargest(source, k, o)
 	if err != nil {
 		return nil, err
 	}
@@ -109,9 +106,9 @@ func Make(source []byte, o Options) ([]Picture, error) {
 
 	pictures := make([]Picture, 0, len(sizes))
 	for _, size := range sizes {
-		// Each thumbnail comes from the one before it, which is never smaller:
-		// cheaper than from the source, and no loss, for nothing has been
-		// encoded in between.
+		// Each thumbnail is shrunk from the previous bitmap, which is at least
+		// as large. That is cheaper than from the source and loses no quality,
+		// because bitmaps are not compressed.
 		smaller, err := shrink(bitmap, size)
 		if err != nil {
 			return nil, err
@@ -126,7 +123,7 @@ func Make(source []byte, o Options) ([]Picture, error) {
 	return pictures, nil
 }
 
-// complete checks the options and fills in the defaults.
+// complete sets the defaults and validates the options.
 func (o Options) complete() (Options, error) {
 	if o.Format == "" {
 		o.Format = photo.JPEG

@@ -1,21 +1,20 @@
-// Package protocol is what a worker and its renderer, a process of its own, say
-// to each other through two pipes.
+// Package protocol defines the frames that a worker and its render process, the
+// renderer, exchange through two pipes.
 //
 //	worker                          renderer
-//	  ──── setup ─────────────────────▶   once: what to make, and how much memory there is
-//	  ◀─────────────────── hello ─────    once: the cage is closed, and this is what it is made of
+//	  ──── setup ─────────────────────▶   once: the thumbnails to make and the memory limit
+//	  ◀─────────────────── hello ─────    once: the sandbox is entered; its measures
 //	  ──── source ────────────────────▶   one picture …
-//	  ◀──── thumbnails | failure ─────    … one answer; and so on until the pipe closes
+//	  ◀──── thumbnails | failure ─────    … one answer; repeated until the pipe closes
 //
-// A frame is one byte that names its kind, the length of what follows as four
-// bytes, big-endian, and so many bytes.
+// A frame is one byte for its kind, the length of its payload in four bytes,
+// big-endian, and the payload.
 //
-// The worker believes the hello, which is said before the renderer has seen a
-// byte of a picture. It believes nothing after that: what reads a stranger's
-// picture may have become the stranger's. An answer therefore has a bound for
-// each length in it, known beforehand from what was asked for; an answer that
-// steps over one, or that holds anything that cannot be, is an error, and nothing
-// of it is used.
+// The worker trusts the hello, which the renderer sends before it has read a
+// byte of a picture. It trusts no later frame, because a picture may have taken
+// over the process. So every length in an answer has an upper bound that
+// follows from the request, and an answer with an invalid value is rejected as
+// a whole.
 package protocol
 
 import (
@@ -31,11 +30,12 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// Version is the protocol's. Worker and renderer are built together; that they
-// are of one build is checked because they are two files.
-const Version = 1
+// Version is the version of the protocol. Worker and renderer come from one
+// build, but are two files, of which one may be older; the hello shows it.
+const Version = 2
 
-// ExitOutOfMemory is the renderer's exit code when it was refused memory.
+// ExitOutOfMemory is the renderer's exit code after the kernel refused it
+// memory.
 const ExitOutOfMemory = 121
 
 // The kinds of frames.
@@ -49,71 +49,72 @@ const (
 
 // Bounds of frames.
 const (
-	maxControl = 64 << 10 // of setup and hello: some hundred bytes as a rule
-	maxMessage = 300      // of a failure's message; the longest honest one has half of it
+	maxControl = 64 << 10 // bytes of setup and hello, which have some hundreds
+	maxMessage = 300      // bytes of a failure's message; genuine ones have up to 150
 
-	// MaxSource is the largest source, in bytes. SOURCE_MAX_BYTES cannot be
-	// more.
+	// MaxSource is the size of the largest source, 2 GiB, and the upper bound
+	// of SOURCE_MAX_BYTES.
 	MaxSource = 1 << 31
 )
 
-// Options say which thumbnails to make, and of which sources to refuse to. They
-// are thumbnail.Options, field for field, for those who must not load libvips;
-// the compiler holds the two against each other.
+// Options choose the thumbnails to make and the limits on sources. They repeat
+// thumbnail.Options, which the worker cannot import without libvips;
+// conversions between the two make the compiler compare their fields.
 type Options struct {
-	Boxes     []photo.Size // required
-	Format    photo.Format // defaults to JPEG
-	Quality   int          // defaults to 80
-	MaxPixels int64        // defaults to 100 million
-	MaxFrames int          // defaults to 1000
+	Boxes     []photo.Size // sizes to fit into; required
+	Format    photo.Format // of the thumbnails; defaults to JPEG
+	Quality   int          // from 1 to 100; defaults to 80
+	MaxPixels int64        // of a source; defaults to 100 million
+	MaxFrames int          // of a source; defaults to 1000
 }
 
-// Setup is what a renderer is told at its start.
+// Setup is the first frame to a renderer.
 type Setup struct {
 	Options   Options
-	MaxMemory int64 // bytes that the renderer may have; 0 is no limit
+	MaxMemory int64 // limit on the renderer's memory, in bytes; 0 is none
 }
 
-// Hello is a renderer's first word.
+// Hello is the first frame from a renderer, which is then ready for a source.
 type Hello struct {
 	Version int
-	Cage    Status
+	Sandbox Status
 }
 
-// Status says what of the cage is in force. A measure that is not says why, in
-// words.
+// Status lists the sandbox's measures. Where one is not in force, its text is
+// the reason.
 type Status struct {
 	Seccomp    string `json:"seccomp"`    // "on"
 	Landlock   string `json:"landlock"`   // such as "ABI 7"
 	Namespaces string `json:"namespaces"` // such as "net, ipc, uts"
-	UID        int    `json:"uid"`        // which the renderer runs as
+	UID        int    `json:"uid"`        // of the renderer
 	NoNewPrivs bool   `json:"no_new_privs"`
 	MaxMemory  int64  `json:"max_memory"` // bytes; 0 is no limit
 }
 
-// WriteSetup is said by the worker.
+// WriteSetup sends the setup to the renderer.
 func WriteSetup(w io.Writer, s Setup) error { return writeJSON(w, kindSetup, s) }
 
-// ReadSetup is heard by the renderer.
+// ReadSetup reads the worker's setup.
 func ReadSetup(r io.Reader) (s Setup, err error) { return s, readJSON(r, kindSetup, &s) }
 
-// WriteHello is said by the renderer.
+// WriteHello sends the hello to the worker.
 func WriteHello(w io.Writer, h Hello) error { return writeJSON(w, kindHello, h) }
 
-// ReadHello is heard by the worker.
+// ReadHello reads the renderer's hello. It fails if the versions differ.
 func ReadHello(r io.Reader) (h Hello, err error) {
 	if err := readJSON(r, kindHello, &h); err != nil {
 		return h, err
 	}
 	if h.Version != Version {
-		return h, fmt.Errorf("it speaks version %d of the protocol, not %d: it is of another build", h.Version, Version)
+		return h, fmt.Errorf("the renderer has version %d of the protocol, not %d: it is from another build", h.Version, Version)
 	}
-	h.Cage.Seccomp, h.Cage.Landlock = Sanitize(h.Cage.Seccomp, maxMessage), Sanitize(h.Cage.Landlock, maxMessage)
+	h.Sandbox.Seccomp, h.Sandbox.Landlock = Sanitize(h.Sandbox.Seccomp, maxMessage), Sanitize(h.Sandbox.Landlock, maxMessage)
 	return h, nil
 }
 
-// WriteSource is said by the worker: the size bytes that the reader gives. The
-// error is io.ErrUnexpectedEOF if it gives fewer; then the frame is half-said.
+// WriteSource sends size bytes of the source, at most MaxSource, to the
+// renderer. It returns io.ErrUnexpectedEOF if the source has fewer. After an
+// error the frame may be incomplete, and the pipe cannot be used again.
 func WriteSource(w io.Writer, source io.Reader, size int64) error {
 	if size > MaxSource {
 		return fmt.Errorf("a source of %d bytes is over the limit of %d", size, int64(MaxSource))
@@ -123,8 +124,8 @@ func WriteSource(w io.Writer, source io.Reader, size int64) error {
 	}
 	buffer := sourceBuffers.Get().(*[sourceBuffer]byte)
 	defer sourceBuffers.Put(buffer)
-	// Not by the reader's or the writer's own way to copy, which gives an error
-	// that does not tell reading from writing.
+	// The wrappers hide WriterTo and ReaderFrom, whose errors do not show
+	// whether reading or writing failed.
 	n, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{io.LimitReader(source, size)}, buffer[:])
 	if err == nil && n < size {
 		err = io.EOF
@@ -132,14 +133,14 @@ func WriteSource(w io.Writer, source io.Reader, size int64) error {
 	return noEOF(err)
 }
 
-// sourceBuffer is how much of a source is sent at a time: a good part of what a
-// pipe holds.
+// sourceBuffer is the length of a write in bytes, a quarter of the pipe's
+// buffer.
 const sourceBuffer = 256 << 10
 
 var sourceBuffers = sync.Pool{New: func() any { return new([sourceBuffer]byte) }}
 
-// ReadSource is heard by the renderer. It reads into buf when the source fits
-// there. io.EOF says that there will be no more.
+// ReadSource reads a source from the worker, into buf if its capacity suffices.
+// It returns io.EOF when the worker has closed the pipe.
 func ReadSource(r io.Reader, buf []byte) ([]byte, error) {
 	n, err := readHeader(r, kindSource, MaxSource)
 	if err != nil {
@@ -152,7 +153,8 @@ func ReadSource(r io.Reader, buf []byte) ([]byte, error) {
 	return buf, readFull(r, buf)
 }
 
-// WriteThumbnails is said by the renderer.
+// WriteThumbnails sends the thumbnails to the worker, as the answer to a
+// source.
 func WriteThumbnails(w io.Writer, pictures []photo.Picture) error {
 	payload := []byte{byte(len(pictures))}
 	for _, p := range pictures {
@@ -164,12 +166,12 @@ func WriteThumbnails(w io.Writer, pictures []photo.Picture) error {
 	return write(w, kindThumbnails, payload)
 }
 
-// codes are the failures that a renderer may report, by the byte that stands
-// for them.
+// codes are the failure codes that a renderer may report. A frame holds the
+// index.
 var codes = []photo.Code{photo.UnsupportedImage, photo.CorruptImage, photo.ImageTooLarge, photo.Internal}
 
-// WriteFailure is said by the renderer. A code that is not a renderer's to
-// report becomes Internal.
+// WriteFailure sends a failure to the worker, as the answer to a source. A code
+// that a renderer may not report becomes Internal.
 func WriteFailure(w io.Writer, f *photo.Failure) error {
 	code := slices.Index(codes, f.Code)
 	if code < 0 {
@@ -178,8 +180,8 @@ func WriteFailure(w io.Writer, f *photo.Failure) error {
 	return write(w, kindFailure, append([]byte{byte(code)}, Sanitize(f.Message, maxMessage)...))
 }
 
-// ReadAnswer is heard by the worker: the thumbnails, or a failure. The third
-// result says that the answer makes no sense, or did not come.
+// ReadAnswer reads the answer to a source: thumbnails, or the renderer's
+// failure. The error means that the answer was invalid or did not arrive.
 func ReadAnswer(r io.Reader, o Options) ([]photo.Picture, *photo.Failure, error) {
 	kind, n, err := readAnyHeader(r)
 	if err != nil {
@@ -193,26 +195,26 @@ func ReadAnswer(r io.Reader, o Options) ([]photo.Picture, *photo.Failure, error)
 		failure, err := readFailure(r, n)
 		return nil, failure, err
 	default:
-		return nil, nil, fmt.Errorf("a frame of kind %#x is no answer", kind)
+		return nil, nil, fmt.Errorf("a frame of kind %#x is not an answer", kind)
 	}
 }
 
 func readFailure(r io.Reader, n uint32) (*photo.Failure, error) {
 	if n < 1 || n > 1+maxMessage {
-		return nil, fmt.Errorf("a failure of %d bytes cannot be", n)
+		return nil, fmt.Errorf("a failure of %d bytes is not between 1 and %d", n, 1+maxMessage)
 	}
 	payload := make([]byte, n)
 	if err := readFull(r, payload); err != nil {
 		return nil, err
 	}
 	if int(payload[0]) >= len(codes) {
-		return nil, fmt.Errorf("%d is no code of a failure", payload[0])
+		return nil, fmt.Errorf("%d is not the number of a failure code", payload[0])
 	}
 	return &photo.Failure{Code: codes[payload[0]], Message: Sanitize(string(payload[1:]), maxMessage)}, nil
 }
 
 func readThumbnails(r io.Reader, total uint32, o Options) ([]photo.Picture, error) {
-	limited := &io.LimitedReader{R: r, N: int64(total)} // what it says, it must hold to
+	limited := &io.LimitedReader{R: r, N: int64(total)}
 	var count [1]byte
 	if err := readFull(limited, count[:]); err != nil {
 		return nil, err
@@ -246,33 +248,33 @@ func readPicture(r io.Reader, o Options) (photo.Picture, error) {
 	}
 	size := photo.Size{Width: int(binary.BigEndian.Uint16(head[:])), Height: int(binary.BigEndian.Uint16(head[2:]))}
 	if size.Width < 1 || size.Height < 1 {
-		return photo.Picture{}, fmt.Errorf("a thumbnail of %s cannot be", size)
+		return photo.Picture{}, fmt.Errorf("a thumbnail of %s is empty", size)
 	}
 	if !slices.ContainsFunc(o.Boxes, func(box photo.Size) bool { return size.Width <= box.Width && size.Height <= box.Height }) {
 		return photo.Picture{}, fmt.Errorf("a thumbnail of %s fits into none of the boxes", size)
 	}
 	n := int64(binary.BigEndian.Uint32(head[4:]))
 	if n > maxEncoded(size) {
-		return photo.Picture{}, fmt.Errorf("a thumbnail of %s cannot have %d bytes", size, n)
+		return photo.Picture{}, fmt.Errorf("a thumbnail of %s with %d bytes is over the limit of %d", size, n, maxEncoded(size))
 	}
-	// No more is reserved at once than a usual thumbnail needs: for one of
-	// gigabytes, the bytes have to come.
+	// The claimed length reserves at most 1 MiB; the buffer grows beyond that
+	// only with the bytes that arrive.
 	content := bytes.NewBuffer(make([]byte, 0, min(n, 1<<20)))
 	if _, err := io.CopyN(content, r, n); err != nil {
 		return photo.Picture{}, noEOF(err)
 	}
 	if !isFormat(content.Bytes(), o.Format) {
-		return photo.Picture{}, fmt.Errorf("a thumbnail is no %s", o.Format)
+		return photo.Picture{}, fmt.Errorf("a thumbnail does not begin like a %s file", o.Format)
 	}
 	return photo.Picture{Size: size, Bytes: content.Bytes()}, nil
 }
 
-// maxEncoded is more than any thumbnail of the size can have in any format: an
-// uncompressed one has 4 bytes for each pixel.
+// maxEncoded returns an upper bound in bytes on a thumbnail of the size in any
+// format: without compression it has 4 bytes for each pixel.
 func maxEncoded(s photo.Size) int64 { return 5*int64(s.Width)*int64(s.Height) + 64<<10 }
 
-// isFormat tells whether the content begins as the format's files do. The API
-// serves it as that.
+// isFormat reports whether the content has the format's signature. The API
+// serves it with the format's media type.
 func isFormat(content []byte, f photo.Format) bool {
 	at := func(offset int, signature string) bool {
 		return len(content) >= offset+len(signature) && string(content[offset:offset+len(signature)]) == signature
@@ -289,10 +291,10 @@ func isFormat(content []byte, f photo.Format) bool {
 	}
 }
 
-// Sanitize makes one line of printable ASCII out of what may be anything: bytes
-// that are none become "?", and what is too long ends in "...". That is all that
-// is needed where the text is data, as in a log's field or a JSON string; it
-// forges no line, colours no terminal and hides no letter.
+// Sanitize returns the text as one line of printable ASCII: other bytes become
+// "?", and a text of more than limit bytes is cut to end in "...". The result
+// is safe as data, such as a field of a log line or a JSON string: it cannot
+// forge a line, control a terminal or hide characters.
 func Sanitize(text string, limit int) string {
 	clean := []byte(text)
 	if len(clean) > limit {
@@ -343,14 +345,15 @@ func readAnyHeader(r io.Reader) (kind byte, n uint32, err error) {
 	return head[0], binary.BigEndian.Uint32(head[1:]), nil
 }
 
-// readHeader gives io.EOF itself where nothing comes any more.
+// readHeader reads the header of a frame of the wanted kind and at most limit
+// bytes. It returns io.EOF when the pipe is closed between frames.
 func readHeader(r io.Reader, want byte, limit int) (int, error) {
 	kind, n, err := readAnyHeader(r)
 	if err != nil {
 		return 0, err
 	}
 	if kind != want {
-		return 0, fmt.Errorf("a frame of kind %#x where %#x was due", kind, want)
+		return 0, fmt.Errorf("a frame of kind %#x instead of %#x", kind, want)
 	}
 	if uint64(n) > uint64(limit) {
 		return 0, fmt.Errorf("a frame of %d bytes is over the limit of %d", n, limit)
@@ -363,7 +366,7 @@ func readFull(r io.Reader, buf []byte) error {
 	return noEOF(err)
 }
 
-// noEOF is for where an end is too early.
+// noEOF turns io.EOF into io.ErrUnexpectedEOF, for the middle of a frame.
 func noEOF(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF

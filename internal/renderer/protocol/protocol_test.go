@@ -15,7 +15,7 @@ import (
 
 var options = protocol.Options{Boxes: []photo.Size{{Width: 320, Height: 200}, {Width: 64, Height: 400}}}
 
-func TestThumbnailsComeThrough(t *testing.T) {
+func TestThumbnailsRoundTrip(t *testing.T) {
 	t.Parallel()
 	sent := []photo.Picture{
 		{Size: photo.Size{Width: 320, Height: 199}, Bytes: []byte("\xff\xd8\xff one")},
@@ -29,11 +29,11 @@ func TestThumbnailsComeThrough(t *testing.T) {
 	require.Equal(t, sent, received)
 }
 
-func TestFailuresComeThrough(t *testing.T) {
+func TestFailuresRoundTrip(t *testing.T) {
 	t.Parallel()
 	for _, f := range []struct{ sent, want *photo.Failure }{
 		{photo.Fail(photo.ImageTooLarge, "12 pixels"), photo.Fail(photo.ImageTooLarge, "12 pixels")},
-		{photo.Fail(photo.SourceBlocked, "not its to say"), photo.Fail(photo.Internal, "not its to say")},
+		{photo.Fail(photo.SourceBlocked, "not a renderer's code"), photo.Fail(photo.Internal, "not a renderer's code")},
 		{photo.Fail(photo.CorruptImage, "%s", strings.Repeat("x", 1000)), photo.Fail(photo.CorruptImage, "%s", strings.Repeat("x", 297)+"...")},
 	} {
 		var pipe bytes.Buffer
@@ -44,7 +44,7 @@ func TestFailuresComeThrough(t *testing.T) {
 	}
 }
 
-// FuzzReadAnswer is what a process says that a picture has taken over.
+// FuzzReadAnswer reads answers of a process that a picture has taken over.
 func FuzzReadAnswer(f *testing.F) {
 	var pipe bytes.Buffer
 	require.NoError(f, protocol.WriteThumbnails(&pipe, []photo.Picture{{Size: photo.Size{Width: 32, Height: 20}, Bytes: []byte("\xff\xd8\xff")}}))
@@ -53,10 +53,10 @@ func FuzzReadAnswer(f *testing.F) {
 	require.NoError(f, protocol.WriteFailure(&pipe, photo.Fail(photo.CorruptImage, "cut short")))
 	f.Add(pipe.Bytes())
 	f.Add([]byte("T\xff\xff\xff\xff\x02"))
-	f.Fuzz(func(t *testing.T, said []byte) {
-		pictures, failure, err := protocol.ReadAnswer(bytes.NewReader(said), options)
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		pictures, failure, err := protocol.ReadAnswer(bytes.NewReader(answer), options)
 		if err != nil {
-			require.False(t, errors.Is(err, io.EOF), "an end is always too early")
+			require.False(t, errors.Is(err, io.EOF), "the end of the pipe is always unexpected")
 			require.Nil(t, failure)
 			require.Empty(t, pictures)
 			return

@@ -1,5 +1,5 @@
-// Package renderertest gives tests the renderer that the product has: real
-// processes, in the cage.
+// Package renderertest starts the real renderer for tests: sandboxed processes
+// of photo-processor-render, built from this source.
 package renderertest
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/renderer"
 )
 
-// Path gives the program photo-processor-render, built from this source.
+// Path builds photo-processor-render and returns its path.
 func Path(t testing.TB) string {
 	t.Helper()
 	path, err := build()
@@ -27,9 +27,9 @@ func Path(t testing.TB) string {
 	return path
 }
 
-// build builds the program once in each test process. It is kept in the user's
-// cache, where go build finds that nothing has changed, as a rule; each tree of
-// sources has its own.
+// build builds the program once per test process. The program is kept in the
+// user's cache directory, one for each source tree, so that go build usually
+// finds it up to date.
 var build = sync.OnceValues(func() (string, error) {
 	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {
@@ -44,7 +44,7 @@ var build = sync.OnceValues(func() (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	lock := flock.New(filepath.Join(dir, "lock")) // other packages' tests want it too
+	lock := flock.New(filepath.Join(dir, "lock")) // tests of other packages run concurrently
 	if err := lock.Lock(); err != nil {
 		return "", err
 	}
@@ -58,8 +58,8 @@ var build = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// New starts a renderer, which ends with the test. What the config leaves out
-// is as in the product, but for the log, which is the test's.
+// New starts a renderer and closes it when the test ends. Unset fields of the
+// configuration have the product's defaults; Log defaults to the test's output.
 func New(t testing.TB, c renderer.Config) *renderer.Renderer {
 	t.Helper()
 	if c.Path == "" {

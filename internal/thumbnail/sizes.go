@@ -7,11 +7,10 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// plan gives the sizes of the thumbnails of a picture, largest first, each once.
-//
-// All of them have the picture's shape, whatever the boxes' shapes are. So they
-// differ in scale alone, and each is at least as wide and as high as the next.
-func plan(picture photo.Size, boxes []photo.Size) []photo.Size {
+// targetSizes returns the sizes of a picture's thumbnails, largest first and
+// without duplicates. All have the picture's aspect ratio, so each is at least
+// as wide and as high as the next.
+func targetSizes(picture photo.Size, boxes []photo.Size) []photo.Size {
 	sizes := make([]photo.Size, len(boxes))
 	for i, box := range boxes {
 		sizes[i] = fit(picture, box)
@@ -22,9 +21,9 @@ func plan(picture photo.Size, boxes []photo.Size) []photo.Size {
 	return slices.Compact(sizes)
 }
 
-// fit gives the largest size of the picture's shape that lies within the box
-// and does not enlarge the picture. It is computed in whole numbers: the limits
-// on both keep the products far inside an int.
+// fit returns the largest size of the picture's aspect ratio that lies within
+// the box and does not enlarge the picture. Integers suffice: the limits on
+// both sizes keep the products far below an int's.
 func fit(picture, box photo.Size) photo.Size {
 	if picture.Width <= box.Width && picture.Height <= box.Height {
 		return picture
@@ -35,8 +34,8 @@ func fit(picture, box photo.Size) photo.Size {
 	return photo.Size{Width: scale(picture.Width, box.Height, picture.Height), Height: box.Height}
 }
 
-// scale gives side*numerator/denominator to the nearest whole number, but never
-// less than 1.
+// scale returns side*numerator/denominator, rounded to the nearest integer, and
+// at least 1.
 func scale(side, numerator, denominator int) int {
 	return max(1, (2*side*numerator+denominator)/(2*denominator))
 }

@@ -1,4 +1,4 @@
-package cage
+package sandbox
 
 import (
 	"errors"
@@ -15,44 +15,45 @@ import (
 )
 
 const (
-	// nobody owns nothing, on every Linux.
+	// nobody is the user and group that own no files.
 	nobody = 65534
 
-	// maxDescriptors leaves some for the Go runtime beside the three pipes.
+	// maxDescriptors admits the three pipes and the Go runtime's descriptors.
 	maxDescriptors = 16
 
-	// oomScore makes the kernel prefer us when memory runs out on the machine:
-	// a picture can be rendered again. It counts like half of the machine's
-	// memory, so that something that leaks more than that still goes first.
+	// oomScore makes the kernel kill this process early when the machine runs
+	// out of memory, because a picture can be rendered again. It adds half of
+	// the machine's memory to what the process uses, so a process that leaks
+	// more than that is still killed first.
 	oomScore = "500"
 )
 
-// Enter closes the cage around the process and all of its threads, and says
-// what of it is in force. What the kernel cannot do is no error, but said; what it
-// can and did not is one.
+// Enter puts all threads of the process into the sandbox and returns the
+// measures in force. A measure that the kernel does not support is noted in the
+// status; one that fails is an error.
 //
 // The calling goroutine must have been locked to the main thread since the
-// start of the program, for the parent's death to be noticed: the kernel signals
-// it to a thread.
+// start of the program: the kernel sends the signal of the parent's death to
+// the thread that asked for it.
 func Enter(l Limits) (protocol.Status, error) {
 	status := protocol.Status{MaxMemory: l.Memory}
 
-	// Best effort, as where /proc is not there.
+	// Best effort: /proc may not be mounted.
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte(oomScore), 0)
 
 	if err := dropRoot(); err != nil {
 		return status, err
 	}
 	status.UID = os.Getuid()
-	if err := limit(l); err != nil {
+	if err := setLimits(l); err != nil {
 		return status, err
 	}
-	abi, err := restrictFiles()
+	abi, err := enforceLandlock()
 	if err != nil {
 		return status, err
 	}
 	status.Landlock = abi
-	status.Seccomp, err = restrictCalls()
+	status.Seccomp, err = enforceSeccomp()
 	if err != nil {
 		return status, err
 	}
@@ -61,9 +62,9 @@ func Enter(l Limits) (protocol.Status, error) {
 	return status, nil
 }
 
-// dropRoot makes root nobody, with no group and no capability. Who is not root
-// keeps their name: there is none lower that they could take. So does a root
-// that is not allowed to, as in many containers; the status says so.
+// dropRoot changes root to nobody, without groups and capabilities. Other users
+// stay: they cannot change to a user with fewer rights. Root stays where it may
+// not change users, as in many containers; the status shows that.
 func dropRoot() error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -80,14 +81,15 @@ func dropRoot() error {
 			return fmt.Errorf("%s: %w", step.name, step.err)
 		}
 	}
-	// Whoever changes who they are is no longer told of their parent's death.
+	// A change of the user clears the parent death signal.
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
-		return fmt.Errorf("die with the parent: %w", err)
+		return fmt.Errorf("set the parent death signal: %w", err)
 	}
 	return nil
 }
 
-func limit(l Limits) error {
+// setLimits sets resource limits, which the process can never raise again.
+func setLimits(l Limits) error {
 	limits := map[int]uint64{
 		unix.RLIMIT_CORE:     0, // a core dump would hold a picture
 		unix.RLIMIT_FSIZE:    0,
@@ -96,9 +98,9 @@ func limit(l Limits) error {
 		unix.RLIMIT_NOFILE:   maxDescriptors,
 	}
 	if l.Memory > 0 {
-		// Not RLIMIT_AS: the Go runtime reserves addresses by the gigabyte that
-		// it never uses. This one counts what can be written to; the memory that
-		// it does not count, because it is shared, seccomp refuses.
+		// RLIMIT_AS would count gigabytes of addresses that the Go runtime
+		// reserves and never uses. RLIMIT_DATA counts private writable memory;
+		// seccomp denies shared memory, which it does not count.
 		limits[unix.RLIMIT_DATA] = uint64(l.Memory)
 	}
 	for which, value := range limits {
@@ -109,15 +111,16 @@ func limit(l Limits) error {
 	return nil
 }
 
-// restrictFiles has Landlock refuse all that it knows of: every file, the
-// network, signals to and sockets of others.
-func restrictFiles() (string, error) {
+// enforceLandlock denies all that Landlock covers: files, network, signals to
+// other processes and their sockets. It returns the ABI version or, where there
+// is no Landlock, the reason.
+func enforceLandlock() (string, error) {
 	abi, err := lowlevel.LandlockGetABIVersion()
 	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EOPNOTSUPP) || err == nil && abi < 1 {
 		return "not supported by this kernel", nil
 	}
 	if err != nil {
-		return "not allowed here: " + err.Error(), nil // as in a container that forbids it
+		return "not allowed here: " + err.Error(), nil // for example by a container
 	}
 	if err := landlock.V11.BestEffort().Restrict(); err != nil {
 		return "", fmt.Errorf("landlock: %w", err)
@@ -125,12 +128,14 @@ func restrictFiles() (string, error) {
 	return fmt.Sprintf("ABI %d", abi), nil
 }
 
-func restrictCalls() (string, error) {
+// enforceSeccomp loads the filter of system calls. It returns "on" or, where
+// the kernel does not support it, the reason.
+func enforceSeccomp() (string, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	// Also where Landlock has not done it.
+	// Without Landlock, nothing has set it yet.
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return "", fmt.Errorf("no new privileges: %w", err)
+		return "", fmt.Errorf("set no_new_privs: %w", err)
 	}
 	err := loadFilter()
 	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) || errors.Is(err, errArchitecture) {

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package cage
+package sandbox
 
 import (
 	"os"
@@ -9,8 +9,8 @@ import (
 	"github.com/photo-processor/photo-processor/internal/renderer/protocol"
 )
 
-// Enter does nothing but say so: there is no cage on this system. A picture that
-// crashes its process still takes no other with it.
+// Enter returns a status that says that this system has no sandbox. A separate
+// process still contains the crash of a picture.
 func Enter(Limits) (protocol.Status, error) {
 	missing := "not on " + runtime.GOOS
 	return protocol.Status{Seccomp: missing, Landlock: missing, UID: os.Getuid()}, nil

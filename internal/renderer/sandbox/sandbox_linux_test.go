@@ -1,4 +1,4 @@
-package cage
+package sandbox
 
 import (
 	"errors"
@@ -19,9 +19,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// probe makes the test binary a process that tries one thing, after it has
-// closed the walls that are named.
-const probe = "CAGE_PROBE"
+// probe is the variable that makes the test binary try one attempt, inside the
+// layer of the sandbox that it names.
+const probe = "SANDBOX_PROBE"
 
 func init() {
 	if os.Getenv(probe) != "" {
@@ -33,10 +33,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv(probe) == "" {
 		os.Exit(m.Run())
 	}
-	wall, attempt, _ := strings.Cut(os.Getenv(probe), " ")
-	argument := os.Getenv("CAGE_ARGUMENT")
-	if err := walls[wall](); err != nil {
-		fmt.Println("the wall is not there:", err)
+	layer, attempt, _ := strings.Cut(os.Getenv(probe), " ")
+	argument := os.Getenv("SANDBOX_ARGUMENT")
+	if err := layers[layer](); err != nil {
+		fmt.Println("the layer cannot be applied:", err)
 		os.Exit(1)
 	}
 	if err := attempts[attempt](argument); err != nil {
@@ -46,27 +46,27 @@ func TestMain(m *testing.M) {
 	fmt.Println("done")
 }
 
-var walls = map[string]func() error{
+var layers = map[string]func() error{
 	"nothing": func() error { return nil },
-	"cage": func() error {
+	"sandbox": func() error {
 		_, err := Enter(Limits{})
 		return err
 	},
 	"landlock": func() error {
-		_, err := restrictFiles()
+		_, err := enforceLandlock()
 		return err
 	},
 	"seccomp": func() error {
-		_, err := restrictCalls()
+		_, err := enforceSeccomp()
 		return err
 	},
-	"limits": func() error { return limit(Limits{}) },
+	"limits": func() error { return setLimits(Limits{}) },
 	"nobody": dropRoot,
 }
 
-// attempts are what a picture that took over would like to do.
+// attempts are what injected code could try.
 var attempts = map[string]func(argument string) error{
-	"compute": func(string) error { // what it must be able to do: threads, and waiting
+	"compute": func(string) error { // which must work: threads and waiting
 		var all sync.WaitGroup
 		for range 50 {
 			all.Go(func() {
@@ -131,7 +131,7 @@ var attempts = map[string]func(argument string) error{
 	"raise a limit": func(string) error {
 		var now unix.Rlimit
 		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &now); err != nil {
-			return nil // this must be possible; the test fails
+			return nil // "done", which fails the test: reading a limit is allowed
 		}
 		return unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: now.Cur, Max: now.Max})
 	},
@@ -173,38 +173,38 @@ func orNil(errno syscall.Errno) error {
 	return errno
 }
 
-// try runs an attempt behind a wall, and tells how it went: "done", "refused",
-// or "killed" by the kernel on the spot.
-func try(t *testing.T, wall, attempt, argument string, files ...*os.File) string {
+// try runs an attempt inside a layer. It returns "done", "refused", or "killed"
+// if the filter killed the process.
+func try(t *testing.T, layer, attempt, argument string, files ...*os.File) string {
 	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
 	cmd := exec.Command(self)
-	cmd.Env = []string{probe + "=" + wall + " " + attempt, "CAGE_ARGUMENT=" + argument, "GORACE=atexit_sleep_ms=0"}
+	cmd.Env = []string{probe + "=" + layer + " " + attempt, "SANDBOX_ARGUMENT=" + argument, "GORACE=atexit_sleep_ms=0"}
 	cmd.ExtraFiles = files
 	output, err := cmd.CombinedOutput()
-	t.Logf("%s: %v\n%s", wall, err, output)
+	t.Logf("%s: %v\n%s", layer, err, output)
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		if status := exit.Sys().(syscall.WaitStatus); status.Signaled() && status.Signal() == unix.SIGSYS {
 			return "killed"
 		}
-		t.Fatalf("%s behind %s: %v", attempt, wall, err)
+		t.Fatalf("%s inside %s: %v", attempt, layer, err)
 	}
 	switch {
-	case err == nil && len(output) == 0: // it has become another program
+	case err == nil && len(output) == 0: // execve succeeded
 		return "done"
 	case strings.HasPrefix(string(output), "done"):
 		return "done"
 	case strings.HasPrefix(string(output), "refused: "):
 		return "refused"
 	}
-	t.Fatalf("%s behind %s: no answer", attempt, wall)
+	t.Fatalf("%s inside %s: no answer", attempt, layer)
 	return ""
 }
 
-// TestCage has a process try each thing twice: free, where it can be done, which
-// shows that the attempt is one, and in the cage.
-func TestCage(t *testing.T) {
+// TestSandbox tries each attempt twice: outside the sandbox, where it succeeds
+// and so proves that it is a valid attempt, and inside.
+func TestSandbox(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -223,13 +223,13 @@ func TestCage(t *testing.T) {
 		"signal the parent":            "refused",
 		"share memory":                 "refused",
 		"share memory, oddly":          "refused",
-		"make code":                    "done", // as Orc must
+		"make code":                    "done", // which Orc needs
 		"share code":                   "refused",
 		"make a file code":             "refused",
 		"make data code":               "refused",
 		"raise a limit":                "refused",
 		"execute":                      "killed",
-		"run a program":                "refused", // it needs a pipe first
+		"run a program":                "refused", // at the pipe that os/exec needs first
 		"fork":                         "killed",
 		"trace":                        "killed",
 		"read another's memory":        "killed",
@@ -240,7 +240,7 @@ func TestCage(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			require.NoError(t, os.Chmod(dir, 0o777))
-			argument, free := "", "done"
+			argument, outside := "", "done"
 			var files []*os.File
 			switch attempt {
 			case "connect":
@@ -259,28 +259,27 @@ func TestCage(t *testing.T) {
 				argument = strconv.Itoa(os.Getpid())
 			case "become root":
 				if os.Getuid() != 0 {
-					free = "refused"
+					outside = "refused"
 				}
 			case "share memory, oddly":
-				free = "refused" // they make no sense
+				outside = "refused" // the flags are invalid
 			case "leave the namespaces":
 				if os.Getuid() != 0 {
-					t.Skip("whether that is allowed depends on the machine")
+					t.Skip("the machine's configuration decides whether users may")
 				}
-				free = "refused" // a program of several threads cannot
+				outside = "refused" // the kernel refuses programs with several threads
 			}
-			require.Equal(t, free, try(t, "nothing", attempt, argument, files...))
+			require.Equal(t, outside, try(t, "nothing", attempt, argument, files...))
 			if attempt == "remove a file" {
 				require.NoError(t, os.WriteFile(argument, nil, 0o666))
 			}
-			require.Equal(t, want, try(t, "cage", attempt, argument, files...))
+			require.Equal(t, want, try(t, "sandbox", attempt, argument, files...))
 		})
 	}
 }
 
-// TestEachWallStandsAlone shows that what matters most does not hang on one of
-// them.
-func TestEachWallStandsAlone(t *testing.T) {
+// TestLayersAlone tries the most important attempts inside single layers.
+func TestLayersAlone(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -288,7 +287,7 @@ func TestEachWallStandsAlone(t *testing.T) {
 	landlock, err := landlockABI()
 	require.NoError(t, err)
 
-	for _, test := range []struct{ wall, attempt, want string }{
+	for _, test := range []struct{ layer, attempt, want string }{
 		{"seccomp", "read a file", "refused"},
 		{"seccomp", "connect", "refused"},
 		{"seccomp", "execute", "killed"},
@@ -298,12 +297,12 @@ func TestEachWallStandsAlone(t *testing.T) {
 		{"landlock", "signal the parent", "refused"},
 		{"nobody", "become root", "refused"},
 	} {
-		t.Run(test.wall+": "+test.attempt, func(t *testing.T) {
+		t.Run(test.layer+": "+test.attempt, func(t *testing.T) {
 			t.Parallel()
-			if test.wall == "landlock" && landlock < 6 {
-				t.Skipf("this kernel's Landlock (ABI %d) has not all of that", landlock)
+			if test.layer == "landlock" && landlock < 6 {
+				t.Skipf("this kernel's Landlock (ABI %d) lacks some of this", landlock)
 			}
-			require.Equal(t, test.want, try(t, test.wall, test.attempt, listener.Addr().String()))
+			require.Equal(t, test.want, try(t, test.layer, test.attempt, listener.Addr().String()))
 		})
 	}
 }

@@ -1,4 +1,4 @@
-package cage
+package sandbox
 
 import (
 	"errors"
@@ -10,19 +10,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var errArchitecture = errors.New("seccomp: this architecture is not known")
+var errArchitecture = errors.New("seccomp: unknown architecture")
 
-// The filter allows by name and refuses the rest. A call that is not named gets
-// ENOSYS, the answer of a kernel that does not have it, which is what C
-// libraries of any version and the Go runtime are prepared for: they try new
-// calls first and fall back. Calls that are about files get EACCES, because
-// libraries look for optional files as a matter of course and live without.
+// The filter is an allowlist of names. A call that is not listed gets ENOSYS,
+// as from a kernel without it: C libraries and the Go runtime try new calls
+// first and then fall back. File calls get EACCES, because libraries look for
+// optional files and work without them.
 //
-// No honest renderer makes the calls of the last group, old or new. They end
-// the process, so that an attack is seen and gets one try.
+// The renderer never makes the calls of the last group. They kill the process,
+// so that an attack shows in the log and gets one attempt.
 var (
-	// allowed are the calls that are harmless whatever their arguments are. The
-	// filter is searched from the top, so those that are frequent come first.
+	// allowed calls are harmless whatever their arguments are. The kernel runs
+	// the filter from the top, so frequent calls come first.
 	allowed = []string{
 		"futex", "read", "write", "madvise", "munmap", "mremap", "brk",
 		"rt_sigprocmask", "rt_sigreturn", "rt_sigaction", "sigaltstack", "restart_syscall",
@@ -34,19 +33,19 @@ var (
 		"exit", "exit_group",
 	}
 
-	// fileCalls get EACCES.
+	// fileCalls get EACCES, also those for sockets and descriptors.
 	fileCalls = []string{
 		"open", "openat", "openat2", "creat", "stat", "lstat", "fstat", "newfstatat", "statx", "access", "faccessat", "faccessat2",
 		"readlink", "readlinkat", "getdents", "getdents64", "getcwd", "chdir", "fchdir", "statfs", "fstatfs",
 		"mkdir", "mkdirat", "rmdir", "unlink", "unlinkat", "rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat",
 		"mknod", "mknodat", "truncate", "ftruncate", "fallocate", "chmod", "fchmod", "fchmodat", "chown", "fchown", "lchown", "fchownat",
 		"utimensat", "setxattr", "lsetxattr", "fsetxattr", "getxattr", "lgetxattr", "fgetxattr", "inotify_init1",
-		// Name services and loggers connect somewhere now and then.
+		// C libraries connect to name services and loggers.
 		"socket", "socketpair", "connect", "bind", "listen", "accept", "accept4", "sendto", "sendmsg", "sendmmsg", "recvfrom", "recvmsg",
 		"ioctl", "kill", "tkill", "pipe", "pipe2", "dup", "dup2", "dup3", "memfd_create",
 	}
 
-	// tripwires end the process.
+	// tripwires kill the process.
 	tripwires = []string{
 		"execve", "execveat", "fork", "vfork", "ptrace", "process_vm_readv", "process_vm_writev", "process_madvise",
 		"mount", "umount2", "pivot_root", "chroot", "setns", "unshare", "open_tree", "move_mount", "fsopen", "fsconfig", "fsmount", "open_by_handle_at",
@@ -58,7 +57,8 @@ var (
 	}
 )
 
-// condition holds for a call when argument & mask == value.
+// condition is true for a call when argument & mask == value. Arguments count
+// from 0.
 type condition struct {
 	argument    uint32
 	mask, value uint64
@@ -69,7 +69,7 @@ func equal(argument uint32, value uint64) condition {
 }
 
 // conditional is a call that is allowed when all conditions of one of the
-// alternatives hold, and else gets another answer.
+// alternatives are true; otherwise it gets another action.
 type conditional struct {
 	name         string
 	alternatives [][]condition
@@ -84,57 +84,59 @@ func conditionals() []conditional {
 		return alternatives
 	}
 	return []conditional{
-		// Memory that is shared would not count against the limit; neither
-		// would a stack that grows by itself. Nothing that is there becomes code,
-		// but new memory may be for code: Orc, libvips' compiler, asks for it in
-		// just this way, and saves more than a tenth of the CPU.
+		// The memory limit does not count shared memory and growing stacks.
+		// Existing memory never becomes executable. New anonymous memory may
+		// be: Orc, libvips' run-time compiler, maps its code with exactly these
+		// flags, and saves more than a tenth of the CPU.
 		{"mmap", [][]condition{
 			{{3, unix.MAP_SHARED | unix.MAP_GROWSDOWN, 0}, {2, unix.PROT_EXEC, 0}},
 			{equal(3, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS), equal(2, unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC)},
 		}, refuse(unix.EACCES)},
 		{"mprotect", [][]condition{{{2, unix.PROT_EXEC, 0}}}, refuse(unix.EACCES)},
-		// A thread, not a process. clone3 hides its flags where a filter cannot
-		// see them; it has no name here, and all callers fall back to clone.
+		// Threads, not processes. clone3 has its flags in memory that a filter
+		// cannot read; it is not listed, and its callers fall back to clone.
 		{"clone", [][]condition{{{0, unix.CLONE_THREAD, unix.CLONE_THREAD}}}, killProcess},
-		// The Go runtime interrupts its own threads, and abort ends one.
+		// The Go runtime preempts its threads by signals, and abort sends one.
 		{"tgkill", either(0, uint64(unix.Getpid())), refuse(unix.EACCES)},
-		// Limits may be read, one's own: no address of a new limit is given.
+		// The process may read its own limits: with no address of a new limit.
 		{"prlimit64", [][]condition{{equal(0, 0), equal(2, 0)}}, refuse(unix.EACCES)},
 		{"prctl", either(0, unix.PR_SET_NAME, unix.PR_SET_VMA, unix.PR_GET_NO_NEW_PRIVS), refuse(unix.EINVAL)},
 		{"fcntl", either(1, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL), refuse(unix.EACCES)},
 	}
 }
 
-// What the kernel can do with a call.
+// Actions of the filter, besides refuse.
 const (
 	allow       = uint32(unix.SECCOMP_RET_ALLOW)
 	killProcess = uint32(unix.SECCOMP_RET_KILL_PROCESS)
 )
 
+// refuse returns the action that fails a call with the error number.
 func refuse(errno unix.Errno) uint32 { return unix.SECCOMP_RET_ERRNO | uint32(errno) }
 
-// Where struct seccomp_data has what; see seccomp(2).
+// Offsets in struct seccomp_data, in bytes; see seccomp(2).
 const (
 	offsetCall      = 0
 	offsetArch      = 4
 	offsetArguments = 16
 )
 
-// x32 is set in the numbers of a third kind of calls that x86-64 knows.
+// x32 is the bit in the numbers of x86-64's calls with 32-bit pointers.
 const x32 = 0x40000000
 
-// filter is the program for the kernel. Every name has its answer right behind
-// it, so that no jump is longer than one call's conditions.
+// filter returns the BPF program. The action of each call follows its
+// comparison, so that no jump is longer than one call's conditions.
 //
-// go-seccomp-bpf, which has the names, could also make the program; but after a
-// condition that does not hold it takes the argument for the number of the call.
+// The program does not come from go-seccomp-bpf, which provides the numbers of
+// the calls: after a false condition its programs compare the argument instead
+// of the call's number.
 func filter() ([]unix.SockFilter, error) {
 	info, err := arch.GetInfo("")
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errArchitecture, err)
 	}
 	program := []bpf.Instruction{
-		// A call of another architecture, such as those of 32-bit programs.
+		// Kill a caller of another architecture, such as 32-bit code.
 		bpf.LoadAbsolute{Off: offsetArch, Size: 4},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(info.ID), SkipTrue: 1},
 		bpf.RetConstant{Val: killProcess},
@@ -142,14 +144,14 @@ func filter() ([]unix.SockFilter, error) {
 		bpf.JumpIf{Cond: bpf.JumpLessThan, Val: x32, SkipTrue: 1},
 		bpf.RetConstant{Val: killProcess},
 	}
-	answer := func(names []string, action uint32) {
+	match := func(names []string, action uint32) {
 		for _, name := range names {
 			if number, ok := info.SyscallNames[name]; ok { // arm64 never had fork
 				program = append(program, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(number), SkipTrue: 1}, bpf.RetConstant{Val: action})
 			}
 		}
 	}
-	answer(allowed, allow)
+	match(allowed, allow)
 	for _, c := range conditionals() {
 		number, ok := info.SyscallNames[c.name]
 		if !ok {
@@ -159,8 +161,8 @@ func filter() ([]unix.SockFilter, error) {
 		program = append(program, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(number), SkipTrue: uint8(len(body))})
 		program = append(program, body...)
 	}
-	answer(fileCalls, refuse(unix.EACCES))
-	answer(tripwires, killProcess)
+	match(fileCalls, refuse(unix.EACCES))
+	match(tripwires, killProcess)
 	program = append(program, bpf.RetConstant{Val: refuse(unix.ENOSYS)})
 
 	raw, err := bpf.Assemble(program)
@@ -174,19 +176,19 @@ func filter() ([]unix.SockFilter, error) {
 	return assembled, nil
 }
 
-// program answers the call; it is entered for no other.
+// program returns the instructions for one call, whose number has matched.
 func (c conditional) program() (program []bpf.Instruction) {
 	for _, alternative := range c.alternatives {
 		const perHalf = 3
 		tests := 2 * len(alternative) * perHalf
 		var body []bpf.Instruction
 		for _, condition := range alternative {
-			for half := range uint32(2) { // the lower one comes first on all machines that Go's tables know
+			for half := range uint32(2) { // little-endian, as are all architectures with a table of calls
 				body = append(body,
 					bpf.LoadAbsolute{Off: offsetArguments + 8*condition.argument + 4*half, Size: 4},
 					bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: uint32(condition.mask >> (32 * half))},
 				)
-				over := tests - len(body) // what follows of the tests, and the answer
+				over := tests - len(body) // the remaining tests, and the action
 				body = append(body, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(condition.value >> (32 * half)), SkipTrue: uint8(over)})
 			}
 		}
@@ -195,7 +197,7 @@ func (c conditional) program() (program []bpf.Instruction) {
 	return append(program, bpf.RetConstant{Val: c.otherwise})
 }
 
-// loadFilter puts the filter on all threads of the process, those of C included.
+// loadFilter applies the filter to all threads of the process, also those of C.
 func loadFilter() error {
 	program, err := filter()
 	if err != nil {
@@ -207,7 +209,7 @@ func loadFilter() error {
 		return fmt.Errorf("seccomp: %w", errno)
 	}
 	if thread != 0 {
-		return fmt.Errorf("seccomp: thread %d cannot be made to follow", thread)
+		return fmt.Errorf("seccomp: the filter cannot be applied to thread %d", thread)
 	}
 	return nil
 }

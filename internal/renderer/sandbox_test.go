@@ -1,0 +1,104 @@
+package renderer_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/photo-processor/photo-processor/internal/renderer"
+)
+
+func TestSandboxIsInForce(t *testing.T) {
+	t.Parallel()
+	onLinux(t)
+	// A descriptor without close-on-exec, which children inherit.
+	secret, err := os.Create(filepath.Join(t.TempDir(), "secret"))
+	require.NoError(t, err)
+	defer secret.Close()
+	inherited, err := syscall.Dup(int(secret.Fd()))
+	require.NoError(t, err)
+	defer syscall.Close(inherited)
+
+	b := setup(t, renderer.Config{}, "")
+	_, err = b.Render(t.Context(), small(t))
+	require.NoError(t, err)
+	sandbox := b.Sandbox()
+	require.Equal(t, "on", sandbox.Seccomp)
+	require.True(t, sandbox.NoNewPrivs)
+	require.NotZero(t, sandbox.UID)
+	require.Equal(t, int64(renderer.DefaultMaxMemory), sandbox.MaxMemory)
+	require.Contains(t, b.log(), "renderer sandbox")
+
+	pid := b.processes()[0]
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	require.NoError(t, err)
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	require.NoError(t, err)
+	for _, path := range threads {
+		thread, err := os.ReadFile(path)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		require.NoError(t, err)
+		require.Contains(t, string(thread), "Seccomp:\t2")
+		require.Contains(t, string(thread), "NoNewPrivs:\t1")
+		require.Contains(t, string(thread), "CapEff:\t0000000000000000")
+		require.Contains(t, string(thread), "CapPrm:\t0000000000000000")
+	}
+	require.Contains(t, string(status), fmt.Sprintf("Uid:\t%d\t%[1]d\t%[1]d\t%[1]d\n", sandbox.UID))
+	if os.Getuid() == 0 {
+		require.Equal(t, 65534, sandbox.UID)
+		require.Contains(t, string(status), "Groups:\t \n")
+	}
+	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
+	require.NoError(t, err)
+	for _, limit := range []string{`Max file size             0                    0 `, `Max core file size        0                    0 `,
+		fmt.Sprintf("Max data size             %d           %[1]d ", renderer.DefaultMaxMemory)} {
+		require.Contains(t, string(limits), limit)
+	}
+	score, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid))
+	require.NoError(t, err)
+	require.Equal(t, "500\n", string(score))
+
+	require.Equal(t, "10", stat(pid)[16], "nice: the API's answers come first")
+
+	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	require.NoError(t, err)
+	for _, variable := range strings.Split(strings.Trim(string(environ), "\x00"), "\x00") {
+		require.Regexp(t, `^MALLOC_[A-Z_]+=\d+$`, variable)
+	}
+	descriptors, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	require.NoError(t, err)
+	for _, d := range descriptors {
+		target, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", pid, d.Name()))
+		require.NoError(t, err)
+		want := `^anon_inode:\[event(poll|fd)\]$` // the Go runtime's
+		if n, _ := strconv.Atoi(d.Name()); n <= 2 {
+			want = `^pipe:`
+		}
+		require.Regexp(t, want, target)
+	}
+	if sandbox.Namespaces == "net, ipc, uts" {
+		for _, kind := range []string{"net", "ipc", "uts"} {
+			parent, err := os.Readlink("/proc/self/ns/" + kind)
+			require.NoError(t, err)
+			child, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, kind))
+			require.NoError(t, err)
+			require.NotEqual(t, parent, child, kind)
+		}
+	}
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+	require.NoError(t, err)
+	require.Contains(t, string(maps), "libvips")
+	for _, code := range regexp.MustCompile(`(?m)^\S+ .wx.*$`).FindAllString(string(maps), -1) {
+		require.Regexp(t, `^\S+ rwxp 0+ 00:00 0\s*$`, code, "Orc's code is mapped from no file and not shared")
+	}
+}

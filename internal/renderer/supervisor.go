@@ -1,0 +1,102 @@
+package renderer
+
+import (
+	"errors"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+const (
+	// maxGrowth is how much more memory a process may hold, in bytes, than
+	// before its first picture. A large picture leaves some memory behind; a
+	// process that holds more is replaced, which returns the memory.
+	maxGrowth = 256 << 20
+
+	// firstPause and maxPause bound the backoff between starts, once two
+	// processes in a row have not rendered one picture. The first such process
+	// is replaced at once, because a bad picture may have been the cause. The
+	// upper bound is what a queue full of bad pictures may delay the good ones.
+	firstPause = 100 * time.Millisecond
+	maxPause   = 2 * time.Second
+)
+
+// supervise keeps one process running until the renderer is closed. It sends
+// the result of the first start to started, and returns if that start failed.
+func (r *Renderer) supervise(started chan<- error) {
+	pauses := &backoff.ExponentialBackOff{InitialInterval: firstPause, Multiplier: 2, RandomizationFactor: 0.2, MaxInterval: maxPause}
+	pauses.Reset()
+	failures := 0 // processes in a row that have not rendered one picture
+	for first := true; r.closing.Err() == nil; first = false {
+		if failures > 1 && !r.pause(pauses.NextBackOff()) {
+			return
+		}
+		p, err := r.start()
+		if err == nil {
+			r.running.Add(1) // before started: Ready must succeed once New returns
+		}
+		if first {
+			started <- err
+			if err != nil {
+				return
+			}
+		}
+		if errors.Is(err, ErrClosed) {
+			return
+		}
+		if err != nil {
+			r.config.Log.Error("a render process does not start; it is started again", "error", err)
+			failures++
+			continue
+		}
+		useful := r.serve(p)
+		r.running.Add(-1)
+		if useful {
+			failures = 0
+			pauses.Reset()
+		} else {
+			failures++
+		}
+	}
+}
+
+// pause waits for d. It returns false as soon as the renderer is closed.
+func (r *Renderer) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-r.closing.Done():
+		return false
+	}
+}
+
+// serve passes jobs to the process while it is healthy, then kills it. It
+// returns false if the process exited or became tainted on its first picture:
+// then the next start is delayed.
+func (r *Renderer) serve(p *process) (useful bool) {
+	defer p.killAndWait()
+	for served := 0; ; served++ {
+		if served >= r.config.MaxPictures || p.growth() > maxGrowth {
+			return true
+		}
+		select {
+		case j := <-r.jobs:
+			pictures, after, err := r.render(p, j)
+			if errors.Is(err, errSourceNotSent) {
+				go r.submit(j) // to another process
+			} else {
+				j.result <- result{pictures, err}
+			}
+			if after != healthy {
+				return served > 0 || after == killed
+			}
+		case <-p.exited:
+			r.config.Log.Warn("an idle render process exited; a new one is started", "process", p.pid(), "ended", p.exitState())
+			return served > 0
+		case <-r.closing.Done():
+			return true
+		}
+	}
+}
