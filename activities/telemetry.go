@@ -141,5 +141,5 @@ func outcomeLabel(ctx context.Context, err error) string {
 // withPhotoAttrs returns a context whose log lines say which photo and run they are
 // about, and what else is given.
 func withPhotoAttrs(ctx context.Context, run photo.Run, more ...slog.Attr) context.Context {
-	return telemetry.WithAttrs(ctx, append(telemetry.About(run.Photo, run.ID), more...)...)
+	return telemetry.WithAttrs(ctx, append(telemetry.PhotoAttrs(run.Photo, run.ID), more...)...)
 }

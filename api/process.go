@@ -182,7 +182,7 @@ func (s *Server) startWorkflows(ctx context.Context, ids []uuid.UUID) error {
 			if err != nil {
 				return err
 			}
-			s.Log.DebugContext(telemetry.WithAttrs(ctx, telemetry.About(id, run.GetRunID())...), "photo is being processed")
+			s.Log.DebugContext(telemetry.WithAttrs(ctx, telemetry.PhotoAttrs(id, run.GetRunID())...), "photo is being processed")
 			started.Add(1)
 			return nil
 		})

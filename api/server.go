@@ -61,7 +61,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	}
 	defer tel.Close()
 	var traced []postgres.Option
-	if tel.Tracing() {
+	if tel.HasTraces() {
 		traced = append(traced, postgres.Traced(tel.Tracers))
 	}
 	db, err := postgres.Open(cfg.DatabaseURL, cfg.DatabaseMaxConns, traced...)

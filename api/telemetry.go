@@ -23,7 +23,7 @@ import (
 // observed is a middleware that measures and traces requests if metrics or
 // traces are configured. It continues the client's trace.
 func (s *Server) observed(next http.Handler) http.Handler {
-	if t := s.Telemetry; t == nil || !t.Measuring() && !t.Tracing() {
+	if t := s.Telemetry; t == nil || !t.HasMetrics() && !t.HasTraces() {
 		return next
 	}
 	return otelhttp.NewHandler(next, "request",
@@ -57,7 +57,7 @@ func (s *Server) named(next http.Handler) http.Handler {
 // measure registers the metrics of the backlogs in PostgreSQL and in Temporal.
 // The API exports them because it runs even when no worker does.
 func (s *Server) measure() error {
-	if !s.Telemetry.Measuring() {
+	if !s.Telemetry.HasMetrics() {
 		return nil
 	}
 	if err := s.DB.Measure(s.Telemetry.Meters); err != nil {

@@ -21,7 +21,7 @@ import (
 )
 
 func databaseOptions(tel *telemetry.Telemetry) []postgres.Option {
-	if !tel.Tracing() {
+	if !tel.HasTraces() {
 		return nil
 	}
 	return []postgres.Option{postgres.Traced(tel.Tracers)}
@@ -29,7 +29,7 @@ func databaseOptions(tel *telemetry.Telemetry) []postgres.Option {
 
 // measure makes the worker's metrics; nil if nobody asked for any.
 func measure(tel *telemetry.Telemetry, db *postgres.DB, render *renderer.Renderer) (*activities.Metrics, error) {
-	if !tel.Measuring() {
+	if !tel.HasMetrics() {
 		return nil, nil
 	}
 	_, err := tel.Meters.Meter("github.com/photo-processor/photo-processor/worker").Int64ObservableGauge("photo_processor.render.queue.depth",

@@ -278,7 +278,7 @@ func (e elsewhere) testRefusals(t *testing.T) {
 	}{
 		"no such namespace": {[]string{"TEMPORAL_NAMESPACE=nobodys"}, `it has no namespace "nobodys"`},
 		"a refused key": {[]string{"TEMPORAL_ADDRESS=" + keyed, "TEMPORAL_TLS_SERVER_CA_CERT_PATH=" + e.authority.File, "TEMPORAL_API_KEY=wrong"},
-			"we are refused; look at TEMPORAL_API_KEY"},
+			"access is denied; check TEMPORAL_API_KEY"},
 		"an expired certificate": {[]string{"TEMPORAL_TLS_CLIENT_CERT_PATH=" + expired, "TEMPORAL_TLS_CLIENT_KEY_PATH=" + key},
 			"the client's certificate has expired"},
 		"no such bucket": {[]string{"THUMBNAILS_BUCKET=" + s3.BucketURL("nobodys")}, "THUMBNAILS_BUCKET: there is no such bucket"},

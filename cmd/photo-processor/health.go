@@ -12,16 +12,16 @@ import (
 	"github.com/photo-processor/photo-processor/internal/health"
 )
 
-// healthTimeout is more than /readyz takes, and less than a container's health
-// check may.
+// healthTimeout is longer than /readyz takes, and shorter than the timeout of a
+// container's health check.
 const healthTimeout = 5 * time.Second
 
 // newHealth is for the health checks of containers, which have no curl.
 func newHealth() *cobra.Command {
 	return &cobra.Command{
-		Use: "health api|worker", Short: "Tell by the exit code whether the API or the worker of this machine is ready",
-		Long: `Ask the API at HTTP_ADDR, or the worker at METRICS_ADDR, for its /readyz. It is
-for the health check of a container, in which one of them runs.`,
+		Use: "health api|worker", Short: "Exit with 0 if the API or the worker of this machine is ready",
+		Long: `Request /readyz of the API at HTTP_ADDR or of the worker at METRICS_ADDR, for the
+health check of its container.`,
 		Args: cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs), ValidArgs: []string{"api", "worker"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := config.Load()
@@ -33,7 +33,7 @@ for the health check of a container, in which one of them runs.`,
 				addr = cfg.MetricsAddr
 			}
 			if addr == "" {
-				return errors.New("configuration:\nMETRICS_ADDR: is where a worker answers, and it is not set")
+				return errors.New("configuration:\nMETRICS_ADDR: is not set, so that the worker serves no /readyz")
 			}
 			host, port, err := net.SplitHostPort(addr)
 			if err != nil {

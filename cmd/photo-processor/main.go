@@ -1,6 +1,5 @@
-// Command photo-processor turns a table of photo URLs into thumbnails,
-// durably. It is the API, the worker, and what goes with them; each is a
-// subcommand.
+// Command photo-processor turns a table of photo URLs into thumbnails, durably.
+// Its subcommands are the API, the worker, and tools for both.
 package main
 
 import (
@@ -28,17 +27,16 @@ import (
 var version string
 
 func main() {
-	// The first signal asks to stop; the second, should that take too long,
-	// ends the process as if nobody had asked.
+	// The first signal stops the process gracefully, the second at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	os.Exit(realMain(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// errSilent ends the program with exit code 1 where all has been said.
+// errSilent ends the program with exit code 1 after it has printed the reason.
 var errSilent = errors.New("failed")
 
-// realMain runs the command line and gives the exit code.
+// realMain runs the command line and returns the exit code.
 func realMain(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := newRoot()
 	root.SetArgs(args)
@@ -67,8 +65,8 @@ func newRoot() *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
 		service("api", "Serve the HTTP API", api.Run),
-		service("worker", "Work on the task queue: fetch sources, make thumbnails", worker.Run),
-		service("migrate", "Bring the database to the current schema, and exit", migrate),
+		service("worker", "Process photos: fetch sources, make thumbnails", worker.Run),
+		service("migrate", "Migrate the database to the current schema, and exit", migrate),
 		newHealth(),
 		newProcess(),
 		newRender(),
@@ -77,7 +75,7 @@ func newRoot() *cobra.Command {
 	return root
 }
 
-// service is a command that needs nothing but the environment.
+// service returns a command that is configured by the environment alone.
 func service(name, short string, run func(context.Context, config.Config, *slog.Logger) error) *cobra.Command {
 	return &cobra.Command{
 		Use: name, Short: short, Args: cobra.NoArgs,
@@ -90,7 +88,7 @@ func service(name, short string, run func(context.Context, config.Config, *slog.
 				cfg.WorkerBuildID = programVersion()
 			}
 			if cfg.WorkerDeployment != "" && slices.Contains([]string{"", "unknown", "(devel)"}, cfg.WorkerBuildID) {
-				return errors.New("configuration:\nWORKER_BUILD_ID: is needed for WORKER_DEPLOYMENT, since this program was built without a version")
+				return errors.New("configuration:\nWORKER_BUILD_ID: is required with WORKER_DEPLOYMENT, because this program was built without a version")
 			}
 			return run(cmd.Context(), cfg, newLogger(cfg, cmd.ErrOrStderr()))
 		},

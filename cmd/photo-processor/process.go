@@ -21,13 +21,13 @@ import (
 )
 
 const (
-	// batch is how many UUIDs are posted at a time: well below the API's
-	// limits, and few enough that progress shows.
-	batch = 500
-	// watchers is how many photos are asked for at a time, and watchEvery how
-	// often each is.
-	watchers   = 8
-	watchEvery = 500 * time.Millisecond
+	// batchSize is how many UUIDs one request posts: well below the API's limits,
+	// and few enough to show progress.
+	batchSize = 500
+	// watchConcurrency is how many photos are polled concurrently, each at
+	// watchInterval.
+	watchConcurrency = 8
+	watchInterval    = 500 * time.Millisecond
 )
 
 func newProcess() *cobra.Command {
@@ -35,11 +35,12 @@ func newProcess() *cobra.Command {
 	var allPending, watch bool
 	cmd := &cobra.Command{
 		Use:   "process [UUID…]",
-		Short: "Ask the API to process photos, and watch them if wanted",
-		Long: `Ask the API to process the photos with the given UUIDs, all that are pending, or both.
+		Short: "Process photos, and wait for them with --watch",
+		Long: `Process the photos with the given UUIDs, all pending photos, or both.
 
-With --watch it waits until each has its final status, says which, and exits
-with 1 if a photo failed. Photos go on being processed if it is interrupted.`,
+With --watch the command waits for the final status of each photo, prints it, and
+exits with 1 if a photo failed. An interrupt ends only the waiting; the photos are
+processed all the same.`,
 		Example: `  photo-processor process 8f9a6b1e-0d3c-4c7e-9a55-6f2c1f2b7a10
   photo-processor process --all-pending --watch`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -61,8 +62,8 @@ with 1 if a photo failed. Photos go on being processed if it is interrupted.`,
 			return p.run(cmd.Context(), args, allPending, watch)
 		},
 	}
-	cmd.Flags().StringVar(&apiURL, "api", os.Getenv("API_URL"), "the API's `URL`; by default API_URL, or else that of HTTP_ADDR")
-	cmd.Flags().BoolVar(&allPending, "all-pending", false, "process all photos whose status is pending")
+	cmd.Flags().StringVar(&apiURL, "api", os.Getenv("API_URL"), "`URL` of the API; defaults to API_URL, else to HTTP_ADDR")
+	cmd.Flags().BoolVar(&allPending, "all-pending", false, "process all pending photos")
 	cmd.Flags().BoolVar(&watch, "watch", false, "wait until every photo is completed or failed")
 	return cmd
 }
@@ -71,10 +72,10 @@ with 1 if a photo failed. Photos go on being processed if it is interrupted.`,
 type processing struct {
 	api    *client.Client
 	out    io.Writer // a line for each result
-	status io.Writer // the progress bar, on a terminal
+	status io.Writer // the progress bar, if it is a terminal
 
 	mu     sync.Mutex
-	before map[uuid.UUID]time.Time // when each photo had last changed before it was posted
+	before map[uuid.UUID]time.Time // updated_at of each photo before it was posted
 	failed bool
 }
 
@@ -90,14 +91,14 @@ func (p *processing) run(ctx context.Context, inputs []string, allPending, watch
 			return err
 		}
 	} else if len(inputs) == 0 {
-		return errors.New("name the photos' UUIDs, or say --all-pending")
+		return errors.New("no UUIDs given; name some, or use --all-pending")
 	}
 	if len(inputs) == 0 {
 		fmt.Fprintln(p.out, "No photos are pending.")
 		return nil
 	}
 	if watch {
-		if err := p.remember(ctx, inputs); err != nil {
+		if err := p.readUpdatedAt(ctx, inputs); err != nil {
 			return err
 		}
 	}
@@ -114,15 +115,15 @@ func (p *processing) run(ctx context.Context, inputs []string, allPending, watch
 	return err
 }
 
-// remember notes when each photo has last changed, so that a status of an
-// earlier run is not taken for the new one's.
-func (p *processing) remember(ctx context.Context, inputs []string) error {
+// readUpdatedAt reads updated_at of all photos, so that watch does not mistake
+// the final status of an earlier run for the new one.
+func (p *processing) readUpdatedAt(ctx context.Context, inputs []string) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(watchers)
+	group.SetLimit(watchConcurrency)
 	for _, input := range inputs {
 		id, err := uuid.Parse(input)
 		if err != nil {
-			continue // the API says so
+			continue // the API rejects it
 		}
 		group.Go(func() error {
 			ph, err := p.api.Photo(ctx, id)
@@ -138,11 +139,11 @@ func (p *processing) remember(ctx context.Context, inputs []string) error {
 	return group.Wait()
 }
 
-// post starts the photos' workflows, and gives the UUIDs that were accepted.
+// post posts the photos and returns the UUIDs that were accepted.
 func (p *processing) post(ctx context.Context, inputs []string) (ids []uuid.UUID, err error) {
 	seen := map[uuid.UUID]bool{}
 	for len(inputs) > 0 {
-		n := min(batch, len(inputs))
+		n := min(batchSize, len(inputs))
 		accepted, rejected, err := p.api.Process(ctx, inputs[:n])
 		if refused, ok := errors.AsType[*client.Error](err); ok && refused.Status == 400 {
 			rejected, err = inputs[:n], nil // none of them is a UUID
@@ -176,10 +177,10 @@ func (p *processing) watch(ctx context.Context, ids []uuid.UUID) error {
 		progressbar.OptionOnCompletion(func() { fmt.Fprintln(p.status) }),
 	)
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(watchers)
+	group.SetLimit(watchConcurrency)
 	for _, id := range ids {
 		group.Go(func() error {
-			result, ok, err := p.await(ctx, id)
+			result, ok, err := p.wait(ctx, id)
 			if err != nil {
 				return err
 			}
@@ -194,16 +195,17 @@ func (p *processing) watch(ctx context.Context, ids []uuid.UUID) error {
 	return group.Wait()
 }
 
-// await asks for one photo until it has its final status, and says which.
-func (p *processing) await(ctx context.Context, id uuid.UUID) (result string, ok bool, err error) {
-	ticker := time.NewTicker(watchEvery)
+// wait polls one photo until it has its final status. ok is true if that is
+// completed; result describes it.
+func (p *processing) wait(ctx context.Context, id uuid.UUID) (result string, ok bool, err error) {
+	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
 	for {
 		ph, err := p.api.Photo(ctx, id)
 		switch {
 		case client.IsNotFound(err):
 			return "failed: there is no such photo", false, nil
-		case err != nil && !passing(err):
+		case err != nil && !isTransient(err):
 			return "", false, err
 		case err == nil && ph.Status.IsFinal() && !ph.UpdatedAt.Equal(p.updatedBefore(id)):
 			if ph.Failure != nil {
@@ -225,9 +227,9 @@ func (p *processing) updatedBefore(id uuid.UUID) time.Time {
 	return p.before[id]
 }
 
-// passing tells whether an error is one that watching outlasts: the API, or
-// what is behind it, restarts.
-func passing(err error) bool {
+// isTransient reports whether the error may go away: the API, or a server that it
+// needs, is restarting.
+func isTransient(err error) bool {
 	refused, ok := errors.AsType[*client.Error](err)
 	return !ok || refused.Status == 503
 }

@@ -14,13 +14,13 @@ import (
 	"github.com/photo-processor/photo-processor/worker"
 )
 
-// newRender makes thumbnails of one file, exactly as a worker with this
-// environment would: to see what it does with a photo that failed.
+// newRender is for finding out why a photo failed: it renders one file exactly as
+// a worker with the same environment.
 func newRender() *cobra.Command {
 	return &cobra.Command{
 		Use:    "render FILE [PREFIX]",
-		Short:  "Make the thumbnails of a picture, as a worker would, into files that begin with PREFIX",
-		Long:   "Make the thumbnails of a picture, as a worker would, and write them to files\nwhose names begin with PREFIX; without one, only tell what came of it.",
+		Short:  "Render a picture as a worker would",
+		Long:   "Render a picture as a worker would, and write the thumbnails to files whose names\nbegin with PREFIX. Without PREFIX, only print their sizes.",
 		Args:   cobra.RangeArgs(1, 2),
 		Hidden: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -51,10 +51,10 @@ func render(cmd *cobra.Command, cfg config.Config, args []string) error {
 	if err != nil {
 		return err
 	}
-	return writeAll(cmd.OutOrStdout(), pictures, cfg.ThumbnailFormat, args[1:])
+	return writeThumbnails(cmd.OutOrStdout(), pictures, cfg.ThumbnailFormat, args[1:])
 }
 
-func writeAll(out io.Writer, pictures []photo.Picture, format photo.Format, prefix []string) error {
+func writeThumbnails(out io.Writer, pictures []photo.Picture, format photo.Format, prefix []string) error {
 	for _, p := range pictures {
 		name := ""
 		if len(prefix) > 0 {

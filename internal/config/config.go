@@ -1,10 +1,10 @@
-// Package config reads the one Config of photo-processor from environment
-// variables. Each has a default that runs on this machine; all mistakes are
-// reported at once, by the variable's name.
+// Package config reads the configuration of photo-processor from environment
+// variables. Every variable has a default. All mistakes are reported at once, each
+// with the variable's name.
 //
-// The connection to Temporal is configured by the variables of Temporal's own
-// SDK (TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_API_KEY, TEMPORAL_TLS…).
-// See go.temporal.io/sdk/contrib/envconfig.
+// The connection to Temporal is configured by the variables of Temporal's SDK
+// (TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_API_KEY, TEMPORAL_TLS…), see
+// go.temporal.io/sdk/contrib/envconfig.
 package config
 
 import (
@@ -29,74 +29,69 @@ import (
 	"github.com/photo-processor/photo-processor/internal/renderer"
 )
 
-// Config is everything that can be set. docs/configuration.md is compared with it
-// by a test.
+// Config has all settings. A test compares docs/configuration.md with it.
 type Config struct {
-	// DataDir is the directory of files that have no place of their own set.
+	// DataDir is the directory of the files whose own variable is not set.
 	DataDir string `env:"DATA_DIR" envDefault:".data"`
 
-	// DatabaseURL names the PostgreSQL database, as a URL or in key=value form.
+	// DatabaseURL is the PostgreSQL database, as a URL or in key=value form.
 	DatabaseURL      string `env:"DATABASE_URL" envDefault:"postgres://photos@127.0.0.1:5432/photos"`
-	DatabaseMaxConns int32  `env:"DATABASE_MAX_CONNS" envDefault:"16"` // in each process
+	DatabaseMaxConns int32  `env:"DATABASE_MAX_CONNS" envDefault:"16"` // per process
 
-	// HTTPAddr is where the API listens.
+	// HTTPAddr is the host and port on which the API listens.
 	HTTPAddr string `env:"HTTP_ADDR" envDefault:"127.0.0.1:3000"`
-	// APITokens are the bearer tokens that the API accepts; several, so that one
-	// can be replaced without a moment at which none is valid.
+	// APITokens are the bearer tokens that the API accepts. Several allow a rotation
+	// without downtime.
 	APITokens []string `env:"API_TOKEN"`
-	// APIAllowAnonymous lets the API listen without a token where others than
-	// this machine can reach it.
+	// APIAllowAnonymous allows an HTTPAddr that other machines can reach without a
+	// token.
 	APIAllowAnonymous bool `env:"API_ALLOW_ANONYMOUS" envDefault:"false"`
-	// HTTPMaxBodyBytes bounds the body of a request, HTTPMaxPhotos the number
-	// of photos in it.
+	// HTTPMaxBodyBytes bounds a request's body, HTTPMaxPhotos its number of photos.
 	HTTPMaxBodyBytes int64 `env:"HTTP_MAX_BODY_BYTES" envDefault:"1048576"`
 	HTTPMaxPhotos    int   `env:"HTTP_MAX_PHOTOS" envDefault:"10000"`
-	// HTTPTimeout bounds a request, from its first byte to the answer's last,
-	// and what handlers wait for.
+	// HTTPTimeout bounds a request, from its first byte to the response's last.
 	HTTPTimeout time.Duration `env:"HTTP_TIMEOUT" envDefault:"30s"`
-	// StartDirectly is the largest number of photos in a request whose workflows are
-	// started before it is answered. A workflow starts those of a larger request.
+	// StartDirectly is the most photos in a request whose workflows the API starts
+	// itself. For a larger request it starts a workflow that starts them.
 	StartDirectly int `env:"START_DIRECTLY" envDefault:"100"`
 	// StartConcurrency is how many workflows a request, or the workflow of a large
-	// request, starts at a time.
+	// request, starts concurrently.
 	StartConcurrency int `env:"START_CONCURRENCY" envDefault:"2"`
-	// ShutdownTimeout is how long a process that was asked to stop may go on
-	// with what it is doing.
+	// ShutdownTimeout is how long a process finishes its work after SIGTERM.
 	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"30s"`
 
 	// TaskQueue is the Temporal task queue that connects API and workers.
 	TaskQueue string `env:"TASK_QUEUE" envDefault:"photo-processor"`
-	// WorkerPhotos is how many photos one worker processes concurrently, as far as
-	// nothing is wrong with them: its slots for workflow tasks.
+	// WorkerPhotos is how many photos one worker processes concurrently: its slots
+	// for workflow tasks. Photos that need regular activities do not occupy one.
 	WorkerPhotos int `env:"WORKER_PHOTOS" envDefault:"16"`
 	// WorkerActivities is how many regular activities one worker runs concurrently:
 	// fetches from slow sources, and retries.
 	WorkerActivities int `env:"WORKER_ACTIVITIES" envDefault:"32"`
 
-	// WorkerDeployment opts workers in to Temporal's versioning of deployments,
-	// by the deployment's name; empty leaves it off. WorkerBuildID is then the
-	// version of this worker. Defaults to the program's.
+	// WorkerDeployment is the name of the worker deployment in Temporal's worker
+	// versioning; empty turns versioning off. WorkerBuildID is this worker's version
+	// in it, by default the program's.
 	WorkerDeployment string `env:"WORKER_DEPLOYMENT"`
 	WorkerBuildID    string `env:"WORKER_BUILD_ID"`
 
-	// ReconcileInterval is how often photos are looked for that were left
-	// processing, and so how long one may be.
+	// ReconcileInterval is how often the reconciler looks for photos that are
+	// processing without an open run.
 	ReconcileInterval time.Duration `env:"RECONCILE_INTERVAL" envDefault:"5m"`
 
-	// SourceCacheDir is a directory on this machine for fetched sources that wait to be
-	// rendered and do not fit into SourceCacheMemory. Defaults to DATA_DIR/sources.
+	// SourceCacheDir is the directory of fetched sources that do not fit into
+	// SourceCacheMemory. Defaults to DATA_DIR/sources.
 	SourceCacheDir string `env:"SOURCE_CACHE_DIR"`
-	// SourceCacheMemory is how many bytes of sources a worker keeps in memory,
-	// SourceCacheDisk how many in the directory.
+	// SourceCacheMemory and SourceCacheDisk are the most bytes of sources in memory
+	// and in the directory, per worker.
 	SourceCacheMemory int64 `env:"SOURCE_CACHE_MEMORY" envDefault:"67108864"`
 	SourceCacheDisk   int64 `env:"SOURCE_CACHE_DISK" envDefault:"4294967296"`
-	// SourceCacheMaxAge is how long a source is kept that nobody comes to render.
+	// SourceCacheMaxAge is how long an unused source is kept.
 	SourceCacheMaxAge time.Duration `env:"SOURCE_CACHE_MAX_AGE" envDefault:"10m"`
-	// ThumbnailsBucket keeps the results: a URL of gocloud.dev/blob.
+	// ThumbnailsBucket is the bucket of the thumbnails, a URL of gocloud.dev/blob.
+	// Defaults to DATA_DIR/thumbnails.
 	ThumbnailsBucket string `env:"THUMBNAILS_BUCKET"`
-
-	// BucketTimeout bounds one request of ours to a bucket, so that one which
-	// says nothing is noticed.
+	// BucketTimeout bounds one request to the bucket.
 	BucketTimeout time.Duration `env:"BUCKET_TIMEOUT" envDefault:"1m"`
 
 	// ThumbnailSizes are the boxes that thumbnails are fitted into.
@@ -104,7 +99,7 @@ type Config struct {
 	ThumbnailFormat  photo.Format `env:"THUMBNAIL_FORMAT" envDefault:"jpeg"`
 	ThumbnailQuality int          `env:"THUMBNAIL_QUALITY" envDefault:"80"` // 1 to 100; PNG ignores it
 
-	// What a source may ask of us. See internal/source.
+	// Limits on sources. See internal/source.
 	SourceMaxBytes          int64          `env:"SOURCE_MAX_BYTES" envDefault:"67108864"`
 	SourceTimeout           time.Duration  `env:"SOURCE_TIMEOUT" envDefault:"60s"`
 	SourceConnectTimeout    time.Duration  `env:"SOURCE_CONNECT_TIMEOUT" envDefault:"10s"`
@@ -118,54 +113,49 @@ type Config struct {
 	SourceUserAgent         string         `env:"SOURCE_USER_AGENT" envDefault:"photo-processor"`
 	SourceProxy             *url.URL       `env:"SOURCE_PROXY"`
 
-	// What a picture may ask of us. See internal/thumbnail.
+	// Limits on pictures. See internal/thumbnail.
 	ImageMaxPixels int64 `env:"IMAGE_MAX_PIXELS" envDefault:"100000000"`
 	ImageMaxFrames int   `env:"IMAGE_MAX_FRAMES" envDefault:"1000"`
 
-	// RenderConcurrency is how many pictures one worker renders at a time; 0
-	// is the number of CPUs. RenderTimeout bounds each, and RenderMaxMemory, in
-	// bytes, the process that renders it. See internal/renderer.
+	// RenderConcurrency is how many pictures one worker renders concurrently; 0
+	// means the number of CPUs. RenderTimeout bounds the time for a picture,
+	// RenderMaxMemory the bytes of memory of its process. See internal/renderer.
 	RenderConcurrency int           `env:"RENDER_CONCURRENCY" envDefault:"0"`
 	RenderTimeout     time.Duration `env:"RENDER_TIMEOUT" envDefault:"60s"`
 	RenderMaxMemory   int64         `env:"RENDER_MAX_MEMORY" envDefault:"1073741824"`
-	// RenderMaxPictures is how many pictures a process renders before a new
-	// one takes its place.
+	// RenderMaxPictures is how many pictures a process renders before it is replaced.
 	RenderMaxPictures int `env:"RENDER_MAX_PICTURES" envDefault:"500"`
-	// RendererPath is the program that renders. By default it is the file
-	// photo-processor-render next to the running one.
+	// RendererPath is the render program. Defaults to the file
+	// photo-processor-render next to the running program.
 	RendererPath string `env:"RENDERER_PATH"`
 
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info"`
 	LogFormat string     `env:"LOG_FORMAT" envDefault:"text"`
 
-	// MetricsAddr is where metrics are served, and by a worker /healthz and
-	// /readyz; nowhere if it is empty. Nobody is asked for a token there, so that
-	// it is for networks of one's own.
+	// MetricsAddr is the host and port of /metrics, and of a worker's /healthz and
+	// /readyz; empty turns them off. They need no token: use a private network.
 	MetricsAddr string `env:"METRICS_ADDR"`
 }
 
-// Limits of settings whose upper bound lies elsewhere.
 const (
-	// maxStepTime leaves the activity that fetches or renders, which may take
-	// 15 minutes in all, time to wait for its turn and to store the result.
-	maxStepTime = 5 * time.Minute
-	maxBoxes    = 16
-	// maxPhotos, as the input of one workflow, are half of the 2 MB that
-	// Temporal's server accepts.
+	// maxStepTimeout is much less than the 30 minutes of one attempt at FetchSource or
+	// MakeThumbnails, which also waits for its turn and stores the result.
+	maxStepTimeout = 5 * time.Minute
+	maxBoxes       = 16
+	// maxPhotos UUIDs, the input of one workflow, are half of the 2 MB that Temporal's
+	// server accepts.
 	maxPhotos = 50_000
-	// minTokenBytes keeps a token from being guessed: 16 random characters are
-	// some 95 bits.
+	// minTokenBytes makes tokens hard to guess: 16 random characters are 95 bits.
 	minTokenBytes = 16
 )
 
-// Load reads the process's environment.
+// Load parses the process's environment.
 func Load() (Config, error) { return Parse(env.ToMap(os.Environ())) }
 
-// Parse reads the variables given. The error tells every mistake, one a line.
+// Parse parses the variables. The error has all mistakes, one per line.
 func Parse(variables map[string]string) (Config, error) {
 	var cfg Config
-	// A variable that is set to nothing is as good as unset: compose files and
-	// shells cannot always leave one out.
+	// Empty counts as unset: compose files cannot always leave a variable out.
 	given := map[string]string{}
 	for name, value := range variables {
 		if value != "" {
@@ -181,7 +171,7 @@ func Parse(variables map[string]string) (Config, error) {
 	} else if err != nil {
 		mistakes = append(mistakes, err)
 	}
-	if err := cfg.fillIn(); err != nil {
+	if err := cfg.setDefaults(); err != nil {
 		mistakes = append(mistakes, err)
 	}
 	mistakes = append(mistakes, cfg.check(mistakes)...)
@@ -191,8 +181,8 @@ func Parse(variables map[string]string) (Config, error) {
 	return cfg, nil
 }
 
-// fillIn gives the settings that follow from others their defaults.
-func (c *Config) fillIn() error {
+// setDefaults sets the defaults that depend on other settings.
+func (c *Config) setDefaults() error {
 	dir, err := filepath.Abs(c.DataDir)
 	if err != nil {
 		return fmt.Errorf("DATA_DIR: %w", err)
@@ -210,21 +200,21 @@ func (c *Config) fillIn() error {
 	return nil
 }
 
-// check reports the settings that are out of their range, but for those that
-// could not be read.
-func (c *Config) check(unread []error) (mistakes []error) {
+// check returns the settings that are out of range, without those that could not
+// be parsed.
+func (c *Config) check(unparsed []error) (mistakes []error) {
 	wrong := func(name, format string, args ...any) {
-		isUnread := func(err error) bool { return strings.HasPrefix(err.Error(), name+": ") }
-		if !slices.ContainsFunc(unread, isUnread) {
+		isSame := func(err error) bool { return strings.HasPrefix(err.Error(), name+": ") }
+		if !slices.ContainsFunc(unparsed, isSame) {
 			mistakes = append(mistakes, fmt.Errorf("%s: %s", name, fmt.Sprintf(format, args...)))
 		}
 	}
-	within := func(name string, value, low, high int64) {
+	checkRange := func(name string, value, low, high int64) {
 		if value < low || value > high {
 			wrong(name, "must be from %d to %d, not %d", low, high, value)
 		}
 	}
-	lasting := func(name string, value, low, high time.Duration) {
+	checkDuration := func(name string, value, low, high time.Duration) {
 		if value < low || value > high {
 			wrong(name, "must be from %s to %s, not %s", low, high, value)
 		}
@@ -232,64 +222,64 @@ func (c *Config) check(unread []error) (mistakes []error) {
 	if _, err := pgxpool.ParseConfig(c.DatabaseURL); err != nil {
 		wrong("DATABASE_URL", "is not a PostgreSQL connection string") // pgx's error may quote the password
 	}
-	within("DATABASE_MAX_CONNS", int64(c.DatabaseMaxConns), 1, 1000)
+	checkRange("DATABASE_MAX_CONNS", int64(c.DatabaseMaxConns), 1, 1000)
 	if host, _, err := net.SplitHostPort(c.HTTPAddr); err != nil {
 		wrong("HTTP_ADDR", "must be HOST:PORT, not %q", c.HTTPAddr)
 	} else if !isLoopback(host) && len(c.APITokens) == 0 && !c.APIAllowAnonymous {
-		wrong("API_TOKEN", "is needed to listen on %s, where others than this machine may ask; or set API_ALLOW_ANONYMOUS=true", c.HTTPAddr)
+		wrong("API_TOKEN", "is required to listen on %s, which other machines can reach; or set API_ALLOW_ANONYMOUS=true", c.HTTPAddr)
 	}
 	for _, token := range c.APITokens {
 		if len(token) < minTokenBytes || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 			wrong("API_TOKEN", "a token must have at least %d characters, all of them visible ASCII", minTokenBytes)
 		}
 	}
-	within("HTTP_MAX_BODY_BYTES", c.HTTPMaxBodyBytes, 1, 1<<30)
-	within("HTTP_MAX_PHOTOS", int64(c.HTTPMaxPhotos), 1, maxPhotos)
-	lasting("HTTP_TIMEOUT", c.HTTPTimeout, time.Second, time.Hour)
-	within("START_DIRECTLY", int64(c.StartDirectly), 0, 10_000)
-	within("START_CONCURRENCY", int64(c.StartConcurrency), 1, 1000)
-	lasting("SHUTDOWN_TIMEOUT", c.ShutdownTimeout, time.Second, time.Hour)
+	checkRange("HTTP_MAX_BODY_BYTES", c.HTTPMaxBodyBytes, 1, 1<<30)
+	checkRange("HTTP_MAX_PHOTOS", int64(c.HTTPMaxPhotos), 1, maxPhotos)
+	checkDuration("HTTP_TIMEOUT", c.HTTPTimeout, time.Second, time.Hour)
+	checkRange("START_DIRECTLY", int64(c.StartDirectly), 0, 10_000)
+	checkRange("START_CONCURRENCY", int64(c.StartConcurrency), 1, 1000)
+	checkDuration("SHUTDOWN_TIMEOUT", c.ShutdownTimeout, time.Second, time.Hour)
 	if strings.TrimSpace(c.TaskQueue) != c.TaskQueue || c.TaskQueue == "" {
 		wrong("TASK_QUEUE", "must be a name without spaces around it, not %q", c.TaskQueue)
 	}
-	within("WORKER_PHOTOS", int64(c.WorkerPhotos), 2, 1000) // the SDK needs two: a poller keeps a slot
-	within("WORKER_ACTIVITIES", int64(c.WorkerActivities), 1, 10_000)
+	checkRange("WORKER_PHOTOS", int64(c.WorkerPhotos), 2, 1000) // the SDK needs two: a poller keeps a slot
+	checkRange("WORKER_ACTIVITIES", int64(c.WorkerActivities), 1, 10_000)
 	if strings.ContainsAny(c.WorkerDeployment, ". \t") { // Temporal writes a version as DEPLOYMENT.BUILD_ID
 		wrong("WORKER_DEPLOYMENT", "must be a name without dots and spaces, not %q", c.WorkerDeployment)
 	}
-	lasting("RECONCILE_INTERVAL", c.ReconcileInterval, 10*time.Second, 24*time.Hour)
-	within("SOURCE_CACHE_MEMORY", c.SourceCacheMemory, 0, 1<<40)
-	within("SOURCE_CACHE_DISK", c.SourceCacheDisk, max(0, c.SourceMaxBytes), 1<<50) // a source must fit
-	lasting("SOURCE_CACHE_MAX_AGE", c.SourceCacheMaxAge, 10*time.Second, 24*time.Hour)
+	checkDuration("RECONCILE_INTERVAL", c.ReconcileInterval, 10*time.Second, 24*time.Hour)
+	checkRange("SOURCE_CACHE_MEMORY", c.SourceCacheMemory, 0, 1<<40)
+	checkRange("SOURCE_CACHE_DISK", c.SourceCacheDisk, max(0, c.SourceMaxBytes), 1<<50) // a source must fit
+	checkDuration("SOURCE_CACHE_MAX_AGE", c.SourceCacheMaxAge, 10*time.Second, 24*time.Hour)
 	if u, err := url.Parse(c.ThumbnailsBucket); err != nil || u.Scheme == "" {
 		wrong("THUMBNAILS_BUCKET", "must be a bucket's URL, such as file:///var/lib/thumbnails")
 	}
-	lasting("BUCKET_TIMEOUT", c.BucketTimeout, time.Second, maxStepTime)
-	within("THUMBNAIL_SIZES", int64(len(c.ThumbnailSizes)), 1, maxBoxes)
-	within("THUMBNAIL_QUALITY", int64(c.ThumbnailQuality), 1, 100)
+	checkDuration("BUCKET_TIMEOUT", c.BucketTimeout, time.Second, maxStepTimeout)
+	checkRange("THUMBNAIL_SIZES", int64(len(c.ThumbnailSizes)), 1, maxBoxes)
+	checkRange("THUMBNAIL_QUALITY", int64(c.ThumbnailQuality), 1, 100)
 
-	within("SOURCE_MAX_BYTES", c.SourceMaxBytes, 1, 1<<31)
-	lasting("SOURCE_TIMEOUT", c.SourceTimeout, time.Second, maxStepTime)
-	whole := c.SourceTimeout
-	if whole <= 0 { // reported above
-		whole = maxStepTime
+	checkRange("SOURCE_MAX_BYTES", c.SourceMaxBytes, 1, 1<<31)
+	checkDuration("SOURCE_TIMEOUT", c.SourceTimeout, time.Second, maxStepTimeout)
+	longest := c.SourceTimeout
+	if longest <= 0 { // reported above
+		longest = maxStepTimeout
 	}
-	lasting("SOURCE_CONNECT_TIMEOUT", c.SourceConnectTimeout, time.Millisecond, whole)
-	lasting("SOURCE_HEADER_TIMEOUT", c.SourceHeaderTimeout, time.Millisecond, whole)
-	within("SOURCE_MAX_HEADER_BYTES", c.SourceMaxHeaderBytes, 1024, 1<<20)
-	within("SOURCE_MAX_REDIRECTS", int64(c.SourceMaxRedirects), 0, 20)
-	within("SOURCE_MIN_BYTES_PER_SECOND", c.SourceMinBytesPerSecond, 1, 1<<30)
-	lasting("SOURCE_MAX_RETRY_AFTER", c.SourceMaxRetryAfter, time.Second, 24*time.Hour)
-	within("SOURCE_HOST_CONCURRENCY", int64(c.SourceHostConcurrency), 1, 10_000)
+	checkDuration("SOURCE_CONNECT_TIMEOUT", c.SourceConnectTimeout, time.Millisecond, longest)
+	checkDuration("SOURCE_HEADER_TIMEOUT", c.SourceHeaderTimeout, time.Millisecond, longest)
+	checkRange("SOURCE_MAX_HEADER_BYTES", c.SourceMaxHeaderBytes, 1024, 1<<20)
+	checkRange("SOURCE_MAX_REDIRECTS", int64(c.SourceMaxRedirects), 0, 20)
+	checkRange("SOURCE_MIN_BYTES_PER_SECOND", c.SourceMinBytesPerSecond, 1, 1<<30)
+	checkDuration("SOURCE_MAX_RETRY_AFTER", c.SourceMaxRetryAfter, time.Second, 24*time.Hour)
+	checkRange("SOURCE_HOST_CONCURRENCY", int64(c.SourceHostConcurrency), 1, 10_000)
 	if c.SourceProxy != nil && (c.SourceProxy.Host == "" || !slices.Contains([]string{"http", "https", "socks5"}, c.SourceProxy.Scheme)) {
 		wrong("SOURCE_PROXY", "must be an http, https or socks5 URL with a host")
 	}
-	within("IMAGE_MAX_PIXELS", c.ImageMaxPixels, 1, 1<<33)
-	within("IMAGE_MAX_FRAMES", int64(c.ImageMaxFrames), 1, 1_000_000)
-	within("RENDER_CONCURRENCY", int64(c.RenderConcurrency), 1, 1000)
-	lasting("RENDER_TIMEOUT", c.RenderTimeout, time.Second, maxStepTime)
-	within("RENDER_MAX_MEMORY", c.RenderMaxMemory, renderer.MinMaxMemory, 1<<40)
-	within("RENDER_MAX_PICTURES", int64(c.RenderMaxPictures), 1, 1_000_000_000)
+	checkRange("IMAGE_MAX_PIXELS", c.ImageMaxPixels, 1, 1<<33)
+	checkRange("IMAGE_MAX_FRAMES", int64(c.ImageMaxFrames), 1, 1_000_000)
+	checkRange("RENDER_CONCURRENCY", int64(c.RenderConcurrency), 1, 1000)
+	checkDuration("RENDER_TIMEOUT", c.RenderTimeout, time.Second, maxStepTimeout)
+	checkRange("RENDER_MAX_MEMORY", c.RenderMaxMemory, renderer.MinMaxMemory, 1<<40)
+	checkRange("RENDER_MAX_PICTURES", int64(c.RenderMaxPictures), 1, 1_000_000_000)
 
 	if !slices.Contains([]string{"text", "json"}, c.LogFormat) {
 		wrong("LOG_FORMAT", "must be text or json, not %q", c.LogFormat)
@@ -301,20 +291,19 @@ func (c *Config) check(unread []error) (mistakes []error) {
 	return mistakes
 }
 
-// isLoopback tells whether only this machine can reach a listener on the host.
+// isLoopback reports whether only this machine can reach a listener on the host.
 func isLoopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
 }
 
-// parsers read the types of ours.
+// parsers parse the types of package photo.
 var parsers = map[reflect.Type]env.ParserFunc{
 	reflect.TypeFor[photo.Size]():   func(text string) (any, error) { return photo.ParseSize(text) },
 	reflect.TypeFor[photo.Format](): func(text string) (any, error) { return photo.ParseFormat(text) },
 }
 
-// nameVariable turns the library's error, which names the field of the struct,
-// into one that names the variable.
+// nameVariable replaces the struct's field in the library's error by the variable.
 func nameVariable(err error) error {
 	parse, ok := errors.AsType[env.ParseError](err)
 	if !ok {
@@ -325,7 +314,7 @@ func nameVariable(err error) error {
 		return err
 	}
 	name := field.Tag.Get("env")
-	if field.Type == reflect.TypeFor[[]netip.Prefix]() { // whose own error is for programmers
+	if field.Type == reflect.TypeFor[[]netip.Prefix]() { // the library's error is for programmers
 		return fmt.Errorf("%s: must be networks such as 10.0.0.0/8 or fd00::/8, separated by commas", name)
 	}
 	return fmt.Errorf("%s: %w", name, parse.Err)

@@ -21,10 +21,10 @@ import (
 	"github.com/photo-processor/photo-processor/internal/health"
 )
 
-// Temporal gives the options of the connection to Temporal, by the variables
+// Temporal returns the options of the connection to Temporal, from the variables
 // and the file of Temporal's own tools.
 func Temporal(logger *slog.Logger) (client.Options, error) {
-	options, err := envconfig.LoadClientOptions(envconfig.LoadClientOptionsRequest{EnvLookup: setVariables{}})
+	options, err := envconfig.LoadClientOptions(envconfig.LoadClientOptionsRequest{EnvLookup: nonEmptyVariables{}})
 	if err := errors.Join(err, checkSwitches(), checkCertificates(options)); err != nil {
 		return client.Options{}, fmt.Errorf("configuration of Temporal (TEMPORAL_… variables and its file): %w", err)
 	}
@@ -32,25 +32,24 @@ func Temporal(logger *slog.Logger) (client.Options, error) {
 		options.Namespace = client.DefaultNamespace
 	}
 	options.Logger = log.NewStructuredLogger(logger)
-	// Our messages have some hundred bytes. To compress them, as the SDK does
-	// unless told otherwise, costs both sides much and saves nobody anything.
+	// Messages have some hundred bytes; compressing them, the SDK's default, costs
+	// CPU time on both sides and saves nothing.
 	options.ConnectionOptions.GrpcCompression = &client.GrpcCompressionNone{}
 	return options, nil
 }
 
-// setVariables are the environment's variables but for those that are set to
-// nothing, which are as good as unset: an empty TEMPORAL_TLS_CLIENT_CERT_PATH
-// would turn TLS on.
-type setVariables struct{}
+// nonEmptyVariables are the environment's variables that are not empty. To
+// envconfig, an empty TEMPORAL_TLS_CLIENT_CERT_PATH would turn TLS on.
+type nonEmptyVariables struct{}
 
-func (setVariables) Environ() []string { return os.Environ() }
+func (nonEmptyVariables) Environ() []string { return os.Environ() }
 
-func (setVariables) LookupEnv(name string) (string, bool) {
+func (nonEmptyVariables) LookupEnv(name string) (string, bool) {
 	value := os.Getenv(name)
 	return value, value != ""
 }
 
-// checkSwitches reports what envconfig would take for "not set".
+// checkSwitches rejects values that envconfig would take for unset.
 func checkSwitches() error {
 	for _, name := range []string{"TEMPORAL_TLS", "TEMPORAL_TLS_DISABLE_HOST_VERIFICATION"} {
 		switch value := strings.ToLower(os.Getenv(name)); value {
@@ -62,8 +61,8 @@ func checkSwitches() error {
 	return nil
 }
 
-// checkCertificates looks at the dates of our own certificate: a server that
-// does not like them may just hang up.
+// checkCertificates rejects client certificates that have expired or are not
+// valid yet: a server may close the connection without a reason.
 func checkCertificates(options client.Options) error {
 	if options.ConnectionOptions.TLS == nil {
 		return nil
@@ -79,15 +78,14 @@ func checkCertificates(options client.Options) error {
 	return nil
 }
 
-// temporalTimeout bounds one question at a start: what Temporal's SDK allows for
-// its own.
+// temporalTimeout bounds one request at the start, as Temporal's SDK does.
 const temporalTimeout = 10 * time.Second
 
-// WaitForTemporal returns as soon as Temporal knows us and our namespace. The
-// error says that it will not, and what is probably wrong.
+// WaitForTemporal waits until Temporal accepts the client and has its namespace.
+// The error is permanent, and says what is probably wrong.
 func WaitForTemporal(ctx context.Context, logger *slog.Logger, c client.Client, options client.Options) error {
-	passes := func(err error) bool { return temporalAdvice(err, options) == "" }
-	err := health.WaitUntilReady(ctx, logger, "Temporal", passes, func(ctx context.Context) error {
+	isTransient := func(err error) bool { return temporalAdvice(err, options) == "" }
+	err := health.WaitUntilReady(ctx, logger, "Temporal", isTransient, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, temporalTimeout)
 		defer cancel()
 		_, err := c.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: options.Namespace})
@@ -99,25 +97,25 @@ func WaitForTemporal(ctx context.Context, logger *slog.Logger, c client.Client, 
 	return nil
 }
 
-// temporalAdvice tells what to do about an error that does not pass by itself;
-// nothing about one that does.
+// temporalAdvice says what to do about a permanent error. It returns "" for a
+// transient one.
 func temporalAdvice(err error, options client.Options) string {
 	if _, ok := errors.AsType[*serviceerror.NamespaceNotFound](err); ok {
-		return fmt.Sprintf("it has no namespace %q; make it, or set TEMPORAL_NAMESPACE", options.Namespace)
+		return fmt.Sprintf("it has no namespace %q; create it, or set TEMPORAL_NAMESPACE", options.Namespace)
 	}
 	_, denied := errors.AsType[*serviceerror.PermissionDenied](err)
 	if denied || status.Code(err) == codes.Unauthenticated {
-		return fmt.Sprintf("we are refused; look at TEMPORAL_API_KEY, or the client's certificate, and what it may do in the namespace %q (TEMPORAL_NAMESPACE)", options.Namespace)
+		return fmt.Sprintf("access is denied; check TEMPORAL_API_KEY or the client's certificate, and its permissions in the namespace %q (TEMPORAL_NAMESPACE)", options.Namespace)
 	}
-	// gRPC has no types for what is wrong with certificates, only Go's texts.
+	// gRPC has no types for errors of certificates, only Go's texts.
 	contains := func(text string) bool { return strings.Contains(err.Error(), text) }
 	switch {
 	case contains("x509: "):
-		return "its certificate is not accepted; look at TEMPORAL_TLS_SERVER_CA_CERT_PATH and TEMPORAL_TLS_SERVER_NAME"
+		return "its certificate is not trusted; check TEMPORAL_TLS_SERVER_CA_CERT_PATH and TEMPORAL_TLS_SERVER_NAME"
 	case contains("remote error: tls: ") && contains("certificate"):
-		return "it does not accept the client's certificate; look at TEMPORAL_TLS_CLIENT_CERT_PATH and TEMPORAL_TLS_CLIENT_KEY_PATH"
+		return "it rejects the client's certificate; check TEMPORAL_TLS_CLIENT_CERT_PATH and TEMPORAL_TLS_CLIENT_KEY_PATH"
 	case contains("first record does not look like a TLS handshake"):
-		return "it speaks no TLS; look at TEMPORAL_TLS and TEMPORAL_ADDRESS"
+		return "it does not use TLS; check TEMPORAL_TLS and TEMPORAL_ADDRESS"
 	}
 	return ""
 }

@@ -1,5 +1,5 @@
-// Package health answers /readyz: whether what a process cannot do without is
-// there, and which part is not.
+// Package health serves /readyz, which reports whether the dependencies of a
+// process are reachable, and helps processes wait for them.
 package health
 
 import (
@@ -17,41 +17,38 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// timeout is how long everything has to answer: less than a load balancer
-// waits.
+// timeout bounds all checks of one request. Load balancers wait longer.
 const timeout = 3 * time.Second
 
-// States of a dependency, as clients read them.
+// States of a dependency in the response.
 const (
 	ok          = "ok"
 	unreachable = "unreachable"
 )
 
-// Check is about one thing that the process needs.
+// Check checks one dependency of the process.
 type Check struct {
-	Name  string // in the answer, such as "postgresql"
+	Name  string // in the response, such as "postgresql"
 	Title string // in the log, such as "PostgreSQL"
 	Ping  func(context.Context) error
 
-	// Missing is what the answer says where Ping fails. Defaults to
+	// Missing is the state in the response if Ping fails. Defaults to
 	// "unreachable".
 	Missing string
-	// Optional says that the process is of use without it: it is named all the
-	// same.
+	// Optional dependencies are reported, but the process is ready without them.
 	Optional bool
-	// Details are added for who asks /readyz?verbose. May be nil.
+	// Details returns what /readyz?verbose adds. May be nil.
 	Details func() any
 }
 
-// Bucket gives a Ping that asks whether the bucket is there. Of a bucket of files
-// it looks at the directory alone, for to list one file fileblob reads the names
-// of all.
+// Bucket returns a Ping for a bucket. Of a bucket of files it checks only the
+// directory, because fileblob reads the names of all files to list one.
 func Bucket(bucket *blob.Bucket) func(context.Context) error {
 	isDir := func() bool { return bucket.As(new(os.FileInfo)) }
 	if isDir() {
 		return func(context.Context) error {
 			if !isDir() {
-				return errors.New("the directory is not there")
+				return errors.New("the directory does not exist")
 			}
 			return nil
 		}
@@ -59,22 +56,22 @@ func Bucket(bucket *blob.Bucket) func(context.Context) error {
 	return func(ctx context.Context) error {
 		accessible, err := bucket.IsAccessible(ctx)
 		if err == nil && !accessible {
-			err = errors.New("there is no such bucket, or it may not be used")
+			err = errors.New("the bucket does not exist, or access is denied")
 		}
 		return err
 	}
 }
 
-// Readiness is an http.Handler: 200 if nothing is missing, or else 503. Who may
-// ask is for others to decide; errors and details are for Verbose alone.
+// Readiness is the handler of /readyz. It answers 200 if all required
+// dependencies are reachable, else 503. It does not authenticate.
 type Readiness struct {
 	Log    *slog.Logger
 	Checks []Check
-	// Verbose answers ?verbose with errors and details. They may name hosts and
-	// users, so that it is not for strangers.
+	// Verbose adds errors and details for ?verbose. They may name hosts and users:
+	// not for the public.
 	Verbose bool
 
-	missing sync.Map // whether a Check, by its name, failed when last asked
+	missing sync.Map // by the name of a Check: whether its last Ping failed
 }
 
 func (rd *Readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -85,13 +82,13 @@ func (rd *Readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for i, check := range rd.Checks {
 		group.Go(func() error {
 			results[i] = check.Ping(ctx)
-			rd.note(r.Context(), check, results[i])
+			rd.logChange(r.Context(), check, results[i])
 			return nil
 		})
 	}
 	_ = group.Wait()
 	if r.Context().Err() != nil {
-		return // nobody is there to answer
+		return // the client has disconnected
 	}
 
 	status, answer := http.StatusOK, members{{"message", "Ready"}}
@@ -117,29 +114,29 @@ func (rd *Readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	body, err := json.Marshal(answer)
 	if err != nil {
-		panic(err) // an answer of ours that cannot be written as JSON is a defect
+		panic(err) // a defect
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_, _ = w.Write(append(body, '\n'))
 }
 
-// note logs when something has gone away, and when it is back: who asks /readyz
-// asks often.
-func (rd *Readiness) note(ctx context.Context, check Check, err error) {
+// logChange logs when a dependency becomes unreachable or reachable again.
+// /readyz is requested often.
+func (rd *Readiness) logChange(ctx context.Context, check Check, err error) {
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		return // who asked has gone
+		return // the client has disconnected
 	}
 	before, _ := rd.missing.Swap(check.Name, err != nil)
 	switch {
 	case err != nil && before != true:
-		rd.Log.Warn("not ready", "missing", check.Title, "error", err)
+		rd.Log.Warn("not ready", "dependency", check.Title, "error", err)
 	case err == nil && before == true:
-		rd.Log.Info("reachable again", "what", check.Title)
+		rd.Log.Info("reachable again", "dependency", check.Title)
 	}
 }
 
-// members are those of a JSON object, in this order.
+// members are the members of a JSON object, in order.
 type members []member
 
 type member struct {

@@ -1,5 +1,4 @@
-// Package telemetry lets operators see what photo-processor does: its logs, its
-// metrics, its traces.
+// Package telemetry sets up photo-processor's logs, metrics and traces.
 package telemetry
 
 import (
@@ -14,17 +13,16 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// The names that every line about a photo has. Logs are searched by them:
-// docs/operating.md tells operators so.
+// Keys of every log line about a photo, documented in docs/operating.md.
 const (
 	photoKey      = "photo"
 	workflowIDKey = "workflow_id"
 	runIDKey      = "run_id"
 )
 
-// NewLogger makes a logger that writes lines of text or of JSON, from level on.
-// A line that is logged with a context also has what [WithAttrs] put into it,
-// and the ids of its trace; what Temporal's SDK logs has our names.
+// NewLogger returns a logger that writes text or JSON lines of at least the
+// level. A line that is logged with a context has the context's [WithAttrs] and
+// trace ID. Lines of Temporal's SDK get the keys of this project.
 func NewLogger(w io.Writer, level slog.Level, asJSON bool) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level, ReplaceAttr: rename}
 	if asJSON {
@@ -33,9 +31,9 @@ func NewLogger(w io.Writer, level slog.Level, asJSON bool) *slog.Logger {
 	return slog.New(handler{slog.NewTextHandler(w, options), nil})
 }
 
-// About gives the attributes of a line about a photo. The id of a run that is
-// not known is left out.
-func About(id uuid.UUID, runID string) []slog.Attr {
+// PhotoAttrs returns the attributes of a line about a photo. An empty runID is
+// left out.
+func PhotoAttrs(id uuid.UUID, runID string) []slog.Attr {
 	attrs := []slog.Attr{slog.String(photoKey, id.String()), slog.String(workflowIDKey, photo.WorkflowID(id))}
 	if runID != "" {
 		attrs = append(attrs, slog.String(runIDKey, runID))
@@ -45,16 +43,14 @@ func About(id uuid.UUID, runID string) []slog.Attr {
 
 type attrsKey struct{}
 
-// WithAttrs adds the attributes to every line that is logged with the context.
+// WithAttrs returns a context whose log lines have the attributes.
 func WithAttrs(ctx context.Context, attrs ...slog.Attr) context.Context {
 	before, _ := ctx.Value(attrsKey{}).([]slog.Attr)
 	return context.WithValue(ctx, attrsKey{}, append(slices.Clip(before), attrs...))
 }
 
-// ours are our names for what Temporal's SDK logs by names of its own. Its
-// attempt is of one activity; the workflow counts the attempts at a photo's step
-// itself, and those are what "attempt" is.
-var ours = map[string]string{
+// sdkKeys maps the keys of Temporal's SDK to the keys of this project.
+var sdkKeys = map[string]string{
 	"WorkflowID":   workflowIDKey,
 	"RunID":        runIDKey,
 	"WorkflowType": "workflow",
@@ -72,16 +68,16 @@ var ours = map[string]string{
 
 func rename(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) == 0 {
-		if name, ok := ours[a.Key]; ok {
+		if name, ok := sdkKeys[a.Key]; ok {
 			a.Key = name
 		}
 	}
 	return a
 }
 
-// handler adds what a line should have. Attributes that are given beforehand are
-// formatted when there is a line to write: Temporal's SDK gives a dozen to the
-// logger of each activity, and most activities log nothing.
+// handler adds the attributes of the context to each line. It formats the
+// attributes of Logger.With only when a line is written: Temporal's SDK adds a
+// dozen to the logger of each activity, and most activities log nothing.
 type handler struct {
 	slog.Handler
 	before []slog.Attr
@@ -119,8 +115,8 @@ func (h handler) Handle(ctx context.Context, line slog.Record) error {
 	return next.Handle(ctx, line)
 }
 
-// withPhoto adds the photo where there is its workflow's id, as Temporal's SDK
-// logs it.
+// withPhoto adds the photo's UUID to attributes that have the ID of its workflow,
+// as lines of Temporal's SDK do.
 func withPhoto(attrs []slog.Attr) []slog.Attr {
 	for _, a := range attrs {
 		if a.Key != "WorkflowID" || a.Value.Kind() != slog.KindString {

@@ -58,7 +58,7 @@ func TestLinesOfTemporalHaveOurNames(t *testing.T) {
 func TestLinesHaveWhatTheContextSays(t *testing.T) {
 	t.Parallel()
 	id := uuid.New()
-	ctx := telemetry.WithAttrs(t.Context(), telemetry.About(id, "run")...)
+	ctx := telemetry.WithAttrs(t.Context(), telemetry.PhotoAttrs(id, "run")...)
 	first := telemetry.WithAttrs(ctx, slog.Int("attempt", 1))
 	second := telemetry.WithAttrs(ctx, slog.Int("attempt", 2)) // beside the first, not after it
 	for attempt, ctx := range map[float64]context.Context{1: first, 2: second} {

@@ -31,8 +31,8 @@ import (
 	temporalotel "go.temporal.io/sdk/contrib/opentelemetry"
 )
 
-// Telemetry is what one process measures and traces, and where it shows it.
-// Each part that was not asked for costs nothing.
+// Telemetry is the metrics and traces of one process. What is not configured
+// costs nothing.
 type Telemetry struct {
 	Meters  metric.MeterProvider // does nothing without METRICS_ADDR
 	Tracers trace.TracerProvider // does nothing unless the OTEL_ variables ask for traces
@@ -46,36 +46,35 @@ type Telemetry struct {
 }
 
 const (
-	// headerTimeout bounds the request of a scraper, scrapeTimeout its answer:
-	// somewhat longer than Prometheus waits by default.
+	// headerTimeout bounds a scraper's request, scrapeTimeout its response:
+	// Prometheus waits 10 seconds by default.
 	headerTimeout = 5 * time.Second
 	scrapeTimeout = 15 * time.Second
-	// refreshTimeout bounds what a scrape may wait for PostgreSQL and Temporal; it
-	// goes on without them.
+	// refreshTimeout bounds how long a scrape waits for PostgreSQL and Temporal.
+	// After it, the scrape lacks their metrics.
 	refreshTimeout = 3 * time.Second
-	// refreshAge is for how long an answer of theirs is shown, so that many
-	// scrapers cost no more than one.
+	// refreshAge is how long their values are reused, so that several scrapers cost
+	// no more than one.
 	refreshAge = 5 * time.Second
-	// flushTimeout is what a process that stops has to get rid of its last spans.
+	// flushTimeout bounds sending the last spans when the process stops.
 	flushTimeout = 5 * time.Second
 )
 
-// seconds are the buckets of every histogram of durations: from what a SQL
-// statement takes to what the slowest source may. Those of OpenTelemetry's
-// default are for milliseconds.
+// seconds are the buckets of all histograms of durations, from a SQL statement to
+// the slowest source. OpenTelemetry's default buckets are for milliseconds.
 var seconds = []float64{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300}
 
-// httpLabels are those of our API's requests. The library would add the Host
-// header, which a client can make up a new one of for each request.
+// httpLabels are the labels of the API's requests. The library's default adds
+// the Host header, of which a client can send a new one with each request.
 var httpLabels = attribute.NewAllowKeysFilter("http.request.method", "http.route", "http.response.status_code")
 
-// view says how the libraries' metrics are shown, where not as they come.
+// view changes how some metrics of libraries are shown.
 func view(i sdkmetric.Instrument) (sdkmetric.Stream, bool) {
 	stream := sdkmetric.Stream{Name: i.Name, Description: i.Description, Unit: i.Unit}
 	switch {
 	case strings.HasPrefix(i.Name, "temporal_") && strings.HasSuffix(i.Name, "_attempt"),
 		i.Name == "http.server.request.body.size", i.Name == "http.server.response.body.size":
-		stream.Aggregation = sdkmetric.AggregationDrop{} // nearly the same as others, or of no use
+		stream.Aggregation = sdkmetric.AggregationDrop{} // redundant or useless
 	case i.Kind == sdkmetric.InstrumentKindHistogram && i.Unit == "s":
 		stream.Aggregation = sdkmetric.AggregationExplicitBucketHistogram{Boundaries: seconds, NoMinMax: true}
 		if strings.HasPrefix(i.Name, "http.server.") {
@@ -87,24 +86,24 @@ func view(i sdkmetric.Instrument) (sdkmetric.Stream, bool) {
 	return stream, true
 }
 
-// Start begins to measure if metricsAddr is not empty, and serves it there as
-// /metrics, in Prometheus' format, beside /healthz and what [Telemetry.Handle]
-// adds. It begins to trace if the OTEL_ variables ask for it; see [tracers].
-// The service, such as "api", becomes part of the name that both are known by.
+// Start serves Prometheus' /metrics, /healthz and the handlers of
+// [Telemetry.Handle] at metricsAddr, unless that is empty, and starts tracing if
+// the OTEL_ variables are set. The service, such as "api", is part of the
+// resource's name. The error names the variable that is wrong.
 func Start(ctx context.Context, service, metricsAddr string, log *slog.Logger) (*Telemetry, error) {
 	t := &Telemetry{
 		Meters:  noopmetric.NewMeterProvider(),
 		Tracers: nooptrace.NewTracerProvider(),
 		mux:     http.NewServeMux(),
 	}
-	about, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithAttributes(
+	res, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithAttributes(
 		attribute.String("service.name", "photo-processor-"+service),
 		attribute.String("service.version", version()),
-	), resource.WithFromEnv()) // the last one wins: OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES
+	), resource.WithFromEnv()) // OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override
 	if err != nil {
 		return nil, fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}
-	if err := t.trace(ctx, about, log); err != nil {
+	if err := t.startTraces(ctx, res, log); err != nil {
 		return nil, err
 	}
 	if t.traces || metricsAddr != "" {
@@ -113,14 +112,14 @@ func Start(ctx context.Context, service, metricsAddr string, log *slog.Logger) (
 	if metricsAddr == "" {
 		return t, nil
 	}
-	if err := t.measure(ctx, about, metricsAddr, log); err != nil {
+	if err := t.startMetrics(ctx, res, metricsAddr, log); err != nil {
 		t.Close()
 		return nil, err
 	}
 	return t, nil
 }
 
-func (t *Telemetry) measure(ctx context.Context, about *resource.Resource, addr string, log *slog.Logger) error {
+func (t *Telemetry) startMetrics(ctx context.Context, res *resource.Resource, addr string, log *slog.Logger) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	exporter, err := otelprometheus.New(otelprometheus.WithRegisterer(registry), otelprometheus.WithoutScopeInfo())
@@ -128,18 +127,17 @@ func (t *Telemetry) measure(ctx context.Context, about *resource.Resource, addr 
 		return fmt.Errorf("metrics: %w", err)
 	}
 	meters := sdkmetric.NewMeterProvider(
-		sdkmetric.WithResource(about),
+		sdkmetric.WithResource(res),
 		sdkmetric.WithReader(exporter),
 		sdkmetric.WithView(view),
-		sdkmetric.WithExemplarFilter(exemplar.AlwaysOffFilter), // a reservoir for each series, which nobody reads
+		sdkmetric.WithExemplarFilter(exemplar.AlwaysOffFilter), // they would cost a reservoir per series
 	)
 	t.Meters, t.measures = meters, true
 	t.closers = append(t.closers, meters.Shutdown)
 
 	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-		Timeout:  scrapeTimeout,
-		// What can be had is better than nothing at all.
+		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		Timeout:       scrapeTimeout,
 		ErrorHandling: promhttp.ContinueOnError,
 	})
 	t.mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
@@ -163,38 +161,39 @@ func (t *Telemetry) measure(ctx context.Context, about *resource.Resource, addr 
 	t.closers = append(t.closers, func(context.Context) error { return server.Close() })
 	go func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("metrics are served no more", "error", err)
+			log.Error("metrics are no longer served", "error", err)
 		}
 	}()
 	log.InfoContext(ctx, "metrics are served", "address", listener.Addr().String())
 	return nil
 }
 
-// Measuring tells whether anybody asked for metrics, Tracing for traces.
-func (t *Telemetry) Measuring() bool { return t.measures }
+// HasMetrics reports whether metrics are on.
+func (t *Telemetry) HasMetrics() bool { return t.measures }
 
-func (t *Telemetry) Tracing() bool { return t.traces }
+// HasTraces reports whether traces are on.
+func (t *Telemetry) HasTraces() bool { return t.traces }
 
-// Handle serves the pattern, of http.ServeMux, where the metrics are served.
+// Handle serves the pattern, of http.ServeMux, beside /metrics.
 func (t *Telemetry) Handle(pattern string, handler http.Handler) { t.mux.Handle(pattern, handler) }
 
-// OnScrape has ask called before a scrape, and observe during it, with what ask
-// gave; not at all if ask failed. Metrics that must be asked for go this way:
-// while metrics are collected, OpenTelemetry holds a lock that a request which
-// is measured itself may wait for.
-func OnScrape[T any](t *Telemetry, meter metric.Meter, ask func(context.Context) (T, error), observe func(metric.Observer, T), metrics ...metric.Observable) error {
+// OnScrape calls read before a scrape, and observe during it with the value that
+// read returned; if read fails, the metrics are left out. Metrics that need a
+// request to another server are read before, because OpenTelemetry holds a lock
+// while it collects metrics, for which the request's own metrics would wait.
+func OnScrape[T any](t *Telemetry, meter metric.Meter, read func(context.Context) (T, error), observe func(metric.Observer, T), metrics ...metric.Observable) error {
 	var (
-		last   atomic.Pointer[T] // nil: not known
-		asking sync.Mutex        // never held while metrics are collected
-		at     time.Time
+		last    atomic.Pointer[T] // nil if unknown
+		reading sync.Mutex        // never held while metrics are collected
+		at      time.Time
 	)
 	refresh := func(ctx context.Context) {
-		asking.Lock()
-		defer asking.Unlock()
+		reading.Lock()
+		defer reading.Unlock()
 		if last.Load() != nil && time.Since(at) < refreshAge {
 			return
 		}
-		value, err := ask(ctx)
+		value, err := read(ctx)
 		if err != nil {
 			last.Store(nil)
 			otel.Handle(err)
@@ -228,8 +227,8 @@ func (t *Telemetry) refresh(ctx context.Context) {
 	group.Wait()
 }
 
-// Temporal has the client of the options, and the workers made with it, measure
-// and trace what they do.
+// Temporal adds metrics and traces to the options of a client, and so to its
+// workers.
 func (t *Telemetry) Temporal(options *client.Options) error {
 	if t.measures {
 		options.MetricsHandler = temporalotel.NewMetricsHandler(temporalotel.MetricsHandlerOptions{
@@ -248,18 +247,18 @@ func (t *Telemetry) Temporal(options *client.Options) error {
 	return nil
 }
 
-// Close sends what has not been sent, and ends the listener.
+// Close sends the last spans, for 5 seconds at most, and closes the listener.
 func (t *Telemetry) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
-	for _, end := range t.closers {
-		if err := end(ctx); err != nil {
+	for _, closer := range t.closers {
+		if err := closer(ctx); err != nil {
 			otel.Handle(err)
 		}
 	}
 }
 
-// version is that of the running program, by what Go knows of its source.
+// version returns the program's version from its build information.
 func version() string {
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version

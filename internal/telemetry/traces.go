@@ -19,13 +19,13 @@ import (
 	"go.temporal.io/sdk/interceptor"
 )
 
-// Propagator is how a trace travels: from the API's client, and through
-// Temporal. Baggage, which may hold anything, does not.
+// Propagator passes trace contexts from the API's clients through Temporal. It
+// passes no baggage, which may hold anything.
 var Propagator = propagation.TraceContext{}
 
-// tracesWanted reads OpenTelemetry's own variables, with one difference from
-// their specification: that nothing is said about traces means none.
-func tracesWanted() (bool, error) {
+// tracesEnabled reads OpenTelemetry's variables. Other than in their
+// specification, traces are off if no variable mentions them.
+func tracesEnabled() (bool, error) {
 	if disabled, _ := strconv.ParseBool(os.Getenv("OTEL_SDK_DISABLED")); disabled {
 		return false, nil
 	}
@@ -41,9 +41,9 @@ func tracesWanted() (bool, error) {
 	}
 }
 
-// exporter sends spans by the protocol that the variables name. The libraries
-// read the others: endpoints, headers, certificates, timeouts.
-func exporter(ctx context.Context) (sdktrace.SpanExporter, error) {
+// newExporter returns an exporter for the protocol in the variables. The libraries
+// read the other variables: endpoints, headers, certificates, timeouts.
+func newExporter(ctx context.Context) (sdktrace.SpanExporter, error) {
 	protocol := os.Getenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
 	if protocol == "" {
 		protocol = os.Getenv("OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -58,20 +58,20 @@ func exporter(ctx context.Context) (sdktrace.SpanExporter, error) {
 	}
 }
 
-func (t *Telemetry) trace(ctx context.Context, about *resource.Resource, log *slog.Logger) error {
-	wanted, err := tracesWanted()
-	if err != nil || !wanted {
+func (t *Telemetry) startTraces(ctx context.Context, res *resource.Resource, log *slog.Logger) error {
+	enabled, err := tracesEnabled()
+	if err != nil || !enabled {
 		return err
 	}
-	sender, err := exporter(ctx)
+	exporter, err := newExporter(ctx)
 	if err != nil {
 		return err
 	}
-	// The sampler is that of OTEL_TRACES_SAMPLER: by default every trace.
-	tracers := sdktrace.NewTracerProvider(sdktrace.WithResource(about), sdktrace.WithBatcher(sender))
+	// OTEL_TRACES_SAMPLER sets the sampler, which by default takes all traces.
+	tracers := sdktrace.NewTracerProvider(sdktrace.WithResource(res), sdktrace.WithBatcher(exporter))
 	t.Tracers, t.traces = tracers, true
 	t.closers = append(t.closers, tracers.Shutdown)
-	// The library of the buckets knows no other way to be told.
+	// gocloud.dev reads only this global.
 	otel.SetTracerProvider(tracers)
 	log.InfoContext(ctx, "traces are sent")
 	return nil
@@ -82,7 +82,7 @@ func (t *Telemetry) temporalTracing() (interceptor.Interceptor, error) {
 		Tracer:            t.Tracers.Tracer("go.temporal.io/sdk"),
 		TextMapPropagator: Propagator,
 		DisableBaggage:    true,
-		// A workflow must not stand still for a header that somebody else wrote.
+		// An invalid header of another client must not fail the workflow.
 		AllowInvalidParentSpans: true,
 	})
 	if err != nil {
@@ -91,9 +91,8 @@ func (t *Telemetry) temporalTracing() (interceptor.Interceptor, error) {
 	return schedulesUntraced{tracing}, nil
 }
 
-// schedulesUntraced lets each run that a schedule starts begin a trace of its
-// own. Otherwise all of them, for years, would belong to that in which the
-// schedule was made.
+// schedulesUntraced gives each run of a schedule a trace of its own. Otherwise all
+// runs would belong to the trace in which the schedule was created.
 type schedulesUntraced struct{ interceptor.Interceptor }
 
 func (s schedulesUntraced) InterceptClient(next interceptor.ClientOutboundInterceptor) interceptor.ClientOutboundInterceptor {

@@ -191,7 +191,7 @@ func TestTracesAreSentAsTheVariablesSay(t *testing.T) {
 			var options temporalclient.Options
 			require.NoError(t, tel.Temporal(&options))
 			require.Nil(t, options.MetricsHandler)
-			require.Equal(t, tel.Tracing(), len(options.Interceptors) == 1, "no interceptor where nothing is traced")
+			require.Equal(t, tel.HasTraces(), len(options.Interceptors) == 1, "no interceptor where nothing is traced")
 			tel.Close()
 			require.Equal(t, c.want, strings.Contains(collector.all, "a span of "+t.Name()), collector.all)
 			if own := c.variables["OTEL_SERVICE_NAME"]; own != "" {
