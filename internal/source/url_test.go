@@ -91,7 +91,7 @@ func TestParseTarget(t *testing.T) {
 	}
 }
 
-func TestSameOrigin(t *testing.T) {
+func TestHasSameOrigin(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		a, b string
@@ -110,7 +110,7 @@ func TestSameOrigin(t *testing.T) {
 		require.Nil(t, failure)
 		b, failure := parseTarget(test.b)
 		require.Nil(t, failure)
-		assert.Equal(t, test.same, a.sameOrigin(b), "%s %s", test.a, test.b)
+		assert.Equal(t, test.same, a.hasSameOrigin(b), "%s %s", test.a, test.b)
 	}
 }
 
