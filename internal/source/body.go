@@ -101,7 +101,7 @@ func (m *maxBytesReader) Read(p []byte) (int, error) {
 
 // errInvalidGzip is wrapped by errors of bodies that are not gzip although the
 // header says so, or are damaged.
-var errInvalidGzip = errors.New("bad gzip")
+var errInvalidGzip = errors.New("invalid gzip")
 
 // gzipBody decompresses a body. It reads the gzip header at the first Read, and
 // returns no bytes for an empty body.

@@ -23,7 +23,7 @@ var errBlocked = errors.New("address refused")
 // It restricts no ports: photos are served on many, and a public address serves
 // the worker nothing that it does not serve to everyone.
 type publicDialer struct {
-	dialer     net.Dialer
+	netDialer  net.Dialer
 	allowed    []netip.Prefix // no IPv4-mapped ones: see unmapPrefix
 	localAddrs func() ([]net.Addr, error)
 }
@@ -43,7 +43,7 @@ var publicOnly = ssrf.New(ssrf.WithDeniedV4Prefixes(netip.MustParsePrefix("168.6
 // packet, so a second lookup cannot replace a checked address.
 func (d *publicDialer) dialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	var anyPermitted atomic.Bool // atomic, since IPv4 and IPv6 are dialed concurrently
-	dialer := d.dialer
+	dialer := d.netDialer
 	dialer.ControlContext = func(_ context.Context, _, address string, _ syscall.RawConn) error {
 		addrPort, err := netip.ParseAddrPort(address)
 		if err != nil {

@@ -60,8 +60,8 @@ func TestFetchNames(t *testing.T) {
 	}
 
 	_, _, err = fetch(t, f, "http://nowhere.test/")
-	failure := requireFailure(t, err, photo.SourceUnavailable, "the source's host does not exist")
-	require.Contains(t, failure.Cause, "no such host")
+	sourceErr := requireFailure(t, err, photo.SourceUnavailable, "the source's host does not exist")
+	require.Contains(t, sourceErr.Cause, "no such host")
 }
 
 // A name has an allowed address at the first lookup, and a blocked one at the
@@ -131,7 +131,7 @@ func serveDNS(t testing.TB, f *Fetcher, lookup func(name string) []string) {
 }
 
 func useDNS(f *Fetcher, address string) {
-	f.dialer.dialer.Resolver = &net.Resolver{
+	f.dialer.netDialer.Resolver = &net.Resolver{
 		PreferGo: true,
 		Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "udp", address)

@@ -36,7 +36,7 @@ func New(config Config) (*Fetcher, error) {
 	f := &Fetcher{
 		config: config,
 		dialer: &publicDialer{
-			dialer:     net.Dialer{Timeout: config.ConnectTimeout},
+			netDialer:  net.Dialer{Timeout: config.ConnectTimeout},
 			allowed:    config.AllowCIDRs,
 			localAddrs: net.InterfaceAddrs,
 		},
@@ -62,7 +62,7 @@ func New(config Config) (*Fetcher, error) {
 	if config.Proxy != nil {
 		// The operator chooses the proxy, so its address needs no check.
 		f.transport.Proxy = http.ProxyURL(config.Proxy)
-		f.transport.DialContext = f.dialer.dialer.DialContext
+		f.transport.DialContext = f.dialer.netDialer.DialContext
 	}
 	return f, nil
 }
@@ -300,14 +300,14 @@ func (d *download) writeBody(w io.Writer, resp *http.Response) (Result, error) {
 	return copyBody(w, decodeBody(body, resp.Header, c.MaxBytes), &d.written)
 }
 
-// How much of an unwanted body drain reads, and for how long. A new connection
+// How much of an unused body drain reads, and for how long. A new connection
 // is cheaper than more.
 const (
 	maxDrainBytes = 16 << 10
 	maxDrainTime  = 50 * time.Millisecond
 )
 
-// drain reads a short body that nobody wants, so that its connection can be
+// drain reads a short body that is not used, so that its connection can be
 // reused. cancel must end the request.
 func drain(resp *http.Response, cancel context.CancelFunc) {
 	if resp.ContentLength > maxDrainBytes || resp.StatusCode == http.StatusSwitchingProtocols {

@@ -4,7 +4,6 @@ import (
 	"io"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,15 +16,19 @@ func TestFetchHostConcurrency(t *testing.T) {
 	const limit, total = 2, 6
 	f := setup(t, func(c *Config) { c.HostConcurrency = limit })
 	f.progressInterval = time.Millisecond
-	var running, most atomic.Int32
+	var mu sync.Mutex
+	var running, maxRunning int
 	entered, release := make(chan struct{}, total), make(chan struct{})
 	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		if n := running.Add(1); n > most.Load() {
-			most.Store(n)
-		}
-		defer running.Add(-1)
+		mu.Lock()
+		running++
+		maxRunning = max(maxRunning, running)
+		mu.Unlock()
 		entered <- struct{}{}
 		<-release
+		mu.Lock()
+		running--
+		mu.Unlock()
 		_, _ = io.WriteString(w, "photo")
 	})
 
@@ -59,6 +62,6 @@ func TestFetchHostConcurrency(t *testing.T) {
 
 	close(release)
 	fetches.Wait()
-	require.EqualValues(t, limit, most.Load())
+	require.Equal(t, limit, maxRunning)
 	require.Empty(t, f.hosts.hosts)
 }

@@ -136,7 +136,7 @@ func FuzzCheckURL(f *testing.F) {
 		require.Nil(t, target.url.User)
 		require.True(t, isASCII(target.url.Host))
 
-		// What goes over the wire is what was checked.
+		// The URL that is requested has the host that was checked.
 		again, failure := parseTarget(target.url.String())
 		require.Nil(t, failure, target.url.String())
 		require.Equal(t, target.url.Host, again.url.Host)
