@@ -34,7 +34,7 @@ func (a *Activities) FetchSource(ctx context.Context, in FetchSourceInput) (*Fet
 			return nil, err
 		}
 		defer source.Release()
-		return &FetchSourceResult{SourceInfo: source.SourceInfo, Milliseconds: source.Took.Milliseconds()}, nil
+		return &FetchSourceResult{SourceInfo: source.SourceInfo, Milliseconds: source.FetchDuration.Milliseconds()}, nil
 	})
 }
 

@@ -99,7 +99,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return db.MigrateWhenReady(ctx, log) })
 	group.Go(func() error {
-		return bucket.WhenUp(ctx, log, "THUMBNAILS_BUCKET", thumbnails, cfg.BucketTimeout)
+		return bucket.WaitUntilReady(ctx, log, "THUMBNAILS_BUCKET", thumbnails, cfg.BucketTimeout)
 	})
 	group.Go(func() error { return config.WaitForTemporal(ctx, log, temporal, options) })
 	group.Go(func() error { return server.serve(ctx, listener) })

@@ -103,7 +103,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	if err := db.MigrateWhenReady(ctx, log); err != nil {
 		return err
 	}
-	if err := bucket.WhenUp(ctx, log, "THUMBNAILS_BUCKET", thumbnails, cfg.BucketTimeout); err != nil {
+	if err := bucket.WaitUntilReady(ctx, log, "THUMBNAILS_BUCKET", thumbnails, cfg.BucketTimeout); err != nil {
 		return err
 	}
 	if err := config.WaitForTemporal(ctx, log, temporal, options); err != nil || ctx.Err() != nil {

@@ -102,7 +102,7 @@ func (r recipe) make(i int) ([]byte, error) {
 	if r.kind != baseline {
 		quality = masterQuality
 	}
-	if err := samples.JPEG(&drawn, uint64(i), r.width, r.height, quality, max(r.orientation, 1)); err != nil || r.kind == baseline {
+	if err := samples.WriteJPEG(&drawn, uint64(i), r.width, r.height, quality, max(r.orientation, 1)); err != nil || r.kind == baseline {
 		return drawn.Bytes(), err
 	}
 	picture, err := vips.NewImageFromBuffer(drawn.Bytes())

@@ -282,7 +282,7 @@ func (e elsewhere) testRefusals(t *testing.T) {
 		"an expired certificate": {[]string{"TEMPORAL_TLS_CLIENT_CERT_PATH=" + expired, "TEMPORAL_TLS_CLIENT_KEY_PATH=" + key},
 			"the client's certificate has expired"},
 		"no such bucket": {[]string{"THUMBNAILS_BUCKET=" + s3.BucketURL("nobodys")}, "THUMBNAILS_BUCKET: there is no such bucket"},
-		"a wrong secret": {[]string{"THUMBNAILS_BUCKET=" + s3.BucketURL("any"), "AWS_SECRET_ACCESS_KEY=wrong"}, "THUMBNAILS_BUCKET: we are refused"},
+		"a wrong secret": {[]string{"THUMBNAILS_BUCKET=" + s3.BucketURL("any"), "AWS_SECRET_ACCESS_KEY=wrong"}, "THUMBNAILS_BUCKET: the bucket's server refused the request"},
 	} {
 		for _, command := range []string{"api", "worker"} {
 			t.Run(name+", "+command, func(t *testing.T) {

@@ -1,5 +1,5 @@
-// Package bucket opens the bucket that holds thumbnails: a directory, or an
-// object store. Which kinds there are is decided here alone.
+// Package bucket opens the bucket of thumbnails: a directory or an object
+// store. Its imports decide which kinds of buckets the program supports.
 package bucket
 
 import (
@@ -14,21 +14,24 @@ import (
 
 	"gocloud.dev/blob"
 
-	// What kinds of buckets there are. Two more are an import away. Their SDKs
-	// would make the program larger for who has no use for them; S3's takes 12 MB.
+	// The supported kinds of buckets. To support another kind, import it; that
+	// makes the program larger by its SDK, which is 12 MB for S3.
 	//
 	//	_ "gocloud.dev/blob/azureblob" // azblob://
 	//	_ "gocloud.dev/blob/gcsblob"   // gs://
 	_ "gocloud.dev/blob/fileblob" // file://
-	_ "gocloud.dev/blob/s3blob"   // s3://, of whatever speaks S3
+	_ "gocloud.dev/blob/s3blob"   // s3://, AWS and other servers with its API
 
 	"github.com/photo-processor/photo-processor/internal/health"
 )
 
-// Open opens a bucket by its URL; it does not connect. A bucket of files
-// is made when it is missing; its temporary files lie in it, so that a file can
-// be renamed to its final name on any file system; and it keeps no files of
-// attributes: all that we need to know of a file is in its key.
+// Open opens a bucket by its URL, such as file:///var/thumbnails or s3://name.
+// It does not connect. The error has the URL without its password.
+//
+// For a file:// URL it changes three defaults: a missing directory is created;
+// temporary files are in the directory itself, so that they can be renamed on
+// any file system; and there are no attribute files, since a thumbnail's key
+// has all its attributes.
 func Open(ctx context.Context, bucketURL string) (*blob.Bucket, error) {
 	u, err := url.Parse(bucketURL)
 	if err != nil {
@@ -50,23 +53,25 @@ func Open(ctx context.Context, bucketURL string) (*blob.Bucket, error) {
 	return bucket, nil
 }
 
-// WhenUp returns as soon as the bucket answers. The error says that it
-// will not: there is no such bucket, or we are refused. The variable is the one
-// that has its URL.
-func WhenUp(ctx context.Context, log *slog.Logger, variable string, bucket *blob.Bucket, timeout time.Duration) error {
-	err := health.WaitUntilReady(ctx, log, variable, passes, func(ctx context.Context) error {
+// WaitUntilReady waits until the bucket is accessible, and logs each transient
+// error. timeout bounds one attempt. It returns an error that is not transient,
+// such as a missing bucket or missing permissions, with what to check and the
+// name of the environment variable that has the bucket's URL; and nil when ctx
+// ends.
+func WaitUntilReady(ctx context.Context, log *slog.Logger, variable string, bucket *blob.Bucket, timeout time.Duration) error {
+	err := health.WaitUntilReady(ctx, log, variable, isTransient, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
-		there, err := bucket.IsAccessible(ctx)
-		if err == nil && !there {
-			return errors.New("there is no such bucket; it must be made first")
+		accessible, err := bucket.IsAccessible(ctx)
+		if err == nil && !accessible {
+			return errors.New("there is no such bucket; create it first")
 		}
 		return err
 	})
 	if isCredentialsError(err) {
 		err = fmt.Errorf("no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this machine a role: %w", err)
 	} else if status := httpStatus(err); status >= 400 {
-		err = fmt.Errorf("we are refused; look at its URL, at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and at the bucket's policy: %w", err)
+		err = fmt.Errorf("the bucket's server refused the request; check the bucket's URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy: %w", err)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", variable, err)
@@ -74,28 +79,29 @@ func WhenUp(ctx context.Context, log *slog.Logger, variable string, bucket *blob
 	return nil
 }
 
-// passes tells whether the server is away or overloaded, which
-// passes by itself; a bucket of files has no such errors.
-func passes(err error) bool {
+// isTransient reports whether the bucket's server is unavailable or overloaded.
+// No error of a file:// bucket is transient.
+func isTransient(err error) bool {
 	if isCredentialsError(err) {
 		return false
 	}
 	status := httpStatus(err)
-	return status == noAnswer || status >= 500 || status == http.StatusRequestTimeout || status == http.StatusTooManyRequests ||
+	return status == noResponse || status >= 500 || status == http.StatusRequestTimeout || status == http.StatusTooManyRequests ||
 		errors.Is(err, context.DeadlineExceeded)
 }
 
-// isCredentialsError tells whether the AWS SDK could not find credentials, for
-// which it has no type.
+// isCredentialsError reports whether the AWS SDK found no credentials. The SDK
+// has no type for this error, so the text decides.
 func isCredentialsError(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "get identity: ")
 }
 
-// noAnswer is the status of a request that could not be sent.
-const noAnswer = 0
+// noResponse is the HTTP status in the SDK's errors of requests without a
+// response.
+const noResponse = 0
 
-// httpStatus gives the status that a bucket's server has answered with; -1 if
-// the error is of another kind.
+// httpStatus returns the HTTP status with which the bucket's server responded,
+// or -1 if the error is not from a request.
 func httpStatus(err error) int {
 	var response interface {
 		error

@@ -3,10 +3,8 @@ package bucket_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -42,21 +40,21 @@ func openBucket(t *testing.T, url string) *blob.Bucket {
 	return b
 }
 
-// TestEveryKindOfBucketDoesWhatWeNeed is what a kind of bucket must pass before
-// it is linked in: every operation that the product asks of one.
-func TestEveryKindOfBucketDoesWhatWeNeed(t *testing.T) {
+// TestConformance runs every operation that the product needs on every
+// supported kind of bucket. A new kind must pass it.
+func TestConformance(t *testing.T) {
 	s3 := startS3(t)
 	require.NoError(t, s3.MakeBucket("photos"))
 	for name, url := range map[string]string{
-		"file":                     "file://" + t.TempDir() + "/photos",
-		"mem":                      "mem://",
-		"s3":                       s3.BucketURL("photos"),
-		"s3, a folder of a bucket": s3.BucketURL("photos") + "&prefix=folder/",
+		"file":             "file://" + t.TempDir() + "/photos",
+		"mem":              "mem://",
+		"s3":               s3.BucketURL("photos"),
+		"s3 with a prefix": s3.BucketURL("photos") + "&prefix=folder/",
 	} {
 		t.Run(name, func(t *testing.T) {
-			conform(t, openBucket(t, url))
+			testConformance(t, openBucket(t, url))
 			if strings.HasPrefix(name, "s3") {
-				// No part of an upload is left; the server may still be busy with one.
+				// No part of an upload is left, once the server has finished.
 				require.EventuallyWithT(t, func(c *assert.CollectT) {
 					files, err := s3.Files("photos")
 					require.NoError(c, err)
@@ -69,7 +67,7 @@ func TestEveryKindOfBucketDoesWhatWeNeed(t *testing.T) {
 
 var asJPEG = blob.WriterOptions{ContentType: "image/jpeg", DisableContentTypeDetection: true}
 
-func conform(t *testing.T, b *blob.Bucket) {
+func testConformance(t *testing.T, b *blob.Bucket) {
 	ctx := t.Context()
 	list := func(t *testing.T, prefix string) (keys []string) {
 		t.Helper()
@@ -88,12 +86,12 @@ func conform(t *testing.T, b *blob.Bucket) {
 		return content
 	}
 
-	t.Run("it is there", func(t *testing.T) {
-		there, err := b.IsAccessible(ctx)
+	t.Run("is accessible", func(t *testing.T) {
+		accessible, err := b.IsAccessible(ctx)
 		require.NoError(t, err)
-		require.True(t, there)
+		require.True(t, accessible)
 	})
-	// As large as one request takes, and as is sent in parts.
+	// The larger one is uploaded in parts.
 	for _, size := range []int{1, 17 << 20} {
 		t.Run(fmt.Sprintf("write %d bytes, read them, delete them", size), func(t *testing.T) {
 			key, content := "photo/whole", noise(size)
@@ -104,10 +102,10 @@ func conform(t *testing.T, b *blob.Bucket) {
 			require.NoError(t, b.Delete(ctx, key))
 		})
 	}
-	t.Run("what is given up is not there", func(t *testing.T) {
-		gone, cancel := context.WithCancel(ctx)
+	t.Run("a canceled write leaves nothing", func(t *testing.T) {
+		canceled, cancel := context.WithCancel(ctx)
 		cancel()
-		require.Error(t, b.WriteAll(gone, "photo/given-up", noise(20_000), &asJPEG))
+		require.Error(t, b.WriteAll(canceled, "photo/canceled", noise(20_000), &asJPEG))
 		require.Empty(t, list(t, ""))
 	})
 	t.Run("a thumbnail is written twice and served", func(t *testing.T) {
@@ -132,17 +130,17 @@ func conform(t *testing.T, b *blob.Bucket) {
 			require.WithinDuration(t, time.Now(), reader.ModTime(), time.Hour)
 			req := httptest.NewRequest(http.MethodGet, "/", nil)
 			req.Header.Set("Range", ranges)
-			answer := httptest.NewRecorder()
-			http.ServeContent(answer, req, key, reader.ModTime(), reader)
+			recorder := httptest.NewRecorder()
+			http.ServeContent(recorder, req, key, reader.ModTime(), reader)
 			require.NoError(t, reader.Close())
-			require.Equal(t, want.status, answer.Code, ranges)
+			require.Equal(t, want.status, recorder.Code, ranges)
 			if want.content != nil {
-				require.True(t, bytes.Equal(want.content, answer.Body.Bytes()), ranges)
+				require.True(t, bytes.Equal(want.content, recorder.Body.Bytes()), ranges)
 			}
 		}
 		require.NoError(t, b.Delete(ctx, key))
 	})
-	t.Run("what is not there", func(t *testing.T) {
+	t.Run("missing keys", func(t *testing.T) {
 		_, err := b.NewReader(ctx, "ab/missing", nil)
 		require.Equal(t, gcerrors.NotFound, gcerrors.Code(err), "%v", err)
 		require.Equal(t, gcerrors.NotFound, gcerrors.Code(b.Delete(ctx, "ab/missing")))
@@ -170,10 +168,10 @@ func conform(t *testing.T, b *blob.Bucket) {
 	})
 }
 
-func TestS3ListsAllThatThereIs(t *testing.T) {
+func TestS3ListsAllPages(t *testing.T) {
 	s3 := startS3(t)
 	require.NoError(t, s3.MakeBucket("photos"))
-	const n = 1001 // one more than it gives at a time
+	const n = 1001 // one more than a page
 	for i := range n {
 		require.NoError(t, s3.AddFile("photos", fmt.Sprintf("ab/photo.run-%d", i)))
 	}
@@ -186,79 +184,4 @@ func TestS3ListsAllThatThereIs(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.Equal(t, n, found)
-}
-
-// warnings gets the lines of a log.
-type warnings chan string
-
-func (w warnings) Write(line []byte) (int, error) {
-	w <- string(line)
-	return len(line), nil
-}
-
-func TestBucketWhenUp(t *testing.T) {
-	s3 := startS3(t)
-	require.NoError(t, s3.MakeBucket("photos"))
-	whenUp := func(ctx context.Context, t *testing.T, url string, log io.Writer) error {
-		t.Helper()
-		return bucket.WhenUp(ctx, slog.New(slog.NewTextHandler(log, nil)), "THUMBNAILS_BUCKET", openBucket(t, url), 10*time.Second)
-	}
-	t.Run("is up", func(t *testing.T) {
-		require.NoError(t, whenUp(t.Context(), t, s3.BucketURL("photos"), t.Output()))
-		require.NoError(t, whenUp(t.Context(), t, "file://"+t.TempDir(), t.Output()))
-	})
-	another := httptest.NewServer(http.NotFoundHandler())
-	defer another.Close()
-	for name, test := range map[string]struct {
-		url  string
-		env  map[string]string
-		want string
-	}{
-		"no such bucket":  {url: s3.BucketURL("nobodys"), want: "there is no such bucket"},
-		"wrong secret":    {env: map[string]string{"AWS_SECRET_ACCESS_KEY": "wrong"}, want: "AWS_SECRET_ACCESS_KEY"},
-		"unknown key":     {env: map[string]string{"AWS_ACCESS_KEY_ID": "wrong"}, want: "AWS_ACCESS_KEY_ID"},
-		"no credentials":  {env: map[string]string{"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, want: "no credentials; set AWS_ACCESS_KEY_ID"},
-		"another region":  {url: strings.Replace(s3.BucketURL("photos"), "us-east-1", "eu-west-1", 1), want: "look at its URL"},
-		"another service": {url: "s3://photos?region=us-east-1&use_path_style=true&endpoint=" + another.URL, want: "no such bucket"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			for name, value := range test.env {
-				t.Setenv(name, value)
-			}
-			if test.url == "" {
-				test.url = s3.BucketURL("photos")
-			}
-			err := whenUp(t.Context(), t, test.url, t.Output())
-			require.ErrorContains(t, err, "THUMBNAILS_BUCKET: ")
-			require.ErrorContains(t, err, test.want)
-			require.NotContains(t, err.Error(), "\n", "one line")
-		})
-	}
-	t.Run("waits for a server that is away", func(t *testing.T) {
-		overloaded := make(chan struct{})
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			select {
-			case <-overloaded:
-				s3.Handler().ServeHTTP(w, r)
-			default:
-				w.WriteHeader(http.StatusServiceUnavailable)
-			}
-		}))
-		defer server.Close()
-		log, ended := make(warnings, 100), make(chan error, 1)
-		go func() { ended <- whenUp(t.Context(), t, s3.Through(server.URL).BucketURL("photos"), log) }()
-		require.Contains(t, <-log, "waiting for THUMBNAILS_BUCKET")
-		close(overloaded)
-		require.NoError(t, <-ended)
-	})
-	t.Run("stops waiting when it is asked to", func(t *testing.T) {
-		ctx, cancel := context.WithCancelCause(t.Context())
-		log, ended := make(warnings, 100), make(chan error, 1)
-		go func() {
-			ended <- whenUp(ctx, t, "s3://photos?region=us-east-1&use_path_style=true&endpoint=http://127.0.0.1:1", log)
-		}()
-		require.Contains(t, <-log, "connection refused")
-		cancel(errors.New("asked to stop"))
-		require.NoError(t, <-ended)
-	})
 }

@@ -9,21 +9,22 @@ import (
 	"io"
 )
 
-// What JPEG and Handler draw at most. A picture of 24 megapixels takes about
-// 200 MB while it is drawn.
+// Limits of WriteJPEG and Handler, in pixels. Drawing 24 megapixels takes about
+// 200 MB of memory.
 const (
 	MaxSide   = 12_000
 	MaxPixels = 24_000_000
 )
 
-// JPEG writes Picture(seed, width, height) as a JPEG whose EXIF data has the
-// orientation, 1 to 8. Width and height are those of the upright picture; its
-// pixels are stored turned, such that they come out upright where the
-// orientation is heeded. The quality is that of image/jpeg, 1 to 100.
+// WriteJPEG draws the landscape of a seed and writes it as a JPEG. Width and
+// height, in pixels, are those of the upright picture; its pixels are stored so
+// that the EXIF orientation, 1 to 8, turns them upright. The quality is that of
+// image/jpeg, 1 to 100. It fails, having written nothing, if an argument is out
+// of range.
 //
-// One build gives the same bytes every time; another Go release or processor may
+// One build always writes the same bytes; another Go release or processor may
 // round differently.
-func JPEG(w io.Writer, seed uint64, width, height, quality, orientation int) error {
+func WriteJPEG(w io.Writer, seed uint64, width, height, quality, orientation int) error {
 	if width < 1 || height < 1 || width > MaxSide || height > MaxSide || width*height > MaxPixels {
 		return fmt.Errorf("a picture of %dx%d: each side must be from 1 to %d pixels, and all from 1 to %d", width, height, MaxSide, MaxPixels)
 	}
@@ -35,65 +36,65 @@ func JPEG(w io.Writer, seed uint64, width, height, quality, orientation int) err
 	}
 	out := bufio.NewWriter(w)
 	const start = "\xff\xd8"
-	// Should these two fail, Flush says so in the end.
+	// Flush returns the errors of these two.
 	_, _ = out.WriteString(start)
-	_, _ = out.Write(exif(orientation))
-	err := jpeg.Encode(&skipper{w: out, skip: len(start)}, turned(picture(seed, width, height), orientation), &jpeg.Options{Quality: quality})
+	_, _ = out.Write(exifSegment(orientation))
+	err := jpeg.Encode(&skipWriter{w: out, skip: len(start)}, toOrientation(drawLandscape(seed, width, height), orientation), &jpeg.Options{Quality: quality})
 	if err != nil {
 		return err
 	}
 	return out.Flush()
 }
 
-// skipper leaves out the first bytes of what is written.
-type skipper struct {
+// skipWriter drops the first skip bytes and writes the rest to w.
+type skipWriter struct {
 	w    io.Writer
 	skip int
 }
 
-func (s *skipper) Write(p []byte) (int, error) {
+func (s *skipWriter) Write(p []byte) (int, error) {
 	skipped := min(s.skip, len(p))
 	s.skip -= skipped
 	n, err := s.w.Write(p[skipped:])
 	return skipped + n, err
 }
 
-// exif gives a JPEG's APP1 segment with nothing but the orientation.
-func exif(orientation int) []byte {
+// exifSegment returns a JPEG's APP1 segment that has only the orientation.
+func exifSegment(orientation int) []byte {
 	const (
 		tagOrientation = 0x0112
 		typeShort      = 3
 	)
 	segment := []byte("\xff\xe1\x00\x00Exif\x00\x00" + // marker, length (below), identifier
-		"MM\x00\x2a\x00\x00\x00\x08" + // TIFF, big-endian; its first directory comes next
+		"MM\x00\x2a\x00\x00\x00\x08" + // TIFF header, big-endian; the first directory follows
 		"\x00\x01") // with one entry
 	segment = binary.BigEndian.AppendUint16(segment, tagOrientation)
 	segment = binary.BigEndian.AppendUint16(segment, typeShort)
-	segment = binary.BigEndian.AppendUint32(segment, 1) // how many of them
+	segment = binary.BigEndian.AppendUint32(segment, 1) // number of values
 	segment = binary.BigEndian.AppendUint16(segment, uint16(orientation))
-	segment = append(segment, 0, 0)                     // fills the entry up
-	segment = binary.BigEndian.AppendUint32(segment, 0) // no further directory
+	segment = append(segment, 0, 0)                     // padding of the entry
+	segment = binary.BigEndian.AppendUint32(segment, 0) // no second directory
 	binary.BigEndian.PutUint16(segment[2:], uint16(len(segment)-2))
 	return segment
 }
 
-// turned gives the pixels of an upright picture as a camera held in an orientation
-// stores them.
-func turned(upright *image.RGBA, orientation int) *image.RGBA {
+// toOrientation returns an upright picture's pixels in the order in which a
+// camera that is held in the EXIF orientation stores them.
+func toOrientation(upright *image.RGBA, orientation int) *image.RGBA {
 	if orientation == 1 {
 		return upright
 	}
 	w, h := upright.Rect.Dx(), upright.Rect.Dy()
-	// Where in upright the stored picture begins, and how far it is from there to
-	// the next pixel and to the next row.
+	// The offset in upright.Pix of the stored picture's first pixel, and the
+	// steps from there to its next pixel and to its next row.
 	start, column, row := 0, 4, upright.Stride
-	if o := orientation; o == 2 || o == 3 || o == 6 || o == 7 { // begins at the right
+	if o := orientation; o == 2 || o == 3 || o == 6 || o == 7 { // starts at the right
 		start, column = start+4*(w-1), -column
 	}
-	if o := orientation; o == 3 || o == 4 || o == 7 || o == 8 { // begins at the bottom
+	if o := orientation; o == 3 || o == 4 || o == 7 || o == 8 { // starts at the bottom
 		start, row = start+upright.Stride*(h-1), -row
 	}
-	if orientation >= 5 { // rows are columns
+	if orientation >= 5 { // rows and columns are swapped
 		w, h, column, row = h, w, row, column
 	}
 	stored := image.NewRGBA(image.Rect(0, 0, w, h))

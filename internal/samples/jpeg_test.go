@@ -15,18 +15,18 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestJPEGIsAlwaysTheSame(t *testing.T) {
+func TestWriteJPEGIsDeterministic(t *testing.T) {
 	t.Parallel()
 
 	assert.Equal(t, encode(t, 7, 90, 60, 1), encode(t, 7, 90, 60, 1))
 	assert.NotEqual(t, encode(t, 7, 90, 60, 1), encode(t, 8, 90, 60, 1))
 }
 
-func TestJPEGComesOutUpright(t *testing.T) {
+func TestWriteJPEGOrientation(t *testing.T) {
 	t.Parallel()
 
 	const seed, width, height = 43, 90, 120
-	upright := Picture(seed, width, height)
+	upright := drawLandscape(seed, width, height)
 	for orientation := 1; orientation <= 8; orientation++ {
 		t.Run(fmt.Sprintf("orientation %d", orientation), func(t *testing.T) {
 			t.Parallel()
@@ -36,7 +36,7 @@ func TestJPEGComesOutUpright(t *testing.T) {
 			stored, err := jpeg.Decode(bytes.NewReader(written))
 			require.NoError(t, err)
 			for claimed := 1; claimed <= 8; claimed++ {
-				seen := view(stored, claimed)
+				seen := orient(stored, claimed)
 				if claimed == orientation {
 					require.Equal(t, upright.Bounds(), seen.Bounds())
 					assert.Less(t, difference(upright, seen), 3.0)
@@ -48,15 +48,15 @@ func TestJPEGComesOutUpright(t *testing.T) {
 	}
 }
 
-// sides says where in the picture the first row and the first column of the
-// stored pixels are, in the words of the EXIF standard.
+// sides has the sides of the upright picture at which the first stored row and
+// column are, by orientation, as the EXIF standard names them.
 var sides = [9]struct{ row, column string }{
 	1: {"top", "left"}, 2: {"top", "right"}, 3: {"bottom", "right"}, 4: {"bottom", "left"},
 	5: {"left", "top"}, 6: {"right", "top"}, 7: {"right", "bottom"}, 8: {"left", "bottom"},
 }
 
-// view gives what a program shows that heeds the orientation.
-func view(stored image.Image, orientation int) image.Image {
+// orient returns the picture as a viewer that applies the orientation shows it.
+func orient(stored image.Image, orientation int) image.Image {
 	w, h := stored.Bounds().Dx(), stored.Bounds().Dy()
 	if orientation >= 5 {
 		w, h = h, w
@@ -86,7 +86,7 @@ func view(stored image.Image, orientation int) image.Image {
 	return seen
 }
 
-// readOrientation finds the orientation in a JPEG's first segment.
+// readOrientation reads the orientation from a JPEG's first segment.
 func readOrientation(t *testing.T, file []byte) int {
 	t.Helper()
 	require.Equal(t, "\xff\xd8\xff\xe1", string(file[:4]), "an APP1 segment comes first")
@@ -108,7 +108,7 @@ func readOrientation(t *testing.T, file []byte) int {
 	return 0
 }
 
-func TestJPEGHasThePixelsOfAPhoto(t *testing.T) {
+func TestWriteJPEGSize(t *testing.T) {
 	t.Parallel()
 
 	const width, height = 360, 240
@@ -118,14 +118,14 @@ func TestJPEGHasThePixelsOfAPhoto(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, image.Pt(width, height), image.Pt(config.Width, config.Height))
 
-		// Photos of this quality take about 0.2 to 0.6 bytes per pixel: drawings
-		// far less, noise far more.
+		// Photos of this quality have about 0.2 to 0.6 bytes per pixel; plain
+		// drawings have far fewer, and noise far more.
 		perPixel := float64(len(written)) / (width * height)
 		assert.InDelta(t, 0.45, perPixel, 0.3, "seed %d", seed)
 	}
 }
 
-func TestJPEGRefuses(t *testing.T) {
+func TestWriteJPEGInvalidArguments(t *testing.T) {
 	t.Parallel()
 
 	for name, tc := range map[string]struct{ width, height, quality, orientation int }{
@@ -143,34 +143,34 @@ func TestJPEGRefuses(t *testing.T) {
 			t.Parallel()
 
 			var out bytes.Buffer
-			require.Error(t, JPEG(&out, 1, tc.width, tc.height, tc.quality, tc.orientation))
+			require.Error(t, WriteJPEG(&out, 1, tc.width, tc.height, tc.quality, tc.orientation))
 			assert.Empty(t, out.Bytes())
 		})
 	}
 }
 
-func TestJPEGTellsThatItCouldNotWrite(t *testing.T) {
+func TestWriteJPEGWriteError(t *testing.T) {
 	t.Parallel()
 
 	broken := errors.New("the disk is full")
 	reader, writer := io.Pipe()
 	require.NoError(t, reader.CloseWithError(broken))
-	assert.ErrorIs(t, JPEG(writer, 1, 30, 20, quality, 1), broken)
+	assert.ErrorIs(t, WriteJPEG(writer, 1, 30, 20, quality, 1), broken)
 }
 
 func encode(t *testing.T, seed uint64, width, height, orientation int) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	require.NoError(t, JPEG(&out, seed, width, height, quality, orientation))
+	require.NoError(t, WriteJPEG(&out, seed, width, height, quality, orientation))
 	return out.Bytes()
 }
 
-// BenchmarkJPEG draws and encodes photos of six megapixels.
-func BenchmarkJPEG(b *testing.B) {
+// BenchmarkWriteJPEG draws and encodes photos of six megapixels.
+func BenchmarkWriteJPEG(b *testing.B) {
 	const width, height = 3000, 2000
 	bytes, seed := &counter{}, uint64(0)
 	for b.Loop() {
-		if err := JPEG(bytes, seed, width, height, quality, 1); err != nil {
+		if err := WriteJPEG(bytes, seed, width, height, quality, 1); err != nil {
 			b.Fatal(err)
 		}
 		seed++
@@ -179,6 +179,7 @@ func BenchmarkJPEG(b *testing.B) {
 	b.ReportMetric(float64(bytes.n)/float64(b.N)/(width*height), "B/pixel")
 }
 
+// counter counts the bytes that are written to it.
 type counter struct{ n int }
 
 func (c *counter) Write(p []byte) (int, error) { c.n += len(p); return len(p), nil }

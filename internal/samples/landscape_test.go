@@ -9,12 +9,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestPictureIsAlwaysTheSame(t *testing.T) {
+func TestDrawLandscapeIsDeterministic(t *testing.T) {
 	t.Parallel()
 
 	seen := map[string]uint64{}
 	for seed := range uint64(len(moods)) {
-		first, second := picture(seed, 24, 16), picture(seed, 24, 16)
+		first, second := drawLandscape(seed, 24, 16), drawLandscape(seed, 24, 16)
 		require.Equal(t, first.Pix, second.Pix, "seed %d", seed)
 		earlier, ok := seen[string(first.Pix)]
 		assert.False(t, ok, "seeds %d and %d give the same picture", earlier, seed)
@@ -22,32 +22,32 @@ func TestPictureIsAlwaysTheSame(t *testing.T) {
 	}
 }
 
-func TestPictureInAnotherSizeIsTheSameView(t *testing.T) {
+func TestDrawLandscapeInAnotherSize(t *testing.T) {
 	t.Parallel()
 
 	for seed := range uint64(4) {
-		small, large := picture(seed, 120, 80), picture(seed, 240, 160)
-		other := picture(seed+uint64(len(moods)), 120, 80)
+		small, large := drawLandscape(seed, 120, 80), drawLandscape(seed, 240, 160)
+		other := drawLandscape(seed+uint64(len(moods)), 120, 80)
 		assert.Less(t, difference(small, large), 9.0, "seed %d", seed)
 		assert.Less(t, difference(small, large)*1.5, difference(other, large), "seed %d: no closer than another seed's", seed)
 	}
 }
 
-func TestPictureInEverySize(t *testing.T) {
+func TestDrawLandscapeSizes(t *testing.T) {
 	t.Parallel()
 
 	for seed, size := range []image.Point{
 		{1, 1}, {1, 50}, {50, 1}, {2, 3}, {5, 4}, {17, 9}, {400, 3}, {3, 400}, {3000, 1},
 		{1, 1}, {48, 32}, {48, 32}, {32, 48}, {32, 48}, {48, 32}, {48, 32},
 	} {
-		drawn := Picture(uint64(seed), size.X, size.Y)
+		drawn := drawLandscape(uint64(seed), size.X, size.Y)
 		assert.Equal(t, size, drawn.Bounds().Size())
-		assert.True(t, drawn.(*image.RGBA).Opaque(), "seed %d, size %v: left a mark in the alpha channel", seed, size)
+		assert.True(t, drawn.Opaque(), "seed %d, size %v: left a mark in the alpha channel", seed, size)
 	}
 }
 
-// difference compares two pictures of the same shape, coarsely: it gives by how
-// much the squares of a 12x8 chessboard differ on average, in 1/255.
+// difference returns the mean difference of two pictures of the same aspect
+// ratio, 0 to 255, over the squares of a 12x8 grid.
 func difference(a, b image.Image) float64 {
 	var sum float64
 	for row := range 8 {
@@ -61,7 +61,7 @@ func difference(a, b image.Image) float64 {
 	return sum / (3 * 8 * 12)
 }
 
-// square gives the mean colour of one square of the chessboard.
+// square returns the mean colour of one square of the grid, 0 to 255.
 func square(m image.Image, column, row int) (mean [3]float64) {
 	w, h := m.Bounds().Dx(), m.Bounds().Dy()
 	n := 0.0
@@ -80,12 +80,12 @@ func square(m image.Image, column, row int) (mean [3]float64) {
 	return mean
 }
 
-func BenchmarkPicture(b *testing.B) {
+func BenchmarkDrawLandscape(b *testing.B) {
 	for _, size := range []image.Point{{320, 240}, {3000, 2000}, {6000, 4000}} {
 		b.Run(fmt.Sprintf("%dx%d", size.X, size.Y), func(b *testing.B) {
 			seed := uint64(0)
 			for b.Loop() {
-				Picture(seed, size.X, size.Y)
+				drawLandscape(seed, size.X, size.Y)
 				seed++ // through all moods: they do not take the same time
 			}
 		})

@@ -2,15 +2,15 @@ package samples
 
 import "math/rand/v2"
 
-// side is how many lattice points the noise has in each direction before it
-// repeats. A power of two, so that wrapping is a mask; the table then takes
-// 256 KiB, which a core's second cache holds.
-const side = 256
+// latticeSize is the number of lattice points in each direction, after which
+// the noise repeats. It is a power of two, so that a mask wraps an index, and
+// the table's 256 KiB fit into a core's L2 cache.
+const latticeSize = 256
 
-// noise is smooth value noise over the plane: a random value from -1 to 1 at each
-// lattice point, interpolated between.
+// noise is value noise: each lattice point of the plane has a random value from
+// -1 to 1, and the points between are interpolated.
 type noise struct {
-	lattice [side * side]float32
+	lattice [latticeSize * latticeSize]float32
 }
 
 func newNoise(random *rand.Rand) *noise {
@@ -21,12 +21,12 @@ func newNoise(random *rand.Rand) *noise {
 	return n
 }
 
-// at gives the noise at a point, from -1 to 1.
+// at returns the noise at a point, from -1 to 1.
 func (n *noise) at(x, y float32) float32 {
 	left, top := floor(x), floor(y)
 	x, y = x-float32(left), y-float32(top)
-	x0, x1 := left&(side-1), (left+1)&(side-1)
-	y0, y1 := top&(side-1)*side, (top+1)&(side-1)*side
+	x0, x1 := left&(latticeSize-1), (left+1)&(latticeSize-1)
+	y0, y1 := top&(latticeSize-1)*latticeSize, (top+1)&(latticeSize-1)*latticeSize
 	a, b := n.lattice[y0+x0], n.lattice[y0+x1]
 	c, d := n.lattice[y1+x0], n.lattice[y1+x1]
 	u, v := x*x*(3-2*x), y*y*(3-2*y)
@@ -34,13 +34,14 @@ func (n *noise) at(x, y float32) float32 {
 	return upper + (lower-upper)*v
 }
 
-// slope is at, together with how steeply the noise rises along x and y. Its
-// interpolation is smoother, so that the slopes have no creases.
-func (n *noise) slope(x, y float32) (value, dx, dy float32) {
+// atWithSlope returns the noise at a point, and its derivatives along x and y.
+// It interpolates with a polynomial of a higher degree than at does, so that
+// the derivatives are continuous and slopes have no creases.
+func (n *noise) atWithSlope(x, y float32) (value, dx, dy float32) {
 	left, top := floor(x), floor(y)
 	x, y = x-float32(left), y-float32(top)
-	x0, x1 := left&(side-1), (left+1)&(side-1)
-	y0, y1 := top&(side-1)*side, (top+1)&(side-1)*side
+	x0, x1 := left&(latticeSize-1), (left+1)&(latticeSize-1)
+	y0, y1 := top&(latticeSize-1)*latticeSize, (top+1)&(latticeSize-1)*latticeSize
 	a, b := n.lattice[y0+x0], n.lattice[y0+x1]
 	c, d := n.lattice[y1+x0], n.lattice[y1+x1]
 	u, v := x*x*x*(x*(x*6-15)+10), y*y*y*(y*(y*6-15)+10)
@@ -49,40 +50,44 @@ func (n *noise) slope(x, y float32) (value, dx, dy float32) {
 	return a + (b-a)*u + (c-a)*v + k*u*v, du * (b - a + k*v), dv * (c - a + k*u)
 }
 
-// pick gives one of the lattice's values, the same for the same number.
-func (n *noise) pick(number int) float32 { return n.lattice[number&(side*side-1)] }
+// latticeValue returns a random value from -1 to 1 that depends on number
+// alone.
+func (n *noise) latticeValue(number int) float32 {
+	return n.lattice[number&(latticeSize*latticeSize-1)]
+}
 
-// fractal adds octaves of the noise, each twice as fine and half as strong as the
-// one before. Most of it lies within -1 and 1.
+// fractal returns the sum of octaves of the noise, each with twice the
+// frequency and half the amplitude of the one before. It is mostly from -1 to
+// 1.
 func (n *noise) fractal(x, y float32, octaves int) float32 {
 	var sum float32
 	for strength := float32(0.6); octaves > 0; octaves-- {
 		sum += strength * n.at(x, y)
-		x, y = turn(x, y)
+		x, y = nextOctave(x, y)
 		strength /= 2
 	}
 	return sum
 }
 
-// eroded is fractal noise whose fine octaves fade where the coarse ones are
-// steep. Slopes then run smoothly into valleys while ridges stay sharp, as
-// weather leaves them. Most of it lies within 0 and 1.
+// eroded returns fractal noise whose fine octaves fade where the coarse ones
+// are steep, so that it looks like eroded mountains: smooth slopes and valleys
+// under sharp ridges. It is mostly from 0 to 1.
 func (n *noise) eroded(x, y float32, octaves int) float32 {
 	var sum, dx, dy float32
 	for strength := float32(0.5); octaves > 0; octaves-- {
-		value, sx, sy := n.slope(x, y)
+		value, sx, sy := n.atWithSlope(x, y)
 		dx += sx / 2
 		dy += sy / 2
 		sum += strength * (0.5 + 0.5*value) / (1 + dx*dx + dy*dy)
-		x, y = turn(x, y)
+		x, y = nextOctave(x, y)
 		strength /= 2
 	}
 	return sum * 1.3
 }
 
-// turn doubles the frequency and rotates by the angle of a 3-4-5 triangle, so
-// that the lattices of two octaves never line up.
-func turn(x, y float32) (float32, float32) {
+// nextOctave doubles the frequency and rotates by the angle of a 3-4-5
+// triangle, so that the lattices of two octaves never coincide.
+func nextOctave(x, y float32) (float32, float32) {
 	return 2 * (0.8*x - 0.6*y), 2 * (0.6*x + 0.8*y)
 }
 
@@ -94,13 +99,13 @@ func floor(x float32) int {
 	return i
 }
 
-// mix goes from a to b as t goes from 0 to 1.
-func mix(a, b, t float32) float32 { return a + (b-a)*t }
+// lerp interpolates from a to b as t goes from 0 to 1.
+func lerp(a, b, t float32) float32 { return a + (b-a)*t }
 
-// step goes smoothly from 0 at from to 1 at to, and is flat outside.
-func step(from, to, x float32) float32 {
-	t := clamp((x - from) / (to - from))
+// smoothstep rises smoothly from 0 at from to 1 at to, and is constant outside.
+func smoothstep(from, to, x float32) float32 {
+	t := clamp01((x - from) / (to - from))
 	return t * t * (3 - 2*t)
 }
 
-func clamp(x float32) float32 { return min(max(x, 0), 1) }
+func clamp01(x float32) float32 { return min(max(x, 0), 1) }

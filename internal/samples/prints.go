@@ -11,17 +11,17 @@ import (
 
 var printsSize = photo.Size{Width: 1600, Height: 1300}
 
-// prints writes a PNG with transparency: two paper prints that lie on nothing,
-// with the soft shadows that they cast.
-func prints(w io.Writer) error {
+// writePrints writes a transparent PNG of two paper prints and their soft
+// shadows.
+func writePrints(w io.Writer) error {
 	return png.Encode(w, drawPrints(printsSize.Width, printsSize.Height))
 }
 
 func drawPrints(width, height int) *image.NRGBA {
 	unit := float32(width) / 1600
 	side := int(770 * unit)
-	front := newSnapshot(picture(sunset, side, side*3/4), 0.57*float64(width), 0.55*float64(height), -6)
-	back := newSnapshot(picture(winter, side, side*3/4), 0.42*float64(width), 0.41*float64(height), 8)
+	front := newSnapshot(drawLandscape(sunset, side, side*3/4), 0.57*float64(width), 0.55*float64(height), -6)
+	back := newSnapshot(drawLandscape(winter, side, side*3/4), 0.42*float64(width), 0.41*float64(height), 8)
 	drawn := image.NewNRGBA(image.Rect(0, 0, width, height))
 	for y := range height {
 		for x := range width {
@@ -49,7 +49,7 @@ func drawPrints(width, height int) *image.NRGBA {
 // snapshot is a picture on white paper.
 type snapshot struct {
 	*image.RGBA
-	x, y     float32 // where its middle lies
+	x, y     float32 // its centre
 	sin, cos float32
 }
 
@@ -58,40 +58,41 @@ func newSnapshot(picture *image.RGBA, x, y, degrees float64) *snapshot {
 	return &snapshot{picture, float32(x), float32(y), float32(sin), float32(cos)}
 }
 
-// at gives the colour, as channels from 0 to 255 that are multiplied by alpha, and
-// the alpha at a point.
+// at returns the premultiplied colour at a point, 0 to 255, and its alpha, 0 to
+// 1.
 func (p *snapshot) at(x, y, unit float32) (color [3]float32, alpha float32) {
 	x, y = x-p.x, y-p.y
 	w, h := float32(p.Rect.Dx()), float32(p.Rect.Dy())
-	border, foot := 48*unit, 150*unit // paper around the picture, and more below it
+	border, foot := 48*unit, 150*unit // margins of the paper; the lower one is wider
 	paper := func(x, y float32) float32 {
 		x, y = p.cos*x+p.sin*y, p.cos*y-p.sin*x
-		return outside(x, y-(foot-border)/2, w/2+border, h/2+(foot+border)/2, 10*unit)
+		return roundedRectDistance(x, y-(foot-border)/2, w/2+border, h/2+(foot+border)/2, 10*unit)
 	}
-	cover := clamp(0.5 - paper(x, y))
-	// Two shadows: a tight one where the paper lies, a wide one from the lamp.
-	shadow := 0.35*step(26*unit, -6*unit, paper(x-4*unit, y-8*unit)) + 0.3*step(90*unit, -50*unit, paper(x-18*unit, y-36*unit))
+	cover := clamp01(0.5 - paper(x, y))
+	// Two shadows: a narrow one around the paper and a wide one away from the
+	// lamp.
+	shadow := 0.35*smoothstep(26*unit, -6*unit, paper(x-4*unit, y-8*unit)) + 0.3*smoothstep(90*unit, -50*unit, paper(x-18*unit, y-36*unit))
 	alpha = cover + (1-cover)*shadow
 	if cover == 0 {
 		return color, alpha
 	}
 	u, v := p.cos*x+p.sin*y+w/2, p.cos*y-p.sin*x+h/2
 	white := 247 - 6*v/h
-	shown := clamp(0.5 - outside(u-w/2, v-h/2, w/2-1, h/2-1, 2*unit))
+	shown := clamp01(0.5 - roundedRectDistance(u-w/2, v-h/2, w/2-1, h/2-1, 2*unit))
 	left, top := min(max(floor(u), 0), p.Rect.Dx()-2), min(max(floor(v), 0), p.Rect.Dy()-2)
-	du, dv := clamp(u-float32(left)), clamp(v-float32(top))
+	du, dv := clamp01(u-float32(left)), clamp01(v-float32(top))
 	upper := p.Pix[p.PixOffset(left, top):]
 	lower := upper[p.Stride:]
 	for i := range color {
-		ink := mix(mix(float32(upper[i]), float32(upper[4+i]), du), mix(float32(lower[i]), float32(lower[4+i]), du), dv)
-		color[i] = cover * mix(white, ink, shown)
+		ink := lerp(lerp(float32(upper[i]), float32(upper[4+i]), du), lerp(float32(lower[i]), float32(lower[4+i]), du), dv)
+		color[i] = cover * lerp(white, ink, shown)
 	}
 	return color, alpha
 }
 
-// outside gives how far a point is outside a rectangle with round corners around
-// the origin; inside it is negative.
-func outside(x, y, halfWidth, halfHeight, radius float32) float32 {
+// roundedRectDistance returns the distance of a point from a rectangle with
+// round corners around the origin; it is negative inside.
+func roundedRectDistance(x, y, halfWidth, halfHeight, radius float32) float32 {
 	dx, dy := abs(x)-halfWidth+radius, abs(y)-halfHeight+radius
 	ox, oy := max(dx, 0), max(dy, 0)
 	return float32(math.Sqrt(float64(ox*ox+oy*oy))) + min(max(dx, dy), 0) - radius

@@ -10,33 +10,33 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// Sample is one of the photos that a new database starts with.
+// Sample is a photo that the development stack posts to a new database.
 type Sample struct {
-	Name string // the last part of its URL
+	Name string // the last segment of its URL
 
-	// Size is how large the photo is when one looks at it, which is not how its
-	// pixels are stored if Orientation says that they lie on their side.
+	// Size is the size of the upright photo, in pixels. If Orientation is 5 to
+	// 8, the stored width and height are swapped.
 	Size        photo.Size
-	Orientation int // as EXIF counts, 1 to 8; 0 if the format has none
+	Orientation int // of EXIF, 1 to 8; 0 if the format has none
 
-	// Forbidden tells that the photo answers 403, and has no bytes at all.
+	// Forbidden is whether requests answer 403. Such a photo has no size.
 	Forbidden bool
 
 	write func(io.Writer) error
 }
 
-// Samples are the six photos: landscape and portrait, 2 to 12 megapixels, one on
-// its side, one with transparency, and one that cannot be had.
+// Samples are six photos, landscape and portrait, with 2 to 12 megapixels. One
+// is stored rotated, one is transparent, and one is forbidden.
 var Samples = []Sample{
 	jpegSample("mountains.jpg", mountains, photo.Size{Width: 3000, Height: 2000}, 1),
 	jpegSample("sunset.jpg", sunset, photo.Size{Width: 4000, Height: 3000}, 1),
 	jpegSample("stars.jpg", stars, photo.Size{Width: 2000, Height: 3000}, 1),
 	jpegSample("rotated.jpg", autumn, photo.Size{Width: 1800, Height: 2400}, 6),
-	{Name: "prints.png", Size: printsSize, write: prints},
+	{Name: "prints.png", Size: printsSize, write: writePrints},
 	{Name: "forbidden.jpg", Forbidden: true},
 }
 
-// Seeds whose landscapes look well.
+// Seeds of attractive landscapes.
 const (
 	mountains = 48
 	sunset    = 41
@@ -45,16 +45,17 @@ const (
 	winter    = 6
 )
 
-// quality is what cameras and editors usually write.
+// quality is the JPEG quality that cameras and editors usually use.
 const quality = 88
 
 func jpegSample(name string, seed uint64, size photo.Size, orientation int) Sample {
 	return Sample{Name: name, Size: size, Orientation: orientation, write: func(w io.Writer) error {
-		return JPEG(w, seed, size.Width, size.Height, quality, orientation)
+		return WriteJPEG(w, seed, size.Width, size.Height, quality, orientation)
 	}}
 }
 
-// URLs gives where the Samples are, in their order, when Handler serves base.
+// URLs returns the URLs of the Samples, in their order, where Handler serves
+// base.
 func URLs(base string) []string {
 	urls := make([]string, len(Samples))
 	for i, s := range Samples {
@@ -63,13 +64,13 @@ func URLs(base string) []string {
 	return urls
 }
 
-// GeneratedURL gives where the landscape of a seed is, when Handler serves base.
+// GeneratedURL returns the URL of a seed's landscape where Handler serves base.
 func GeneratedURL(base string, seed uint64, size photo.Size) string {
 	return fmt.Sprintf("%s/generated/%d/%s.jpg", strings.TrimSuffix(base, "/"), seed, size)
 }
 
-// CameraSize gives a size such as photos have: 2 to 15 megapixels, 3:2, 4:3 or
-// 16:9, and one in three upright. The same seed always gives the same one.
+// CameraSize returns the size of a typical photo: 2 to 15 megapixels; 3:2, 4:3
+// or 16:9; and one in three upright. It depends on the seed alone.
 func CameraSize(seed uint64) photo.Size {
 	random := rand.New(rand.NewPCG(seed, 1))
 	pixels := 2e6 + 13e6*random.Float64()

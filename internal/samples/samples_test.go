@@ -12,11 +12,11 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-func TestSamplesAreWhatNewcomersShouldMeet(t *testing.T) {
+func TestSamples(t *testing.T) {
 	t.Parallel()
 
 	names := map[string]bool{}
-	var forbidden, onTheirSide, transparent, portrait, landscape int
+	var forbidden, rotated, transparent, portrait, landscape int
 	for _, s := range Samples {
 		names[s.Name] = true
 		if s.Forbidden {
@@ -29,7 +29,7 @@ func TestSamplesAreWhatNewcomersShouldMeet(t *testing.T) {
 		case s.Orientation == 0:
 			transparent++
 		case s.Orientation > 1:
-			onTheirSide++
+			rotated++
 		}
 		if s.Size.Height > s.Size.Width {
 			portrait++
@@ -39,7 +39,7 @@ func TestSamplesAreWhatNewcomersShouldMeet(t *testing.T) {
 	}
 	assert.Len(t, names, 6)
 	assert.Len(t, Samples, 6)
-	assert.Equal(t, []int{1, 1, 1}, []int{forbidden, onTheirSide, transparent})
+	assert.Equal(t, []int{1, 1, 1}, []int{forbidden, rotated, transparent})
 	assert.Positive(t, portrait)
 	assert.Positive(t, landscape)
 }
@@ -76,7 +76,7 @@ func TestCameraSize(t *testing.T) {
 	assert.True(t, 50 < upright && upright < 150, "%d of 300 are upright", upright)
 }
 
-func TestPrintsLieOnNothing(t *testing.T) {
+func TestDrawPrints(t *testing.T) {
 	t.Parallel()
 
 	const width, height = 400, 325
@@ -86,7 +86,7 @@ func TestPrintsLieOnNothing(t *testing.T) {
 	}
 	assert.Equal(t, uint8(255), drawn.NRGBAAt(width/2, height/2).A)
 
-	// A shadow is black at many strengths; on white it comes out grey.
+	// The shadows are black with many values of alpha.
 	strengths := map[uint8]bool{}
 	for y := range height {
 		for x := range width {
@@ -98,8 +98,8 @@ func TestPrintsLieOnNothing(t *testing.T) {
 	assert.Greater(t, len(strengths), 50)
 }
 
-// BenchmarkSamples draws all six, and so also proves that they are what their
-// fields say: this takes too long for a test.
+// BenchmarkSamples draws all samples. It also checks their fields, which takes
+// too long for a test.
 func BenchmarkSamples(b *testing.B) {
 	for _, s := range Samples {
 		if s.Forbidden {

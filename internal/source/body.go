@@ -17,14 +17,14 @@ import (
 	"github.com/gabriel-vasile/mimetype"
 )
 
-// Fetched is what a fetch learnt about the bytes that it wrote.
-type Fetched struct {
-	Bytes     int64  // their number; 0 is possible, and for the renderer to judge
-	SHA256    string // their digest, lower-case hexadecimal
-	MediaType string // what the bytes themselves say they are, such as "image/jpeg", without parameters
+// Result describes the bytes that a fetch wrote.
+type Result struct {
+	Bytes     int64  // how many; may be 0, which the renderer rejects
+	SHA256    string // lower-case hexadecimal
+	MediaType string // detected from the bytes, such as "image/jpeg", without parameters
 }
 
-// WriteError tells that the writer failed, not the source.
+// WriteError is an error of the writer that Fetch was given.
 type WriteError struct {
 	Err error
 }
@@ -32,16 +32,16 @@ type WriteError struct {
 func (e *WriteError) Error() string { return "write the source: " + e.Err.Error() }
 func (e *WriteError) Unwrap() error { return e.Err }
 
-// sniffBytes is how much of a photo mimetype looks at.
-const sniffBytes = 3072
-
-// copyBytes is how much of a photo is read at a time.
-const copyBytes = 256 << 10
+const (
+	sniffBytes = 3072      // of the start of a photo: as many as mimetype reads
+	copyBytes  = 256 << 10 // of each copy buffer
+)
 
 var buffers = sync.Pool{New: func() any { return new([copyBytes]byte) }}
 
-// copyBody writes all of body, counting the bytes as it goes.
-func copyBody(w io.Writer, body io.Reader, count *atomic.Int64) (Fetched, error) {
+// copyBody writes all of body to w, and updates written after each write. An
+// error of w is returned as a WriteError.
+func copyBody(w io.Writer, body io.Reader, written *atomic.Int64) (Result, error) {
 	buffer := buffers.Get().(*[copyBytes]byte)
 	defer buffers.Put(buffer)
 
@@ -53,97 +53,101 @@ func copyBody(w io.Writer, body io.Reader, count *atomic.Int64) (Fetched, error)
 			chunk := buffer[:n]
 			digest.Write(chunk)
 			head = append(head, chunk[:min(n, cap(head)-len(head))]...)
-			written, werr := w.Write(chunk)
-			count.Add(int64(max(0, min(written, n))))
-			if werr == nil && written != n {
-				werr = io.ErrShortWrite
+			taken, writeErr := w.Write(chunk)
+			written.Add(int64(max(0, min(taken, n))))
+			if writeErr == nil && taken != n {
+				writeErr = io.ErrShortWrite
 			}
-			if werr != nil {
-				return Fetched{}, &WriteError{werr}
+			if writeErr != nil {
+				return Result{}, &WriteError{writeErr}
 			}
 		}
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
-			return Fetched{}, err
+			return Result{}, err
 		}
 	}
 	mediaType, _, _ := strings.Cut(mimetype.Detect(head).String(), ";")
-	return Fetched{
-		Bytes:     count.Load(),
+	return Result{
+		Bytes:     written.Load(),
 		SHA256:    hex.EncodeToString(digest.Sum(nil)),
 		MediaType: mediaType,
 	}, nil
 }
 
-// errTooLarge is what a limitedReader says of one byte more than the limit.
+// errTooLarge is the error of a maxBytesReader whose limit is exceeded.
 var errTooLarge = errors.New("more bytes than allowed")
 
-// limitedReader is an io.LimitedReader whose limit is an error, not an end.
-type limitedReader struct {
-	r    io.Reader
-	left int64
+// maxBytesReader reads at most remaining bytes. Unlike an io.LimitedReader it
+// fails with errTooLarge if there are more.
+type maxBytesReader struct {
+	r         io.Reader
+	remaining int64
 }
 
-func (l *limitedReader) Read(p []byte) (int, error) {
-	if int64(len(p))-1 > l.left {
-		p = p[:l.left+1]
+func (m *maxBytesReader) Read(p []byte) (int, error) {
+	if int64(len(p))-1 > m.remaining {
+		p = p[:m.remaining+1]
 	}
-	n, err := l.r.Read(p)
-	if int64(n) > l.left {
-		n, err = int(l.left), errTooLarge
+	n, err := m.r.Read(p)
+	if int64(n) > m.remaining {
+		n, err = int(m.remaining), errTooLarge
 	}
-	l.left -= int64(n)
+	m.remaining -= int64(n)
 	return n, err
 }
 
-// errBadGzip says that what was to be gzip is not, or is damaged.
-var errBadGzip = errors.New("bad gzip")
+// errInvalidGzip is wrapped by errors of bodies that are not gzip although the
+// header says so, or are damaged.
+var errInvalidGzip = errors.New("invalid gzip")
 
-// decodedReader undoes a gzip that was not asked for. Some buckets keep photos
-// compressed and send them so to everyone; undoing it is a few lines. Any other
-// content encoding is left in place: the bytes are no image then, which is for
-// the renderer to say, and if they are one in spite of the header, all the
-// better.
-type decodedReader struct {
-	wire io.Reader
+// gzipBody decompresses a body. It reads the gzip header at the first Read, and
+// returns no bytes for an empty body.
+type gzipBody struct {
+	body io.Reader
 	gzip *gzip.Reader
 }
 
-func (d *decodedReader) Read(p []byte) (n int, err error) {
-	if d.gzip == nil {
-		wire := bufio.NewReader(d.wire)
-		if _, err := wire.Peek(1); err != nil {
-			return 0, err // nothing at all is an empty photo
+func (b *gzipBody) Read(p []byte) (n int, err error) {
+	if b.gzip == nil {
+		body := bufio.NewReader(b.body)
+		if _, err := body.Peek(1); err != nil {
+			return 0, err // io.EOF: an empty body is an empty photo
 		}
-		if d.gzip, err = gzip.NewReader(wire); err != nil {
-			d.gzip = nil
-			return 0, gzipError(err)
+		if b.gzip, err = gzip.NewReader(body); err != nil {
+			b.gzip = nil
+			return 0, wrapGzipError(err)
 		}
 	}
-	n, err = d.gzip.Read(p)
-	return n, gzipError(err)
+	n, err = b.gzip.Read(p)
+	return n, wrapGzipError(err)
 }
 
-// gzipError marks what gzip complains about, apart from what the wire does.
-func gzipError(err error) error {
+// wrapGzipError wraps the decompressor's errors with errInvalidGzip, and
+// returns the network's unchanged.
+func wrapGzipError(err error) error {
 	_, corrupt := errors.AsType[flate.CorruptInputError](err)
 	if corrupt || errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) {
-		return fmt.Errorf("%w: %w", errBadGzip, err)
+		return fmt.Errorf("%w: %w", errInvalidGzip, err)
 	}
 	return err
 }
 
-// decode gives the body as the photo's own bytes, at most limit of them, from
-// at most limit bytes on the wire: a bomb ends at the first limit, and gzip that
-// comes to nothing for ever at the second.
-func decode(body io.Reader, header http.Header, limit int64) io.Reader {
-	wire := &limitedReader{body, limit}
+// decodeBody returns the body without its gzip encoding. The limit, in bytes,
+// holds before decompression, against gzip that decompresses to nothing for
+// ever, and after it, against decompression bombs.
+//
+// Requests accept no encoding, but some buckets store compressed photos and
+// send them as they are. Other encodings than gzip stay: the renderer rejects
+// encoded bytes, and accepts a plain photo with a wrong header.
+func decodeBody(body io.Reader, header http.Header, limit int64) io.Reader {
+	limited := &maxBytesReader{body, limit}
 	switch strings.ToLower(strings.Join(header.Values("Content-Encoding"), ",")) {
 	case "gzip", "x-gzip":
-		return &limitedReader{&decodedReader{wire: wire}, limit}
+		return &maxBytesReader{&gzipBody{body: limited}, limit}
 	default:
-		return wire
+		return limited
 	}
 }

@@ -13,93 +13,96 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// Config bounds what a fetch may cost. In every field the zero value means the
-// default.
+// Config has the limits and the network settings of a [Fetcher]. A field's zero
+// value means its default.
 type Config struct {
-	// MaxBytes is the largest source that is fetched, in bytes. It holds for the
-	// bytes on the wire and for those that gzip makes of them. Defaults to 50 MiB:
-	// a photo of 100 megapixels from a good camera, as a JPEG, is about that.
+	// MaxBytes is the maximum size of a source, in bytes. It applies to the
+	// bytes on the wire and, if those are gzip, to the decompressed ones.
+	// Defaults to 50 MiB, about the size of a 100-megapixel JPEG of a good
+	// camera.
 	MaxBytes int64
 
-	// Timeout is how long a fetch may wait for the source in all, over all its
-	// redirects. Time that the fetch waits for its turn at the host, or that the
-	// writer takes, is not the source's and does not count. Defaults to 1 minute.
+	// Timeout bounds the time that a fetch waits for the source, over all
+	// redirects. Time that it waits for a host slot or for the writer does not
+	// count. Defaults to 1 minute.
 	Timeout time.Duration
 
-	// ConnectTimeout is how long a connection may take to be made: looking up the
-	// name and connecting to one of its addresses. A TLS handshake may take as
-	// long again. Defaults to 10 seconds, of which a TCP handshake that loses its
-	// first three packets takes seven.
+	// ConnectTimeout bounds the DNS lookup and the TCP connection together, and
+	// the TLS handshake separately. Defaults to 10 seconds: a TCP handshake
+	// that loses its first three packets takes 7.
 	ConnectTimeout time.Duration
 
-	// HeaderTimeout is how long an answer's status and headers may take to arrive
-	// once it was asked for. Defaults to 20 seconds: a source may well make the
-	// picture when it is asked for it.
+	// HeaderTimeout bounds the time from a request to the end of the response's
+	// headers. Defaults to 20 seconds, for sources that render the picture on
+	// request.
 	HeaderTimeout time.Duration
 
-	// MaxHeaderBytes is how large an answer's headers may be, in bytes. Defaults
-	// to 64 KiB, eight times what common servers send at most.
+	// MaxHeaderBytes is the maximum size of a response's headers, in bytes.
+	// Defaults to 64 KiB, eight times the limit of common servers.
 	MaxHeaderBytes int64
 
-	// MaxRedirects is how many redirects are followed; -1 follows none. Defaults
-	// to 5: to https, to www, to a canonical path, to a CDN, and one to spare.
+	// MaxRedirects is the maximum number of redirects; -1 follows none.
+	// Defaults to 5: to https, to www, to a canonical path, to a CDN, and one
+	// more.
 	MaxRedirects int
 
-	// MinBytesPerSecond is the slowest that a body may arrive, measured over
-	// SpeedWindow. Together they bound how long a source that drips can occupy a
-	// worker to no avail. Defaults to 1 KiB, slower than any network in use.
+	// MinBytesPerSecond is the minimum speed of a body, averaged over
+	// SpeedWindow. It bounds how long a source that sends its body slowly
+	// occupies a worker. Defaults to 1 KiB, slower than any network in use.
 	MinBytesPerSecond int64
 
-	// SpeedWindow is how long a body may stall before it is too slow. Defaults to
-	// 10 seconds, to outlast a lost packet or a phone that changes cells.
+	// SpeedWindow is the time over which MinBytesPerSecond is measured, so also
+	// how long a body may stall. Defaults to 10 seconds, enough for a lost
+	// packet or a phone that changes cells.
 	SpeedWindow time.Duration
 
-	// HostConcurrency is how many fetches this process runs against one host at a
-	// time; further ones wait for their turn. Defaults to 8, which a small web
-	// server bears.
+	// HostConcurrency is the maximum number of concurrent fetches from one host
+	// by this Fetcher; further ones wait for a slot. Defaults to 8, which a
+	// small web server can serve.
 	HostConcurrency int
 
-	// AllowCIDRs are the networks that sources may be on although they are not
-	// public. Ranges of IPv4 also match the IPv4-mapped form of their addresses.
-	// Defaults to none.
+	// AllowCIDRs are networks that sources may be in although they are not
+	// public. An IPv4 network also matches the IPv4-mapped IPv6 form of its
+	// addresses. Defaults to none.
 	AllowCIDRs []netip.Prefix
 
-	// UserAgent tells a source who asks. Defaults to "photo-processor".
+	// UserAgent is the User-Agent header of requests. Defaults to
+	// "photo-processor".
 	UserAgent string
 
-	// Proxy is the proxy through which sources are fetched: an http, https,
-	// socks5 or socks5h URL. The environment's proxy variables are never used.
-	// Defaults to none.
+	// Proxy is the http, https, socks5 or socks5h URL of a proxy for all
+	// requests. The proxy variables of the environment are ignored. Defaults to
+	// none.
 	//
-	// Behind a proxy it is the proxy that looks up names and connects. Then only
-	// what the URL itself shows is refused here, which is IP addresses and
-	// localhost, and the proxy has to refuse names that lead into networks it can
-	// reach. Checking a name here would prove nothing: it may look different from
-	// the proxy, and a moment later.
+	// The proxy looks up names and connects. Therefore the fetcher can refuse
+	// only IP addresses and localhost, and the proxy must refuse names that
+	// lead into networks that it can reach. A lookup by the fetcher would prove
+	// nothing: the proxy's may have another result.
 	Proxy *url.URL
 
-	// Tracer makes a span of each request. It names the host alone: the rest of a
-	// URL may be secret. Sources are told nothing of it. Defaults to none.
+	// Tracer records a span of each request. The span has the URL's host and
+	// port only, since the rest may be secret, and sources receive no trace
+	// headers. Defaults to none.
 	Tracer trace.Tracer
 
-	// MaxRetryAfter is the longest that a source's Retry-After is believed.
-	// Defaults to 5 minutes.
+	// MaxRetryAfter is the maximum of a failure's RetryAfter; a longer
+	// Retry-After header is shortened to it. Defaults to 5 minutes.
 	MaxRetryAfter time.Duration
 }
 
-// normalize puts in the defaults and checks the rest. It reports every mistake
-// at once.
+// normalize sets the defaults and validates all fields. The error lists every
+// invalid field.
 func (c *Config) normalize() error {
 	var errs []error
-	integer(&errs, "MaxBytes", &c.MaxBytes, 50<<20)
-	duration(&errs, "Timeout", &c.Timeout, time.Minute)
-	duration(&errs, "ConnectTimeout", &c.ConnectTimeout, 10*time.Second)
-	duration(&errs, "HeaderTimeout", &c.HeaderTimeout, 20*time.Second)
-	integer(&errs, "MaxHeaderBytes", &c.MaxHeaderBytes, 64<<10)
-	integer(&errs, "MinBytesPerSecond", &c.MinBytesPerSecond, 1<<10)
-	duration(&errs, "SpeedWindow", &c.SpeedWindow, 10*time.Second)
-	integer(&errs, "HostConcurrency", &c.HostConcurrency, 8)
-	duration(&errs, "MaxRetryAfter", &c.MaxRetryAfter, 5*time.Minute)
+	setDefault(&errs, "MaxBytes", &c.MaxBytes, 50<<20)
+	setDefault(&errs, "Timeout", &c.Timeout, time.Minute)
+	setDefault(&errs, "ConnectTimeout", &c.ConnectTimeout, 10*time.Second)
+	setDefault(&errs, "HeaderTimeout", &c.HeaderTimeout, 20*time.Second)
+	setDefault(&errs, "MaxHeaderBytes", &c.MaxHeaderBytes, 64<<10)
+	setDefault(&errs, "MinBytesPerSecond", &c.MinBytesPerSecond, 1<<10)
+	setDefault(&errs, "SpeedWindow", &c.SpeedWindow, 10*time.Second)
+	setDefault(&errs, "HostConcurrency", &c.HostConcurrency, 8)
+	setDefault(&errs, "MaxRetryAfter", &c.MaxRetryAfter, 5*time.Minute)
 
 	switch {
 	case c.MaxRedirects == 0:
@@ -137,20 +140,12 @@ func (c *Config) normalize() error {
 	return errors.Join(errs...)
 }
 
-func integer[T int | int64](errs *[]error, name string, field *T, byDefault T) {
+// setDefault sets a zero field, and appends to errs if it is negative.
+func setDefault[T int | int64 | time.Duration](errs *[]error, name string, field *T, value T) {
 	switch {
 	case *field == 0:
-		*field = byDefault
+		*field = value
 	case *field < 0:
-		*errs = append(*errs, fmt.Errorf("%s: %d is negative", name, *field))
-	}
-}
-
-func duration(errs *[]error, name string, field *time.Duration, byDefault time.Duration) {
-	switch {
-	case *field == 0:
-		*field = byDefault
-	case *field < 0:
-		*errs = append(*errs, fmt.Errorf("%s: %s is negative", name, *field))
+		*errs = append(*errs, fmt.Errorf("%s: %v is negative", name, *field))
 	}
 }

@@ -62,5 +62,5 @@ func TestNewDoesNotChangeItsArgument(t *testing.T) {
 	f, err := New(Config{AllowCIDRs: cidrs})
 	require.NoError(t, err)
 	require.Equal(t, netip.MustParsePrefix("::ffff:10.1.2.3/104"), cidrs[0])
-	require.Equal(t, netip.MustParsePrefix("10.0.0.0/8"), f.guard.allow[0])
+	require.Equal(t, netip.MustParsePrefix("10.0.0.0/8"), f.dialer.allowed[0])
 }

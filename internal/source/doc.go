@@ -1,23 +1,23 @@
-// Package source fetches a photo's source: whatever an untrusted URL leads to,
-// streamed to a writer under limits.
+// Package source fetches the source of a photo: it streams the response of an
+// untrusted URL to a writer, under limits of time, size and address.
 //
-// The URL, the names in it, the servers behind it and every byte that they send
-// are taken for hostile. One call of [Fetcher.Fetch] goes through these stages,
-// and around again for each redirect:
+// The URL, the DNS names in it, the servers behind it and their responses are
+// all treated as hostile. [Fetcher.Fetch] goes through these stages, once for
+// the URL and once for each redirect:
 //
-//	URL ──▶ slot ──▶ dial ──▶ answer ──▶ body ──▶ writer
-//	 │       │        │         │         │
-//	 │       │        │         │         └ size, speed, gzip      body.go
-//	 │       │        │         └ status, header size and time     fetch.go, failure.go
-//	 │       │        └ the address, checked as it is dialed       guard.go
-//	 │       └ at most so many fetches to one host at a time       hosts.go
-//	 └ http or https, a host that can be one                       url.go
+//	URL ──▶ slot ──▶ dial ──▶ response ──▶ body ──▶ writer
+//	 │       │        │         │           │
+//	 │       │        │         │           └ size, speed, gzip     body.go, timeout.go
+//	 │       │        │         └ status, header size and time      fetch.go, failure.go
+//	 │       │        └ is the address public?                      dialer.go
+//	 │       └ concurrent fetches per host                          host_limiter.go
+//	 └ http or https, a valid host                                  url.go
 //
-// An address is checked when the socket is about to connect, never when a name
-// is looked up: so it holds for every redirect, for every address that a name
-// has, and for names that change between two lookups.
+// The address is checked when the socket is about to connect, not when the name
+// is looked up. The check therefore covers every redirect, every address of a
+// name, and names whose addresses change between two lookups (DNS rebinding).
 //
-// What is the source's fault comes back as an [*Error], which holds a
-// [photo.Failure]: its message is fit for the photo's owner, and its cause for
-// the log. What is the writer's fault comes back as a [*WriteError].
+// A fault of the source is returned as an [*Error], which holds a
+// [photo.Failure] whose message the photo's owner may see, and a cause for the
+// log. A fault of the writer is returned as a [*WriteError].
 package source

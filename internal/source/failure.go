@@ -3,7 +3,6 @@ package source
 import (
 	"context"
 	"crypto/tls"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,22 +15,21 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// Error is a failure that is the source's fault. Its text is that of the
-// failure: it names neither the URL nor any part of it, nor any address, nor
-// anything that the source said.
+// Error is a failure of the source or of its URL. Its text is the failure's
+// message, which the photo's owner may see: it contains no part of the URL, no
+// address, and no text that the source sent.
 type Error struct {
 	Failure *photo.Failure
 
-	// Cause is what the log may know in addition, such as the address that
-	// refused the connection. It may be empty, and holds neither the user nor the
-	// password nor the query of any URL.
+	// Cause is a detail for the log, such as the address that refused the
+	// connection, or empty. It contains no user, password or query of any URL.
 	Cause string
 }
 
 func (e *Error) Error() string { return e.Failure.Message }
 func (e *Error) Unwrap() error { return e.Failure }
 
-// LogValue shows the cause, which Error does not.
+// LogValue includes the cause, which Error omits.
 func (e *Error) LogValue() slog.Value {
 	attrs := []slog.Attr{slog.String("code", string(e.Failure.Code)), slog.String("message", e.Failure.Message)}
 	if e.Cause != "" {
@@ -40,17 +38,11 @@ func (e *Error) LogValue() slog.Value {
 	return slog.GroupValue(attrs...)
 }
 
-func fail(code photo.Code, format string, args ...any) *Error {
+func newError(code photo.Code, format string, args ...any) *Error {
 	return &Error{Failure: photo.Fail(code, format, args...)}
 }
 
-// What ends a fetch that takes too long, as the cause of its context.
-var (
-	errTimeout = errors.New("the time for the fetch is over")
-	errSlow    = errors.New("the body is too slow")
-)
-
-// phase is how far an exchange with a server came.
+// phase is the progress of one HTTP request.
 type phase int32
 
 const (
@@ -59,57 +51,59 @@ const (
 	readingBody
 )
 
-// explain turns an error of a fetch into what Fetch returns. In doubt it goes
-// from the sure to the likely: a failure that is already one, our own
-// cancellation, our own limits, and then what the network said.
-func (a *attempt) explain(err error) error {
-	if failure, ok := errors.AsType[*Error](err); ok {
-		return failure
+// toError turns an error inside a download into an error of Fetch. The order of
+// the checks goes from certain to likely causes: an Error, the caller's
+// cancellation, the writer, and then the fetcher's own limits and the network.
+func (d *download) toError(err error) error {
+	if sourceErr, ok := errors.AsType[*Error](err); ok {
+		return sourceErr
 	}
-	if a.caller.Err() != nil {
-		return canceled(a.caller)
+	if d.callerCtx.Err() != nil {
+		return cancellationError(d.callerCtx)
 	}
-	if werr, ok := errors.AsType[*WriteError](err); ok {
-		return werr
+	if writeErr, ok := errors.AsType[*WriteError](err); ok {
+		return writeErr
 	}
-	return &Error{Failure: a.failure(err), Cause: a.scrub(err.Error())}
+	return &Error{Failure: d.toFailure(err), Cause: d.redact(err.Error())}
 }
 
-func (a *attempt) failure(err error) *photo.Failure {
-	c := &a.f.config
-	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
-	dns, lookup := errors.AsType[*net.DNSError](err)
-	switch cause := context.Cause(a.ctx); {
-	case cause == errTimeout:
+// toFailure derives the failure from the limit that was exceeded, or else from
+// the network's error and the phase of the request.
+func (d *download) toFailure(err error) *photo.Failure {
+	c := &d.fetcher.config
+	_, isCertificate := errors.AsType[*tls.CertificateVerificationError](err)
+	dnsErr, isLookup := errors.AsType[*net.DNSError](err)
+	switch cause := context.Cause(d.ctx); {
+	case cause == errFetchTimeout:
 		return photo.Fail(photo.SourceTimeout, "the source did not deliver the photo within %s", c.Timeout)
-	case cause == errSlow:
+	case cause == errBodyTooSlow:
 		return photo.Fail(photo.SourceTimeout, "the source sent less than %d bytes per second for %s", c.MinBytesPerSecond, c.SpeedWindow)
 
-	case errors.Is(err, errBlocked) && a.redirects > 0:
+	case errors.Is(err, errBlocked) && d.redirects > 0:
 		return photo.Fail(photo.SourceBlocked, "the source redirects to an address that is not public")
 	case errors.Is(err, errBlocked):
 		return photo.Fail(photo.SourceBlocked, "the source is at an address that is not public")
 	case errors.Is(err, errTooLarge):
 		return photo.Fail(photo.SourceTooLarge, "the source has more than %d bytes, which is the limit", c.MaxBytes)
 
-	case isTimeout(err) && a.phase() == connecting:
+	case isTimeout(err) && d.phase() == connecting:
 		return photo.Fail(photo.SourceTimeout, "no connection to the source could be made within %s", c.ConnectTimeout)
-	case isTimeout(err) && a.phase() == awaitingHeader:
+	case isTimeout(err) && d.phase() == awaitingHeader:
 		return photo.Fail(photo.SourceTimeout, "the source did not answer within %s", c.HeaderTimeout)
-	case isTimeout(err): // such as the kernel's, of a peer that is gone
+	case isTimeout(err): // such as the kernel's TCP timeout
 		return photo.Fail(photo.SourceTimeout, "the connection to the source timed out")
 
-	case lookup && dns.IsNotFound:
+	case isLookup && dnsErr.IsNotFound:
 		return photo.Fail(photo.SourceUnavailable, "the source's host does not exist")
-	case lookup:
+	case isLookup:
 		return photo.Fail(photo.SourceUnavailable, "the source's host could not be looked up")
-	case certificate:
+	case isCertificate:
 		return photo.Fail(photo.SourceUnavailable, "the source's certificate could not be verified")
-	case errors.Is(err, errBadGzip):
+	case errors.Is(err, errInvalidGzip):
 		return photo.Fail(photo.SourceUnavailable, "the source's gzip encoding is damaged")
-	case a.phase() == connecting:
+	case d.phase() == connecting:
 		return photo.Fail(photo.SourceUnavailable, "no connection to the source could be made")
-	case a.phase() == awaitingHeader:
+	case d.phase() == awaitingHeader:
 		return photo.Fail(photo.SourceUnavailable, "the source gave no valid answer")
 	default:
 		return photo.Fail(photo.SourceUnavailable, "the connection to the source broke before the whole photo had arrived")
@@ -117,12 +111,12 @@ func (a *attempt) failure(err error) *photo.Failure {
 }
 
 func isTimeout(err error) bool {
-	timeout, ok := errors.AsType[net.Error](err)
-	return ok && timeout.Timeout()
+	netErr, ok := errors.AsType[net.Error](err)
+	return ok && netErr.Timeout()
 }
 
-// canceled keeps both what happened and why.
-func canceled(ctx context.Context) error {
+// cancellationError wraps the context's error and its cause.
+func cancellationError(ctx context.Context) error {
 	err, cause := ctx.Err(), context.Cause(ctx)
 	if errors.Is(cause, err) {
 		return cause
@@ -130,12 +124,13 @@ func canceled(ctx context.Context) error {
 	return fmt.Errorf("%w: %w", err, cause)
 }
 
-// statusFailure is the failure for an answer that is no photo. The reason is
-// spelt as the standard does, since the source could write anything there.
+// statusError is the error for a response with any status but that of a photo.
+// Its text has the standard's reason phrase, since the source's own could
+// contain anything.
 //
-// Of the codes without a meaning of their own, some will be back (429, 503) and
-// some will not (400); without a way to tell, all get the bounded retries.
-func statusFailure(resp *http.Response, now time.Time, maxRetryAfter time.Duration) *Error {
+// Statuses without a code of their own are retryable: some are transient (429,
+// 503) and some permanent (400), and their retries are bounded.
+func statusError(resp *http.Response, now time.Time, maxRetryAfter time.Duration) *Error {
 	status := strings.TrimSpace(strconv.Itoa(resp.StatusCode) + " " + http.StatusText(resp.StatusCode))
 	code := photo.SourceUnavailable
 	switch resp.StatusCode {
@@ -144,21 +139,21 @@ func statusFailure(resp *http.Response, now time.Time, maxRetryAfter time.Durati
 	case http.StatusUnauthorized, http.StatusForbidden:
 		code = photo.SourceForbidden
 	}
-	failure := fail(code, "the source answered %s", status)
+	err := newError(code, "the source answered %s", status)
 	if code.IsRetryable() {
-		failure.Failure.RetryAfter = retryAfter(resp.Header.Get("Retry-After"), now, maxRetryAfter)
+		err.Failure.RetryAfter = parseRetryAfter(resp.Header.Get("Retry-After"), now, maxRetryAfter)
 	}
-	return failure
+	return err
 }
 
-// retryAfter reads a Retry-After header, a number of seconds or a date, as a
-// duration from 0 to most. What cannot be read is 0.
-func retryAfter(value string, now time.Time, most time.Duration) time.Duration {
+// parseRetryAfter parses a Retry-After header, which is a number of seconds or
+// a date. The result is from 0 to limit, and 0 for an invalid header.
+func parseRetryAfter(value string, now time.Time, limit time.Duration) time.Duration {
 	value = strings.TrimSpace(value)
 	if value != "" && strings.Trim(value, "0123456789") == "" {
 		seconds, err := strconv.ParseInt(value, 10, 64)
-		if err != nil || seconds > int64(most/time.Second) { // err is only ever out of range
-			return most
+		if err != nil || seconds > int64(limit/time.Second) { // of digits, the only error is their range
+			return limit
 		}
 		return time.Duration(seconds) * time.Second
 	}
@@ -166,44 +161,5 @@ func retryAfter(value string, now time.Time, most time.Duration) time.Duration {
 	if err != nil {
 		return 0
 	}
-	return min(max(0, date.Sub(now)), most)
-}
-
-// maxCauseBytes keeps a source from writing pages into the log.
-const maxCauseBytes = 300
-
-// scrub makes an error's text fit for the log. The errors of net and net/http
-// hold no URLs, but some quote the answer, and a source may repeat in its answer
-// what it was asked.
-func (a *attempt) scrub(text string) string {
-	text = strings.NewReplacer(a.secrets...).Replace(text)
-	text = strings.Map(func(r rune) rune {
-		if !strconv.IsPrint(r) {
-			return '\uFFFD'
-		}
-		return r
-	}, text)
-	if len(text) > maxCauseBytes {
-		text = strings.ToValidUTF8(text[:maxCauseBytes], "") + "…"
-	}
-	return text
-}
-
-// keepSecret has scrub remove what of a URL is nobody else's business.
-func (a *attempt) keepSecret(t target) {
-	var secrets []string
-	if t.user != nil {
-		password, _ := t.user.Password()
-		basic := base64.StdEncoding.EncodeToString([]byte(t.user.Username() + ":" + password))
-		secrets = append(secrets, basic, t.user.String(), password, t.user.Username())
-	}
-	secrets = append(secrets, t.url.RawQuery)
-	for _, secret := range secrets {
-		quoted := strconv.Quote(secret) // as %q in an error does it
-		for _, s := range []string{secret, quoted[1 : len(quoted)-1]} {
-			if s != "" {
-				a.secrets = append(a.secrets, s, "[redacted]")
-			}
-		}
-	}
+	return min(max(0, date.Sub(now)), limit)
 }

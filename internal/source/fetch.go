@@ -17,209 +17,212 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// Fetcher fetches sources. It is safe for concurrent use, and one serves a
-// whole process: its connections are reused, and hosts are spared only by the
-// fetches that share one.
+// Fetcher fetches sources over HTTP. It is safe for concurrent use. A process
+// should have only one: connections are reused, and concurrent fetches per host
+// are limited, within one Fetcher.
 type Fetcher struct {
-	config    Config
-	guard     *guard
-	hosts     hosts
-	transport *http.Transport
-	beat      time.Duration // how often progress is called
+	config           Config
+	dialer           *publicDialer
+	hosts            hostLimiter
+	transport        *http.Transport
+	progressInterval time.Duration
 }
 
-// New makes a fetcher. The error names every field of config that is wrong.
+// New returns a Fetcher. The error names every invalid field of config.
 func New(config Config) (*Fetcher, error) {
 	if err := config.normalize(); err != nil {
 		return nil, err
 	}
 	f := &Fetcher{
 		config: config,
-		guard: &guard{
-			dialer: net.Dialer{Timeout: config.ConnectTimeout},
-			allow:  config.AllowCIDRs,
-			own:    net.InterfaceAddrs,
+		dialer: &publicDialer{
+			netDialer:  net.Dialer{Timeout: config.ConnectTimeout},
+			allowed:    config.AllowCIDRs,
+			localAddrs: net.InterfaceAddrs,
 		},
-		hosts: hosts{limit: config.HostConcurrency, byName: map[string]*host{}},
-		beat:  time.Second,
+		hosts:            hostLimiter{limit: config.HostConcurrency, hosts: map[string]*hostSlots{}},
+		progressInterval: time.Second,
 	}
 	f.transport = &http.Transport{
-		DialContext:            f.guard.dial,
+		DialContext:            f.dialer.dialContext,
 		TLSHandshakeTimeout:    config.ConnectTimeout,
 		ResponseHeaderTimeout:  config.HeaderTimeout,
 		MaxResponseHeaderBytes: config.MaxHeaderBytes,
-		DisableCompression:     true, // photos are compressed already; see decode for servers that do it all the same
-		ForceAttemptHTTP2:      true, // which a DialContext would turn off
+		DisableCompression:     true, // photos are compressed already; decodeBody handles servers that use gzip anyway
+		ForceAttemptHTTP2:      true, // a custom DialContext turns it off otherwise
 		MaxIdleConns:           128,
 		MaxIdleConnsPerHost:    config.HostConcurrency,
-		IdleConnTimeout:        30 * time.Second, // shorter than servers keep them, so that few are found dead
+		IdleConnTimeout:        30 * time.Second, // shorter than most servers', so that few reused connections are closed already
 		HTTP2: &http.HTTP2Config{
-			MaxReceiveBufferPerStream: 1 << 20, // bytes; 10 MB/s over a round trip of 100 ms. By default four times that.
+			MaxReceiveBufferPerStream: 1 << 20, // bytes, for 10 MB/s at a round trip of 100 ms; the default is four times as much
 			SendPingTimeout:           10 * time.Second,
-			PingTimeout:               10 * time.Second, // a dead connection is not kept for the next fetch
+			PingTimeout:               10 * time.Second, // so that no later fetch reuses a dead connection
 		},
 	}
 	if config.Proxy != nil {
-		// The proxy's address is the operator's choice, so it is not guarded.
+		// The operator chooses the proxy, so its address needs no check.
 		f.transport.Proxy = http.ProxyURL(config.Proxy)
-		f.transport.DialContext = f.guard.dialer.DialContext
+		f.transport.DialContext = f.dialer.netDialer.DialContext
 	}
 	return f, nil
 }
 
-// Close closes the connections that no fetch is using.
+// Close closes idle connections. Running fetches go on.
 func (f *Fetcher) Close() { f.transport.CloseIdleConnections() }
 
-// Fetch writes the source at rawURL to w. However large the source, less than
-// 2 MiB of it are in memory at a time. After an error w has any part of it, or
-// nothing.
+// Fetch writes the source at rawURL to w. It buffers less than 2 MiB, however
+// large the source is. If it fails, w may have received a part of the source.
 //
-// Credentials in the URL are sent as Basic authentication to its own scheme,
-// host and port, and no further along redirects. Those may lead from https to
-// http, as browsers and curl allow: nothing secret travels, and who can redirect
-// can also choose the picture.
+// Credentials in the URL are sent as Basic authentication to the URL's scheme,
+// host and port, and to no other that a redirect leads to. Redirects from https
+// to http are followed, as browsers and curl do: such a request carries no
+// credentials, and a server that redirects could choose the picture anyway.
 //
-// Unless nil, progress is called with the number of bytes written so far: once
-// a second for as long as the fetch takes, also while it waits for its turn at
-// the host, for the source or for w, and once more before Fetch returns. It is
-// never called concurrently, and should not block.
+// progress, unless nil, is called with the number of bytes written so far:
+// every second, also while the fetch waits for a host slot, for the source or
+// for w, and once more before Fetch returns. Calls never overlap, and must not
+// block.
 //
-// Errors are of three kinds: an [*Error], which wraps a [*photo.Failure], for
-// what is the source's fault or the URL's; a [*WriteError] that wraps the error
-// of w; and when ctx is done, its error, wrapped together with its cause if that
-// says more.
-func (f *Fetcher) Fetch(ctx context.Context, rawURL string, w io.Writer, progress func(bytes int64)) (Fetched, error) {
+// The error is an [*Error], which wraps a [*photo.Failure], if the URL or the
+// source is at fault; a [*WriteError] if w failed; or, once ctx is done, the
+// context's error together with its cause.
+func (f *Fetcher) Fetch(ctx context.Context, rawURL string, w io.Writer, progress func(bytes int64)) (Result, error) {
 	first, failure := parseTarget(rawURL)
 	if failure != nil {
-		return Fetched{}, &Error{Failure: failure}
+		return Result{}, &Error{Failure: failure}
 	}
-	a := &attempt{f: f, caller: ctx}
+	d := &download{fetcher: f, callerCtx: ctx}
 	var cancel context.CancelCauseFunc
-	a.ctx, cancel = context.WithCancelCause(ctx)
+	d.ctx, cancel = context.WithCancelCause(ctx)
 	defer cancel(nil)
-	a.total = &allowance{left: f.config.Timeout, spent: func() { cancel(errTimeout) }}
-	a.window = &allowance{left: f.config.SpeedWindow, spent: func() { cancel(errSlow) }}
+	d.fetchTimer = &pausableTimer{remaining: f.config.Timeout, expired: func() { cancel(errFetchTimeout) }}
+	d.windowTimer = &pausableTimer{remaining: f.config.SpeedWindow, expired: func() { cancel(errBodyTooSlow) }}
 
-	defer f.report(progress, &a.written)()
-	fetched, err := a.follow(first, w)
+	defer f.startProgress(progress, &d.written)()
+	result, err := d.followRedirects(first, w)
 	if err != nil {
-		return Fetched{}, a.explain(err)
+		return Result{}, d.toError(err)
 	}
-	return fetched, nil
+	return result, nil
 }
 
-// report calls progress at every beat, until stopped.
-func (f *Fetcher) report(progress func(int64), written *atomic.Int64) (stop func()) {
+// startProgress calls progress at every interval, and a last time when stop is
+// called.
+func (f *Fetcher) startProgress(progress func(int64), written *atomic.Int64) (stop func()) {
 	if progress == nil {
 		return func() {}
 	}
-	done, finished := make(chan struct{}), make(chan struct{})
+	stopping, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
-		defer close(finished)
-		ticker := time.NewTicker(f.beat)
+		defer close(stopped)
+		ticker := time.NewTicker(f.progressInterval)
 		defer ticker.Stop()
 		for {
 			select {
 			case <-ticker.C:
 				progress(written.Load())
-			case <-done:
+			case <-stopping:
 				progress(written.Load())
 				return
 			}
 		}
 	}()
 	return func() {
-		close(done)
-		<-finished
+		close(stopping)
+		<-stopped
 	}
 }
 
-// attempt is one call of Fetch.
-type attempt struct {
-	f       *Fetcher
-	caller  context.Context // as Fetch was given it
-	ctx     context.Context // ends with caller's, or with errTimeout or errSlow as its cause
-	total   *allowance
-	window  *allowance
-	written atomic.Int64 // bytes that the writer took
+// download is the state of one call of Fetch, over all its redirects.
+type download struct {
+	fetcher     *Fetcher
+	callerCtx   context.Context
+	ctx         context.Context // callerCtx's child; canceled with errFetchTimeout or errBodyTooSlow as the cause
+	fetchTimer  *pausableTimer
+	windowTimer *pausableTimer
+	written     atomic.Int64 // bytes that the writer took
 
-	redirects int          // followed so far
-	reached   atomic.Int32 // the phase of the current exchange
-	secrets   []string     // for scrub: old, new, old, new …
+	redirects    int          // followed so far
+	currentPhase atomic.Int32 // of the current request; also set by net/http's goroutines
+	secrets      []string     // pairs for strings.NewReplacer: secret, replacement
 }
 
-func (a *attempt) phase() phase { return phase(a.reached.Load()) }
+func (d *download) phase() phase     { return phase(d.currentPhase.Load()) }
+func (d *download) setPhase(p phase) { d.currentPhase.Store(int32(p)) }
 
-// follow fetches the target, or what it redirects to.
+// followRedirects requests the target, and each target that it redirects to,
+// until a response has the photo.
 //
-// A redirect that goes on for too long is a source_unavailable, for which there
-// are bounded retries: it is most often a deployment in progress.
-func (a *attempt) follow(t target, w io.Writer) (Fetched, error) {
-	a.keepSecret(t)
+// Too many redirects are a source_unavailable, whose retries are bounded: the
+// usual cause is a deployment in progress.
+func (d *download) followRedirects(t target, w io.Writer) (Result, error) {
+	d.addSecrets(t)
 	for {
-		next, fetched, err := a.exchange(t, w)
+		next, result, err := d.roundTrip(t, w)
 		if err != nil || next == nil {
-			return fetched, err
+			return result, err
 		}
-		if a.redirects == a.f.config.MaxRedirects {
-			return Fetched{}, fail(photo.SourceUnavailable, "the source redirects more than %d times", a.redirects)
+		if d.redirects == d.fetcher.config.MaxRedirects {
+			return Result{}, newError(photo.SourceUnavailable, "the source redirects more than %d times", d.redirects)
 		}
-		a.redirects++
+		d.redirects++
 		t = *next
 	}
 }
 
-// exchange makes one request. It gives either the target that the answer
-// redirects to, or what it fetched.
-func (a *attempt) exchange(t target, w io.Writer) (*target, Fetched, error) {
-	if a.f.config.Proxy != nil {
-		if err := a.f.guard.checkHost(t.host); err != nil {
-			return nil, Fetched{}, err
+// roundTrip sends one request. For a redirect it returns the next target; else
+// it writes the body to w and returns the result.
+func (d *download) roundTrip(t target, w io.Writer) (*target, Result, error) {
+	f := d.fetcher
+	if f.config.Proxy != nil {
+		if err := f.dialer.checkHost(t.host); err != nil {
+			return nil, Result{}, err
 		}
 	}
-	release, err := a.f.hosts.acquire(a.ctx, t.host)
+	release, err := f.hosts.acquire(d.ctx, t.host)
 	if err != nil {
-		return nil, Fetched{}, err
+		return nil, Result{}, err
 	}
 	defer release()
-	ctx, span := a.f.startSpan(a.ctx, t)
+	ctx, span := f.startSpan(d.ctx, t)
 	defer span.End()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
-	a.total.run()
-	resp, err := a.f.transport.RoundTrip(a.request(ctx, t))
-	a.total.rest()
+	d.fetchTimer.resume()
+	resp, err := f.transport.RoundTrip(d.newRequest(ctx, t))
+	d.fetchTimer.pause()
 	if err != nil {
-		span.SetStatus(codes.Error, string(a.failure(err).Code))
-		return nil, Fetched{}, err
+		span.SetStatus(codes.Error, string(d.toFailure(err).Code))
+		return nil, Result{}, err
 	}
 	defer resp.Body.Close()
 	span.SetAttributes(attribute.Int("http.response.status_code", resp.StatusCode))
-	a.reached.Store(int32(readingBody))
+	d.setPhase(readingBody)
 
 	switch location := resp.Header.Get("Location"); {
 	case isRedirect(resp.StatusCode) && location != "":
-		discard(resp, cancel)
-		next, err := a.redirect(t, location)
-		return next, Fetched{}, err
+		drain(resp, cancel)
+		next, err := d.redirectTarget(t, location)
+		return next, Result{}, err
 	case resp.StatusCode == http.StatusOK, resp.StatusCode == http.StatusNonAuthoritativeInfo:
-		fetched, err := a.download(resp, w)
+		result, err := d.writeBody(w, resp)
 		if err != nil {
 			span.SetStatus(codes.Error, "the body did not arrive, or could not be stored")
 		}
-		span.SetAttributes(attribute.Int64("http.response.body.size", a.written.Load()))
-		return nil, fetched, err
-	default: // also 202, 204 and 206, which hold no photo or not the whole of it
-		discard(resp, cancel)
-		return nil, Fetched{}, statusFailure(resp, time.Now(), a.f.config.MaxRetryAfter)
+		span.SetAttributes(attribute.Int64("http.response.body.size", d.written.Load()))
+		return nil, result, err
+	default: // includes 202, 204 and 206, whose bodies are no photo or a part of one
+		drain(resp, cancel)
+		return nil, Result{}, statusError(resp, time.Now(), f.config.MaxRetryAfter)
 	}
 }
 
-// startSpan begins the span of one request, by OpenTelemetry's conventions as far
-// as they show no more of the URL than its host.
+// startSpan starts a request's span with the attributes of OpenTelemetry's HTTP
+// conventions, except those that contain more of the URL than its host and
+// port.
 func (f *Fetcher) startSpan(ctx context.Context, t target) (context.Context, trace.Span) {
-	port, _ := strconv.Atoi(t.port()) // it is a number: newTarget has seen to it
+	port, _ := strconv.Atoi(t.port()) // cannot fail: newTarget has checked it
 	return f.config.Tracer.Start(ctx, http.MethodGet, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
 		attribute.String("http.request.method", http.MethodGet),
 		attribute.String("url.scheme", t.url.Scheme),
@@ -228,21 +231,21 @@ func (f *Fetcher) startSpan(ctx context.Context, t target) (context.Context, tra
 	))
 }
 
-func (a *attempt) request(ctx context.Context, t target) *http.Request {
-	a.reached.Store(int32(connecting))
+func (d *download) newRequest(ctx context.Context, t target) *http.Request {
+	d.setPhase(connecting)
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		// Twice if a kept connection turns out to be dead.
-		GetConn: func(string) { a.reached.Store(int32(connecting)) },
-		GotConn: func(httptrace.GotConnInfo) { a.reached.Store(int32(awaitingHeader)) },
+		// Called again if a reused connection turns out to be closed.
+		GetConn: func(string) { d.setPhase(connecting) },
+		GotConn: func(httptrace.GotConnInfo) { d.setPhase(awaitingHeader) },
 	})
 	req := (&http.Request{
 		Method: http.MethodGet,
 		URL:    t.url,
 		Host:   t.url.Host,
 		Header: http.Header{
-			"Accept":          {"*/*"}, // naming formats makes some CDNs convert the photo
+			"Accept":          {"*/*"}, // a list of formats makes some CDNs convert the photo
 			"Accept-Encoding": {"identity"},
-			"User-Agent":      {a.f.config.UserAgent},
+			"User-Agent":      {d.fetcher.config.UserAgent},
 		},
 	}).WithContext(ctx)
 	if t.user != nil {
@@ -261,53 +264,56 @@ func isRedirect(status int) bool {
 	return false
 }
 
-// redirect gives the target that an answer of from leads to. It carries from's
-// credentials while it stays with from's origin, and never others: those in a
-// Location are of the source's choosing.
-func (a *attempt) redirect(from target, location string) (*target, error) {
+// redirectTarget returns the target that a Location header of from leads to.
+// The target keeps from's credentials if it has the same origin. Credentials in
+// the Location are ignored: the source chose them.
+func (d *download) redirectTarget(from target, location string) (*target, error) {
 	u, err := from.url.Parse(location)
 	if err != nil {
-		return nil, fail(photo.SourceBlocked, "the source redirects to what is no URL")
+		return nil, newError(photo.SourceBlocked, "the source redirects to what is no URL")
 	}
-	a.keepSecret(target{url: u, user: u.User})
+	d.addSecrets(target{url: u, user: u.User})
 	next, failure := newTarget(u)
 	if failure != nil {
-		return nil, fail(photo.SourceBlocked, "the source redirects to what is no http or https URL")
+		return nil, newError(photo.SourceBlocked, "the source redirects to what is no http or https URL")
 	}
 	next.user = nil
-	if next.sameOrigin(from) {
+	if next.hasSameOrigin(from) {
 		next.user = from.user
 	}
 	return &next, nil
 }
 
-func (a *attempt) download(resp *http.Response, w io.Writer) (Fetched, error) {
-	c := &a.f.config
+// writeBody writes the decoded body to w, under the limits of size and speed.
+func (d *download) writeBody(w io.Writer, resp *http.Response) (Result, error) {
+	c := &d.fetcher.config
 	if resp.ContentLength > c.MaxBytes {
-		return Fetched{}, fail(photo.SourceTooLarge, "the source has %d bytes; the limit is %d", resp.ContentLength, c.MaxBytes)
+		return Result{}, newError(photo.SourceTooLarge, "the source has %d bytes; the limit is %d", resp.ContentLength, c.MaxBytes)
 	}
-	body := &pacedReader{
-		body:   resp.Body,
-		total:  a.total,
-		window: a.window,
-		span:   c.SpeedWindow,
-		quota:  max(1, int64(float64(c.MinBytesPerSecond)*c.SpeedWindow.Seconds())),
+	body := &timedReader{
+		body:         resp.Body,
+		fetchTimer:   d.fetchTimer,
+		windowTimer:  d.windowTimer,
+		windowLength: c.SpeedWindow,
+		windowBytes:  max(1, int64(float64(c.MinBytesPerSecond)*c.SpeedWindow.Seconds())),
 	}
-	return copyBody(w, decode(body, resp.Header, c.MaxBytes), &a.written)
+	return copyBody(w, decodeBody(body, resp.Header, c.MaxBytes), &d.written)
 }
 
-// The most of an unwanted body that is read so that its connection can be used
-// again. More would cost more than a new connection.
+// How much of an unused body drain reads, and for how long. A new connection
+// is cheaper than more.
 const (
-	discardBytes = 16 << 10
-	discardTime  = 50 * time.Millisecond
+	maxDrainBytes = 16 << 10
+	maxDrainTime  = 50 * time.Millisecond
 )
 
-func discard(resp *http.Response, cancel context.CancelFunc) {
-	if resp.ContentLength > discardBytes || resp.StatusCode == http.StatusSwitchingProtocols {
-		return // the body of a switch is the bare connection, which no context ends
+// drain reads a short body that is not used, so that its connection can be
+// reused. cancel must end the request.
+func drain(resp *http.Response, cancel context.CancelFunc) {
+	if resp.ContentLength > maxDrainBytes || resp.StatusCode == http.StatusSwitchingProtocols {
+		return // the body of 101 is the bare connection, which ignores the context
 	}
-	timer := time.AfterFunc(discardTime, cancel)
+	timer := time.AfterFunc(maxDrainTime, cancel)
 	defer timer.Stop()
-	_, _ = io.CopyN(io.Discard, resp.Body, discardBytes+1)
+	_, _ = io.CopyN(io.Discard, resp.Body, maxDrainBytes+1)
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"strings"
@@ -16,14 +15,12 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-var quiet = log.New(io.Discard, "", 0)
+// shortTimeout is a limit for servers that never finish, so that their tests
+// end soon.
+const shortTimeout = 50 * time.Millisecond
 
-// short is long enough for a test not to wait, and as a limit on hostile
-// servers, which never come to an end in any time.
-const short = 50 * time.Millisecond
-
-// drip writes the text again and again, slowly, until the peer has had enough.
-func drip(conn io.Writer, text string) {
+// writeSlowly repeats the text every 2 ms until the peer closes the connection.
+func writeSlowly(conn io.Writer, text string) {
 	ticker := time.NewTicker(2 * time.Millisecond)
 	defer ticker.Stop()
 	for range ticker.C {
@@ -33,11 +30,8 @@ func drip(conn io.Writer, text string) {
 	}
 }
 
-// hang waits until the peer has had enough.
-func hang(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
-
-// flood writes the text as fast as it can.
-func flood(conn io.Writer, text string) {
+// writeForever repeats the text until the peer closes the connection.
+func writeForever(conn io.Writer, text string) {
 	block := []byte(strings.Repeat(text, max(1, (32<<10)/len(text))))
 	for {
 		if _, err := conn.Write(block); err != nil {
@@ -46,51 +40,54 @@ func flood(conn io.Writer, text string) {
 	}
 }
 
+// waitForClose writes nothing until the peer closes the connection.
+func waitForClose(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
+
 func TestHostileSources(t *testing.T) {
 	t.Parallel()
 	const ok = "HTTP/1.1 200 OK\r\n"
 	const brokeOff = "the connection to the source broke before the whole photo had arrived"
 	const invalid = "the source gave no valid answer"
 	tests := map[string]struct {
-		config  func(*Config)
-		answer  func(net.Conn)
-		code    photo.Code
-		message string
-		most    int    // bytes that may have been written
-		cause   string // what the log is told among other things
+		config     func(*Config)
+		answer     func(net.Conn)
+		code       photo.Code
+		message    string
+		maxWritten int    // bytes written
+		cause      string // a part of Error.Cause
 	}{
 		"no answer": {
-			config:  func(c *Config) { c.HeaderTimeout = short },
-			answer:  hang,
+			config:  func(c *Config) { c.HeaderTimeout = shortTimeout },
+			answer:  waitForClose,
 			code:    photo.SourceTimeout,
 			message: "the source did not answer within 50ms",
 		},
 		"slow headers": {
-			config: func(c *Config) { c.HeaderTimeout = short },
+			config: func(c *Config) { c.HeaderTimeout = shortTimeout },
 			answer: func(conn net.Conn) {
 				_, _ = io.WriteString(conn, ok)
-				drip(conn, "X: y\r\n")
+				writeSlowly(conn, "X: y\r\n")
 			},
 			code:    photo.SourceTimeout,
 			message: "the source did not answer within 50ms",
 		},
 		"slow headers against the total": {
-			config: func(c *Config) { c.Timeout = short },
+			config: func(c *Config) { c.Timeout = shortTimeout },
 			answer: func(conn net.Conn) {
 				_, _ = io.WriteString(conn, ok)
-				drip(conn, "X: y\r\n")
+				writeSlowly(conn, "X: y\r\n")
 			},
 			code:    photo.SourceTimeout,
 			message: "the source did not deliver the photo within 50ms",
 		},
 		"endless early hints": {
-			config:  func(c *Config) { c.HeaderTimeout = short },
-			answer:  func(conn net.Conn) { drip(conn, "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n") },
+			config:  func(c *Config) { c.HeaderTimeout = shortTimeout },
+			answer:  func(conn net.Conn) { writeSlowly(conn, "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n") },
 			code:    photo.SourceTimeout,
 			message: "the source did not answer within 50ms",
 		},
 		"flood of early hints": {
-			answer:  func(conn net.Conn) { flood(conn, "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n") },
+			answer:  func(conn net.Conn) { writeForever(conn, "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n") },
 			code:    photo.SourceUnavailable,
 			message: invalid,
 			cause:   "exceeded 65536 bytes",
@@ -98,7 +95,7 @@ func TestHostileSources(t *testing.T) {
 		"huge header": {
 			answer: func(conn net.Conn) {
 				_, _ = io.WriteString(conn, ok+"X: ")
-				flood(conn, "y")
+				writeForever(conn, "y")
 			},
 			code:    photo.SourceUnavailable,
 			message: invalid,
@@ -107,94 +104,94 @@ func TestHostileSources(t *testing.T) {
 		"endless headers": {
 			answer: func(conn net.Conn) {
 				_, _ = io.WriteString(conn, ok)
-				flood(conn, "X: y\r\n")
+				writeForever(conn, "X: y\r\n")
 			},
 			code:    photo.SourceUnavailable,
 			message: invalid,
 			cause:   "exceeded 65536 bytes",
 		},
 		"slow body": {
-			config: func(c *Config) { c.MinBytesPerSecond, c.SpeedWindow = 1<<20, short },
+			config: func(c *Config) { c.MinBytesPerSecond, c.SpeedWindow = 1<<20, shortTimeout },
 			answer: func(conn net.Conn) {
 				_, _ = io.WriteString(conn, ok+"Content-Length: 1000000\r\n\r\n")
-				drip(conn, "x")
+				writeSlowly(conn, "x")
 			},
-			code:    photo.SourceTimeout,
-			message: "the source sent less than 1048576 bytes per second for 50ms",
-			most:    50 << 10,
+			code:       photo.SourceTimeout,
+			message:    "the source sent less than 1048576 bytes per second for 50ms",
+			maxWritten: 50 << 10,
 		},
 		"stalled body": {
-			config: func(c *Config) { c.MinBytesPerSecond, c.SpeedWindow = 1, short },
+			config: func(c *Config) { c.MinBytesPerSecond, c.SpeedWindow = 1, shortTimeout },
 			answer: func(conn net.Conn) {
 				_, _ = io.WriteString(conn, ok+"Content-Length: 1000000\r\n\r\n")
-				hang(conn)
+				waitForClose(conn)
 			},
 			code:    photo.SourceTimeout,
 			message: "the source sent less than 1 bytes per second for 50ms",
 		},
 		"body that ends just before the end": {
-			config: func(c *Config) { c.SpeedWindow = short },
+			config: func(c *Config) { c.SpeedWindow = shortTimeout },
 			answer: func(conn net.Conn) {
 				_, _ = io.WriteString(conn, ok+"Content-Length: 6\r\n\r\nphoto")
-				hang(conn)
+				waitForClose(conn)
 			},
-			code:    photo.SourceTimeout,
-			message: "the source sent less than 1024 bytes per second for 50ms",
-			most:    5,
+			code:       photo.SourceTimeout,
+			message:    "the source sent less than 1024 bytes per second for 50ms",
+			maxWritten: 5,
 		},
 		"slow body against the total": {
-			config: func(c *Config) { c.Timeout, c.MinBytesPerSecond = short, 1 },
+			config: func(c *Config) { c.Timeout, c.MinBytesPerSecond = shortTimeout, 1 },
 			answer: func(conn net.Conn) {
 				_, _ = io.WriteString(conn, ok+"Content-Length: 1000000\r\n\r\n")
-				drip(conn, "x")
+				writeSlowly(conn, "x")
 			},
-			code:    photo.SourceTimeout,
-			message: "the source did not deliver the photo within 50ms",
-			most:    1000,
+			code:       photo.SourceTimeout,
+			message:    "the source did not deliver the photo within 50ms",
+			maxWritten: 1000,
 		},
 		"endless body": {
 			config: func(c *Config) { c.MaxBytes = 1 << 20 },
 			answer: func(conn net.Conn) {
 				_, _ = io.WriteString(conn, ok+"\r\n")
-				flood(conn, "x")
+				writeForever(conn, "x")
 			},
-			code:    photo.SourceTooLarge,
-			message: "the source has more than 1048576 bytes, which is the limit",
-			most:    1 << 20,
+			code:       photo.SourceTooLarge,
+			message:    "the source has more than 1048576 bytes, which is the limit",
+			maxWritten: 1 << 20,
 		},
 		"endless chunks": {
 			config: func(c *Config) { c.MaxBytes = 1000 },
 			answer: func(conn net.Conn) {
 				_, _ = io.WriteString(conn, ok+"Transfer-Encoding: chunked\r\n\r\n")
-				flood(conn, "1\r\nx\r\n")
+				writeForever(conn, "1\r\nx\r\n")
 			},
-			code:    photo.SourceTooLarge,
-			message: "the source has more than 1000 bytes, which is the limit",
-			most:    1000,
+			code:       photo.SourceTooLarge,
+			message:    "the source has more than 1000 bytes, which is the limit",
+			maxWritten: 1000,
 		},
 		"chunks that are nothing but extensions": {
 			answer: func(conn net.Conn) {
 				_, _ = io.WriteString(conn, ok+"Transfer-Encoding: chunked\r\n\r\n")
-				flood(conn, "1;"+strings.Repeat("e", 1000)+"\r\nx\r\n")
+				writeForever(conn, "1;"+strings.Repeat("e", 1000)+"\r\nx\r\n")
 			},
-			code:    photo.SourceUnavailable,
-			message: brokeOff,
-			most:    1000,
+			code:       photo.SourceUnavailable,
+			message:    brokeOff,
+			maxWritten: 1000,
 		},
 		"endless trailers": {
 			answer: func(conn net.Conn) {
 				_, _ = io.WriteString(conn, ok+"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n")
-				flood(conn, "X: y\r\n")
+				writeForever(conn, "X: y\r\n")
 			},
-			code:    photo.SourceUnavailable,
-			message: brokeOff,
-			most:    1,
+			code:       photo.SourceUnavailable,
+			message:    brokeOff,
+			maxWritten: 1,
 		},
-		"announces too much": { // and would hang if that were read
+		"announces too much": { // reading the body would hang
 			config: func(c *Config) { c.MaxBytes = 1000 },
 			answer: func(conn net.Conn) {
 				_, _ = io.WriteString(conn, ok+"Content-Length: 1001\r\n\r\n")
-				hang(conn)
+				waitForClose(conn)
 			},
 			code:    photo.SourceTooLarge,
 			message: "the source has 1001 bytes; the limit is 1000",
@@ -203,9 +200,9 @@ func TestHostileSources(t *testing.T) {
 			answer: func(conn net.Conn) {
 				_, _ = io.WriteString(conn, ok+"Content-Length: 10\r\n\r\nphoto")
 			},
-			code:    photo.SourceUnavailable,
-			message: brokeOff,
-			most:    5,
+			code:       photo.SourceUnavailable,
+			message:    brokeOff,
+			maxWritten: 5,
 		},
 		"announces and sends nothing": {
 			answer: func(conn net.Conn) {
@@ -218,7 +215,7 @@ func TestHostileSources(t *testing.T) {
 			answer: func(conn net.Conn) {
 				_, _ = io.WriteString(conn, ok+"Content-Length: 5\r\n\r\nphotograph")
 			},
-			most: 5,
+			maxWritten: 5,
 		},
 		"announces less than nothing": {
 			answer: func(conn net.Conn) {
@@ -238,26 +235,26 @@ func TestHostileSources(t *testing.T) {
 			answer: func(conn net.Conn) {
 				_, _ = io.WriteString(conn, ok+"Transfer-Encoding: chunked\r\n\r\n5\r\npho")
 			},
-			code:    photo.SourceUnavailable,
-			message: brokeOff,
-			most:    3,
+			code:       photo.SourceUnavailable,
+			message:    brokeOff,
+			maxWritten: 3,
 		},
 		"breaks off between chunks": {
 			answer: func(conn net.Conn) {
 				_, _ = io.WriteString(conn, ok+"Transfer-Encoding: chunked\r\n\r\n5\r\nphoto\r\n")
 			},
-			code:    photo.SourceUnavailable,
-			message: brokeOff,
-			most:    5,
+			code:       photo.SourceUnavailable,
+			message:    brokeOff,
+			maxWritten: 5,
 		},
 		"resets": {
 			answer: func(conn net.Conn) {
 				_, _ = io.WriteString(conn, ok+"Content-Length: 10\r\n\r\nphoto")
 				_ = conn.(*net.TCPConn).SetLinger(0)
 			},
-			code:    photo.SourceUnavailable,
-			message: brokeOff,
-			most:    5,
+			code:       photo.SourceUnavailable,
+			message:    brokeOff,
+			maxWritten: 5,
 		},
 		"closes without an answer": {
 			answer:  func(net.Conn) {},
@@ -272,7 +269,7 @@ func TestHostileSources(t *testing.T) {
 		"switches protocols": {
 			answer: func(conn net.Conn) {
 				_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n")
-				hang(conn)
+				waitForClose(conn)
 			},
 			code:    photo.SourceUnavailable,
 			message: "the source answered 101 Switching Protocols",
@@ -280,7 +277,7 @@ func TestHostileSources(t *testing.T) {
 		"failure with an endless body": {
 			answer: func(conn net.Conn) {
 				_, _ = io.WriteString(conn, "HTTP/1.1 404 Not Found\r\n\r\n")
-				flood(conn, "x")
+				writeForever(conn, "x")
 			},
 			code:    photo.SourceNotFound,
 			message: "the source answered 404 Not Found",
@@ -288,7 +285,7 @@ func TestHostileSources(t *testing.T) {
 		"failure with a body that never comes": {
 			answer: func(conn net.Conn) {
 				_, _ = io.WriteString(conn, "HTTP/1.1 404 Not Found\r\nContent-Length: 10\r\n\r\n")
-				hang(conn)
+				waitForClose(conn)
 			},
 			code:    photo.SourceNotFound,
 			message: "the source answered 404 Not Found",
@@ -299,21 +296,21 @@ func TestHostileSources(t *testing.T) {
 			t.Parallel()
 			f := setup(t, test.config)
 			written, _, err := fetch(t, f, serveRaw(t, test.answer))
-			require.LessOrEqual(t, len(written), test.most)
+			require.LessOrEqual(t, len(written), test.maxWritten)
 			if test.code == "" {
 				require.NoError(t, err)
 				return
 			}
-			failure := requireFailure(t, err, test.code, "%s", test.message)
-			require.Contains(t, failure.Cause, test.cause)
+			sourceErr := requireFailure(t, err, test.code, "%s", test.message)
+			require.Contains(t, sourceErr.Cause, test.cause)
 		})
 	}
 }
 
 func TestHostileTLS(t *testing.T) {
 	t.Parallel()
-	f := setup(t, func(c *Config) { c.ConnectTimeout = short })
-	listener := listen(t, allowed) // connects, and says nothing
+	f := setup(t, func(c *Config) { c.ConnectTimeout = shortTimeout })
+	listener := listen(t, allowedAddr) // accepts connections but no handshake
 	_, _, err := fetch(t, f, "https://"+listener.Addr().String())
 	requireFailure(t, err, photo.SourceTimeout, "no connection to the source could be made within 50ms")
 }
@@ -321,7 +318,7 @@ func TestHostileTLS(t *testing.T) {
 func TestMaxBytesIsAllowed(t *testing.T) {
 	t.Parallel()
 	f := setup(t, func(c *Config) { c.MaxBytes = 5 })
-	written, _, err := fetch(t, f, serve(t, text("photo")))
+	written, _, err := fetch(t, f, serve(t, textHandler("photo")))
 	require.NoError(t, err)
 	require.Equal(t, "photo", written)
 	written, _, err = fetch(t, f, serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -333,7 +330,7 @@ func TestMaxBytesIsAllowed(t *testing.T) {
 	require.LessOrEqual(t, len(written), 5)
 }
 
-func zip(t testing.TB, body string) string {
+func gzipString(t testing.TB, body string) string {
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
 	_, err := io.WriteString(w, body)
@@ -345,8 +342,8 @@ func zip(t testing.TB, body string) string {
 func TestContentEncoding(t *testing.T) {
 	t.Parallel()
 	const limit = 64 << 10
-	photoZip, bomb, nothing := zip(t, "photo"), zip(t, strings.Repeat("\x00", 2<<20)), zip(t, "")
-	require.Less(t, len(bomb), limit, "or it is no bomb")
+	photoZip, bomb, nothing := gzipString(t, "photo"), gzipString(t, strings.Repeat("\x00", 2<<20)), gzipString(t, "")
+	require.Less(t, len(bomb), limit, "the bomb is within the limit of bytes on the wire")
 	flipped := []byte(photoZip)
 	flipped[len(flipped)-6] ^= 1 // in the checksum
 	const tooLarge = "the source has more than 65536 bytes, which is the limit"
@@ -382,7 +379,7 @@ func TestContentEncoding(t *testing.T) {
 					w.Header().Set("Content-Encoding", test.encoding)
 				}
 				if _, _ = io.WriteString(w, test.body); test.endless {
-					flood(w, test.body)
+					writeForever(w, test.body)
 				}
 			}))
 			require.LessOrEqual(t, len(written), limit)

@@ -10,28 +10,28 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/net/dns/dnsmessage"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// The tests' servers listen on addresses that are all this machine: allowed is
-// one that the fetcher may connect to, refused are two that it may not.
+// Loopback addresses for the tests' servers: the fetcher of setup may connect
+// to allowedAddr only.
 const (
-	allowed  = "127.0.0.1"
-	refused  = "127.0.0.2"
-	refused6 = "::1"
+	allowedAddr = "127.0.0.1"
+	blockedAddr = "127.0.0.2"
+	blockedIPv6 = "::1"
 )
 
-// setup makes a fetcher that may connect to allowed. Its limits are the
-// defaults, which no test on a loopback reaches by accident.
+// setup returns a fetcher that may connect to allowedAddr. Its limits are the
+// defaults, which a test on loopback does not reach by accident.
 func setup(t testing.TB, change func(*Config)) *Fetcher {
 	t.Helper()
-	config := Config{AllowCIDRs: []netip.Prefix{netip.MustParsePrefix(allowed + "/32")}}
+	config := Config{AllowCIDRs: []netip.Prefix{netip.MustParsePrefix(allowedAddr + "/32")}}
 	if change != nil {
 		change(&config)
 	}
@@ -41,21 +41,22 @@ func setup(t testing.TB, change func(*Config)) *Fetcher {
 	return f
 }
 
-// serve starts a server at allowed, and gives its URL without a trailing slash.
+// serve starts a server at allowedAddr, and returns its URL without a trailing
+// slash.
 func serve(t testing.TB, handler http.HandlerFunc) string {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
-	require.Contains(t, server.URL, allowed)
+	require.Contains(t, server.URL, allowedAddr)
 	return server.URL
 }
 
-// serveRaw starts a server that reads each request and leaves the answer to
-// answer, byte for byte. The connection is closed when answer returns, and when
-// the test ends.
+// serveRaw starts a server that reads a request from each connection and lets
+// answer write the bytes of the response. The connection is closed when answer
+// returns or the test ends.
 func serveRaw(t testing.TB, answer func(conn net.Conn)) string {
 	t.Helper()
-	listener := listen(t, allowed)
+	listener := listen(t, allowedAddr)
 	var wg sync.WaitGroup
 	ctx, cancel := context.WithCancel(context.Background())
 	wg.Go(func() {
@@ -81,12 +82,12 @@ func serveRaw(t testing.TB, answer func(conn net.Conn)) string {
 	return "http://" + listener.Addr().String()
 }
 
-// listen listens at any port of the address, or skips the test where the
-// machine does not have it.
+// listen listens at any port of the address. It skips the test if the machine
+// lacks an address other than allowedAddr.
 func listen(t testing.TB, address string) net.Listener {
 	t.Helper()
 	listener, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
-	if err != nil && address != allowed {
+	if err != nil && address != allowedAddr {
 		t.Skipf("this machine has no %s: %v", address, err)
 	}
 	require.NoError(t, err)
@@ -94,9 +95,10 @@ func listen(t testing.TB, address string) net.Listener {
 	return listener
 }
 
-// trap listens where nobody may connect to. The check tells that nobody did:
-// then the first connection that it accepts is its own.
-func trap(t testing.TB, address string) (hostPort string, check func()) {
+// listenBlocked listens at an address that nobody may connect to.
+// requireUnused dials the listener itself, and fails the test if an earlier
+// connection is accepted first.
+func listenBlocked(t testing.TB, address string) (hostPort string, requireUnused func()) {
 	t.Helper()
 	listener := listen(t, address)
 	return listener.Addr().String(), func() {
@@ -107,109 +109,56 @@ func trap(t testing.TB, address string) (hostPort string, check func()) {
 		first, err := listener.Accept()
 		require.NoError(t, err)
 		defer first.Close()
-		require.Equal(t, own.LocalAddr().String(), first.RemoteAddr().String(), "someone connected to a refused address")
+		require.Equal(t, own.LocalAddr().String(), first.RemoteAddr().String(), "someone connected to a blocked address")
 	}
 }
 
-// resolve lets f look up names at a server of the test's own. It is asked with
-// the name, ending in a dot, and gives its addresses: none for a name that does
-// not exist.
-func resolve(t testing.TB, f *Fetcher, lookup func(name string) []string) {
+// closedAddress returns a host and port at which connections are refused.
+func closedAddress(t testing.TB) string {
 	t.Helper()
-	conn, err := net.ListenPacket("udp", allowed+":0")
+	listener := listen(t, allowedAddr)
+	require.NoError(t, listener.Close())
+	return listener.Addr().String()
+}
+
+func portOf(t testing.TB, hostPort string) string {
+	t.Helper()
+	_, port, err := net.SplitHostPort(hostPort)
 	require.NoError(t, err)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		buffer := make([]byte, 4<<10)
-		for {
-			n, peer, err := conn.ReadFrom(buffer)
-			if err != nil {
-				return
-			}
-			answer, err := answerDNS(buffer[:n], lookup)
-			if err != nil {
-				t.Errorf("DNS: %v", err)
-				return
-			}
-			_, _ = conn.WriteTo(answer, peer)
-		}
-	}()
-	t.Cleanup(func() {
-		conn.Close()
-		<-done
-	})
-	useDNS(f, conn.LocalAddr().String())
+	return port
 }
 
-func useDNS(f *Fetcher, address string) {
-	f.guard.dialer.Resolver = &net.Resolver{
-		PreferGo: true,
-		Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "udp", address)
-		},
-	}
-}
-
-func answerDNS(query []byte, lookup func(string) []string) ([]byte, error) {
-	var message dnsmessage.Message
-	if err := message.Unpack(query); err != nil {
-		return nil, err
-	}
-	question := message.Questions[0]
-	message.Response, message.RCode = true, dnsmessage.RCodeSuccess
-	message.Answers, message.Authorities, message.Additionals = nil, nil, nil
-	addresses := lookup(question.Name.String())
-	if len(addresses) == 0 {
-		message.RCode = dnsmessage.RCodeNameError
-	}
-	for _, address := range addresses {
-		ip, err := netip.ParseAddr(address)
-		if err != nil {
-			return nil, err
-		}
-		header := dnsmessage.ResourceHeader{Name: question.Name, Type: question.Type, Class: dnsmessage.ClassINET}
-		switch {
-		case ip.Is4() && question.Type == dnsmessage.TypeA:
-			message.Answers = append(message.Answers, dnsmessage.Resource{Header: header, Body: &dnsmessage.AResource{A: ip.As4()}})
-		case ip.Is6() && question.Type == dnsmessage.TypeAAAA:
-			message.Answers = append(message.Answers, dnsmessage.Resource{Header: header, Body: &dnsmessage.AAAAResource{AAAA: ip.As16()}})
-		}
-	}
-	return message.Pack()
-}
-
-// port is the port of a URL that serve gave.
-func port(t testing.TB, url string) string {
+func urlPort(t testing.TB, url string) string {
 	t.Helper()
-	target, failure := parseTarget(url)
-	require.Nil(t, failure)
-	return target.url.Port()
+	return portOf(t, strings.TrimPrefix(url, "http://"))
 }
 
-// fetch fetches into memory.
-func fetch(t testing.TB, f *Fetcher, url string) (string, Fetched, error) {
+// fetch returns the bytes that Fetch wrote, its result and its error.
+func fetch(t testing.TB, f *Fetcher, url string) (string, Result, error) {
 	t.Helper()
 	var w bytes.Buffer
-	fetched, err := f.Fetch(t.Context(), url, &w, nil)
+	result, err := f.Fetch(t.Context(), url, &w, nil)
 	if err == nil {
-		require.EqualValues(t, w.Len(), fetched.Bytes)
+		require.EqualValues(t, w.Len(), result.Bytes)
 	}
-	return w.String(), fetched, err
+	return w.String(), result, err
 }
 
-// requireFailure checks the code and the whole message of a failure.
+// requireFailure checks an Error's code and whole message.
 func requireFailure(t testing.TB, err error, code photo.Code, format string, args ...any) *Error {
 	t.Helper()
-	var failure *Error
-	require.ErrorAs(t, err, &failure)
-	require.Equal(t, code, failure.Failure.Code, "%s (%s)", failure, failure.Cause)
-	require.Equal(t, fmt.Sprintf(format, args...), failure.Error(), failure.Cause)
+	var sourceErr *Error
+	require.ErrorAs(t, err, &sourceErr)
+	require.Equal(t, code, sourceErr.Failure.Code, "%s (%s)", sourceErr, sourceErr.Cause)
+	require.Equal(t, fmt.Sprintf(format, args...), sourceErr.Error(), sourceErr.Cause)
 	require.Equal(t, code, photo.CodeOf(err))
-	return failure
+	return sourceErr
 }
 
-// text answers with the text.
-func text(body string) http.HandlerFunc {
+func textHandler(body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }
 }
+
+type writerFunc func([]byte) (int, error)
+
+func (w writerFunc) Write(p []byte) (int, error) { return w(p) }

@@ -11,9 +11,10 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// CheckURL tells whether a source could be at the URL, by its form alone: http
-// or https, and a host. It looks nothing up. The error is a [*photo.Failure]
-// with the code [photo.InvalidURL], which quotes nothing of the URL.
+// CheckURL checks the syntax of a source's URL: the scheme http or https, a
+// valid host, and a port from 1 to 65535 if any. It makes no DNS lookup. The
+// error is a [*photo.Failure] with the code [photo.InvalidURL], and quotes no
+// part of the URL.
 func CheckURL(rawURL string) error {
 	if _, failure := parseTarget(rawURL); failure != nil {
 		return failure
@@ -21,15 +22,16 @@ func CheckURL(rawURL string) error {
 	return nil
 }
 
-// target is a URL that was checked by its form, and taken apart so that no
-// part of it can be sent or shown by mistake.
+// target is a checked URL, without the parts that must not be sent or logged by
+// mistake.
 type target struct {
 	url  *url.URL      // without user and fragment; its host is lower-case ASCII
-	user *url.Userinfo // nil if the URL names none
-	host string        // without the port; equal for two spellings of one host
+	user *url.Userinfo // nil if the URL has none
+	host string        // without the port; equal for all spellings of a host
 }
 
-// parseTarget drops the errors of url.Parse, because they quote the URL.
+// parseTarget parses and checks a URL. It drops the errors of url.Parse,
+// because they quote the URL.
 func parseTarget(rawURL string) (target, *photo.Failure) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
@@ -42,7 +44,7 @@ func newTarget(u *url.URL) (target, *photo.Failure) {
 	if u.Scheme != "http" && u.Scheme != "https" {
 		return target{}, photo.Fail(photo.InvalidURL, "the URL is not http or https")
 	}
-	host, failure := cleanHost(u.Hostname())
+	host, failure := canonicalHost(u.Hostname())
 	if failure != nil {
 		return target{}, failure
 	}
@@ -65,15 +67,16 @@ func newTarget(u *url.URL) (target, *photo.Failure) {
 	return target{url: &clean, user: u.User, host: strings.TrimSuffix(host, ".")}, nil
 }
 
-// cleanHost brings a host name or IP address into the form in which it is
-// looked up and sent. Underscores are not for hosts, but many have them.
-func cleanHost(host string) (string, *photo.Failure) {
+// canonicalHost returns a host name or IP address in the form in which it is
+// looked up and sent: lower-case ASCII. It permits underscores, which are
+// invalid in host names but common.
+func canonicalHost(host string) (string, *photo.Failure) {
 	if strings.Trim(host, ".") == "" {
 		return "", photo.Fail(photo.InvalidURL, "the URL names no host")
 	}
 	if strings.Contains(host, ":") {
 		ip, err := netip.ParseAddr(host)
-		if err != nil || ip.Zone() != "" { // a zone means something on one machine only
+		if err != nil || ip.Zone() != "" { // a zone has a meaning only on one machine
 			return "", photo.Fail(photo.InvalidURL, "the URL's host is not an IPv6 address")
 		}
 		return ip.String(), nil
@@ -86,10 +89,10 @@ func cleanHost(host string) (string, *photo.Failure) {
 		host = ascii
 	}
 	host = strings.ToLower(host)
-	odd := strings.IndexFunc(host, func(r rune) bool {
+	invalid := strings.IndexFunc(host, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '.' && r != '_'
 	})
-	if odd >= 0 || strings.Trim(host, ".") == "" || len(host) > 254 {
+	if invalid >= 0 || strings.Trim(host, ".") == "" || len(host) > 254 {
 		return "", photo.Fail(photo.InvalidURL, "the URL's host is no host name")
 	}
 	return host, nil
@@ -99,8 +102,9 @@ func isASCII(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r >= 0x80 }) < 0
 }
 
-// sameOrigin tells whether credentials for one may be sent to the other.
-func (t target) sameOrigin(other target) bool {
+// hasSameOrigin reports whether both targets have the same scheme, host and
+// port, so that the credentials for one may be sent to the other.
+func (t target) hasSameOrigin(other target) bool {
 	return t.url.Scheme == other.url.Scheme && t.host == other.host && t.port() == other.port()
 }
 

@@ -91,7 +91,7 @@ func TestParseTarget(t *testing.T) {
 	}
 }
 
-func TestSameOrigin(t *testing.T) {
+func TestHasSameOrigin(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		a, b string
@@ -110,7 +110,7 @@ func TestSameOrigin(t *testing.T) {
 		require.Nil(t, failure)
 		b, failure := parseTarget(test.b)
 		require.Nil(t, failure)
-		assert.Equal(t, test.same, a.sameOrigin(b), "%s %s", test.a, test.b)
+		assert.Equal(t, test.same, a.hasSameOrigin(b), "%s %s", test.a, test.b)
 	}
 }
 
@@ -136,7 +136,7 @@ func FuzzCheckURL(f *testing.F) {
 		require.Nil(t, target.url.User)
 		require.True(t, isASCII(target.url.Host))
 
-		// What goes over the wire is what was checked.
+		// The URL that is requested has the host that was checked.
 		again, failure := parseTarget(target.url.String())
 		require.Nil(t, failure, target.url.String())
 		require.Equal(t, target.url.Host, again.url.Host)

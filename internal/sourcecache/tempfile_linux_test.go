@@ -8,9 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestAFileNeverHasAName has the kernel tell of every name in the directory:
-// a worker may be killed at any moment, and what has a name then stays.
-func TestAFileNeverHasAName(t *testing.T) {
+// A temporary file never has a name, even for a moment: a worker that is killed
+// then would leave the file behind. The test watches the directory with
+// inotify.
+func TestTempFileNeverHasAName(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	watch, err := unix.InotifyInit1(unix.IN_NONBLOCK)
@@ -19,7 +20,7 @@ func TestAFileNeverHasAName(t *testing.T) {
 	_, err = unix.InotifyAddWatch(watch, dir, unix.IN_CREATE|unix.IN_DELETE)
 	require.NoError(t, err)
 
-	file, err := newFile(dir)
+	file, err := createTempFile(dir)
 	require.NoError(t, err)
 	defer file.Close()
 	_, err = file.WriteString("bytes of a source")
@@ -30,9 +31,9 @@ func TestAFileNeverHasAName(t *testing.T) {
 	require.Equal(t, "bytes", string(content))
 
 	_, err = unix.Read(watch, make([]byte, 4096))
-	require.ErrorIs(t, err, unix.EAGAIN, "no name came or went")
+	require.ErrorIs(t, err, unix.EAGAIN, "a name was created or deleted")
 
 	require.NoError(t, os.WriteFile(dir+"/name", nil, 0o600))
 	_, err = unix.Read(watch, make([]byte, 4096))
-	require.NoError(t, err, "it would have been told")
+	require.NoError(t, err, "the watch reports a file with a name")
 }

@@ -4,14 +4,17 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http/httptest"
 	"net/netip"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-func TestGuardCheck(t *testing.T) {
+func TestCheckAddr(t *testing.T) {
 	t.Parallel()
 	refused := map[string][]string{
 		"this network, unspecified": {"0.0.0.0", "0.0.0.1", "0.255.255.255", "::"},
@@ -52,7 +55,7 @@ func TestGuardCheck(t *testing.T) {
 	for name, addresses := range refused {
 		t.Run(name, func(t *testing.T) {
 			for _, address := range addresses {
-				assert.ErrorIs(t, f.guard.check(netip.MustParseAddr(address)), errBlocked, address)
+				assert.ErrorIs(t, f.dialer.checkAddr(netip.MustParseAddr(address)), errBlocked, address)
 			}
 		})
 	}
@@ -65,45 +68,45 @@ func TestGuardCheck(t *testing.T) {
 			"223.255.255.255", "::ffff:8.8.8.8",
 			"2000::1", "2001:200::1", "2001:4860:4860::8888", "2003::1", "2606:4700:4700::1111", "2a00:1450::1", "3ffe::1",
 		} {
-			assert.NoError(t, f.guard.check(netip.MustParseAddr(address)), address)
+			assert.NoError(t, f.dialer.checkAddr(netip.MustParseAddr(address)), address)
 		}
 	})
 }
 
-func TestGuardAllow(t *testing.T) {
+func TestCheckAddrAllowed(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
-		allow, opens, leaves []string
+		networks, permitted, blocked []string
 	}{
 		"IPv4": {
-			allow:  []string{"10.1.0.0/16"},
-			opens:  []string{"10.1.0.0", "10.1.255.255", "::ffff:10.1.2.3"},
-			leaves: []string{"10.0.255.255", "10.2.0.0", "::ffff:10.2.0.0", "127.0.0.1", "::10.1.2.3", "64:ff9b::10.1.2.3", "2002:a01:203::1"},
+			networks:  []string{"10.1.0.0/16"},
+			permitted: []string{"10.1.0.0", "10.1.255.255", "::ffff:10.1.2.3"},
+			blocked:   []string{"10.0.255.255", "10.2.0.0", "::ffff:10.2.0.0", "127.0.0.1", "::10.1.2.3", "64:ff9b::10.1.2.3", "2002:a01:203::1"},
 		},
 		"host bits set": {
-			allow:  []string{"10.1.2.3/16"},
-			opens:  []string{"10.1.0.0"},
-			leaves: []string{"10.2.0.0"},
+			networks:  []string{"10.1.2.3/16"},
+			permitted: []string{"10.1.0.0"},
+			blocked:   []string{"10.2.0.0"},
 		},
 		"IPv4 in its mapped form": {
-			allow:  []string{"::ffff:10.0.0.0/104"},
-			opens:  []string{"10.1.2.3", "::ffff:10.1.2.3"},
-			leaves: []string{"127.0.0.1"},
+			networks:  []string{"::ffff:10.0.0.0/104"},
+			permitted: []string{"10.1.2.3", "::ffff:10.1.2.3"},
+			blocked:   []string{"127.0.0.1"},
 		},
 		"IPv6": {
-			allow:  []string{"fd12:3456::/32"},
-			opens:  []string{"fd12:3456::1"},
-			leaves: []string{"fd12:3457::1", "::1", "10.0.0.1"},
+			networks:  []string{"fd12:3456::/32"},
+			permitted: []string{"fd12:3456::1"},
+			blocked:   []string{"fd12:3457::1", "::1", "10.0.0.1"},
 		},
-		"all of IPv6 opens nothing of IPv4": {
-			allow:  []string{"::/0"},
-			opens:  []string{"::1", "fe80::1"},
-			leaves: []string{"127.0.0.1", "::ffff:127.0.0.1"},
+		"all of IPv6 permits no IPv4": {
+			networks:  []string{"::/0"},
+			permitted: []string{"::1", "fe80::1"},
+			blocked:   []string{"127.0.0.1", "::ffff:127.0.0.1"},
 		},
 		"several": {
-			allow:  []string{"127.0.0.1/32", "::1/128"},
-			opens:  []string{"127.0.0.1", "::1"},
-			leaves: []string{"127.0.0.2", "::2"},
+			networks:  []string{"127.0.0.1/32", "::1/128"},
+			permitted: []string{"127.0.0.1", "::1"},
+			blocked:   []string{"127.0.0.2", "::2"},
 		},
 	}
 	for name, test := range tests {
@@ -111,24 +114,24 @@ func TestGuardAllow(t *testing.T) {
 			t.Parallel()
 			f := setup(t, func(c *Config) {
 				c.AllowCIDRs = nil
-				for _, cidr := range test.allow {
+				for _, cidr := range test.networks {
 					c.AllowCIDRs = append(c.AllowCIDRs, netip.MustParsePrefix(cidr))
 				}
 			})
-			for _, address := range test.opens {
-				assert.NoError(t, f.guard.check(netip.MustParseAddr(address)), address)
+			for _, address := range test.permitted {
+				assert.NoError(t, f.dialer.checkAddr(netip.MustParseAddr(address)), address)
 			}
-			for _, address := range test.leaves {
-				assert.ErrorIs(t, f.guard.check(netip.MustParseAddr(address)), errBlocked, address)
+			for _, address := range test.blocked {
+				assert.ErrorIs(t, f.dialer.checkAddr(netip.MustParseAddr(address)), errBlocked, address)
 			}
 		})
 	}
 }
 
-func TestGuardOwnAddresses(t *testing.T) {
+func TestCheckAddrLocal(t *testing.T) {
 	t.Parallel()
 	f := setup(t, func(c *Config) { c.AllowCIDRs = []netip.Prefix{netip.MustParsePrefix("9.9.9.0/24")} })
-	f.guard.own = func() ([]net.Addr, error) {
+	f.dialer.localAddrs = func() ([]net.Addr, error) {
 		return []net.Addr{
 			&net.IPNet{IP: net.ParseIP("8.8.4.4"), Mask: net.CIDRMask(24, 32)},
 			&net.IPNet{IP: net.ParseIP("2606:4700::1"), Mask: net.CIDRMask(64, 128)},
@@ -136,33 +139,55 @@ func TestGuardOwnAddresses(t *testing.T) {
 		}, nil
 	}
 	for _, address := range []string{"8.8.4.4", "::ffff:8.8.4.4", "2606:4700::1"} {
-		assert.ErrorIs(t, f.guard.check(netip.MustParseAddr(address)), errBlocked, address)
+		assert.ErrorIs(t, f.dialer.checkAddr(netip.MustParseAddr(address)), errBlocked, address)
 	}
 	for _, address := range []string{"8.8.4.5", "2606:4700::2", "9.9.9.9"} {
-		assert.NoError(t, f.guard.check(netip.MustParseAddr(address)), address)
+		assert.NoError(t, f.dialer.checkAddr(netip.MustParseAddr(address)), address)
 	}
 
-	// Not to know is no permission, but it may pass.
-	away := errors.New("no netlink")
-	f.guard.own = func() ([]net.Addr, error) { return nil, away }
-	err := f.guard.check(netip.MustParseAddr("8.8.8.8"))
-	assert.ErrorIs(t, err, away)
+	// The error is transient, so the address is neither permitted nor blocked.
+	errNetlink := errors.New("no netlink")
+	f.dialer.localAddrs = func() ([]net.Addr, error) { return nil, errNetlink }
+	err := f.dialer.checkAddr(netip.MustParseAddr("8.8.8.8"))
+	assert.ErrorIs(t, err, errNetlink)
 	assert.NotErrorIs(t, err, errBlocked)
 }
 
-// The dialer shows the guard every address in the form in which it connects.
-func TestGuardDial(t *testing.T) {
+// Every spelling of an address is checked in the form that the socket connects
+// to.
+func TestDialContext(t *testing.T) {
 	t.Parallel()
 	f := setup(t, func(c *Config) { c.AllowCIDRs = nil })
-	at, check := trap(t, refused)
-	_, port, err := net.SplitHostPort(at)
-	require.NoError(t, err)
+	blocked, requireUnused := listenBlocked(t, blockedAddr)
+	port := portOf(t, blocked)
 	for _, address := range []string{
-		at, "[::ffff:127.0.0.2]:" + port, "[::ffff:7f00:2]:" + port, "localhost:" + port, "[::1]:" + port, "0.0.0.0:" + port, "[::]:" + port, ":" + port,
+		blocked, "[::ffff:127.0.0.2]:" + port, "[::ffff:7f00:2]:" + port, "localhost:" + port, "[::1]:" + port, "0.0.0.0:" + port, "[::]:" + port, ":" + port,
 		"169.254.169.254:80", "[fe80::1%lo]:80", "[64:ff9b::7f00:1]:80",
 	} {
-		_, err := f.guard.dial(context.Background(), "tcp", address)
+		_, err := f.dialer.dialContext(context.Background(), "tcp", address)
 		assert.ErrorIs(t, err, errBlocked, address)
 	}
-	check()
+	requireUnused()
+}
+
+func TestFetchBlocksIPv6Loopback(t *testing.T) {
+	t.Parallel()
+	f := setup(t, nil)
+	blocked, requireUnused := listenBlocked(t, blockedIPv6)
+	_, _, err := fetch(t, f, "http://"+blocked)
+	requireFailure(t, err, photo.SourceBlocked, "the source is at an address that is not public")
+	requireUnused()
+}
+
+func TestFetchAllowedIPv6(t *testing.T) {
+	t.Parallel()
+	f := setup(t, func(c *Config) { c.AllowCIDRs = []netip.Prefix{netip.MustParsePrefix("::1/128")} })
+	server := httptest.NewUnstartedServer(textHandler("photo"))
+	server.Listener.Close()
+	server.Listener = listen(t, blockedIPv6)
+	server.Start()
+	defer server.Close()
+	written, _, err := fetch(t, f, server.URL)
+	require.NoError(t, err)
+	require.Equal(t, "photo", written)
 }

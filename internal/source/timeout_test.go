@@ -16,13 +16,13 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// The tests in this file are about which time counts. They run in a bubble of
-// testing/synctest, where time passes only when everyone waits: their sleeps
-// take none, and what they measure is exact. A network would be outside of the
-// bubble, so there is a pipe in its place.
+// The tests in this file run in a bubble of testing/synctest, whose clock
+// advances only while all goroutines wait: sleeps take no time, and durations
+// are exact. Network connections do not work in a bubble, so dialPipe replaces
+// them.
 
-// pipe has f connect to answer, whatever the address.
-func pipe(t *testing.T, f *Fetcher, answer func(conn net.Conn)) {
+// dialPipe has f connect to answer, whatever the address.
+func dialPipe(t *testing.T, f *Fetcher, answer func(conn net.Conn)) {
 	var servers sync.WaitGroup
 	t.Cleanup(servers.Wait)
 	f.transport.DialContext = func(context.Context, string, string) (net.Conn, error) {
@@ -58,7 +58,7 @@ func TestTimeout(t *testing.T) {
 			after: 50*time.Second - 4,
 		},
 		"no headers": {
-			answer:  func(conn net.Conn) { hang(conn) },
+			answer:  waitForClose,
 			message: "the source did not answer within 20s",
 			after:   20 * time.Second,
 		},
@@ -79,7 +79,7 @@ func TestTimeout(t *testing.T) {
 			answer: func(conn net.Conn) {
 				_, _ = io.WriteString(conn, okHeader)
 				_, _ = conn.Write(make([]byte, 10<<10))
-				hang(conn)
+				waitForClose(conn)
 			},
 			message: "the source sent less than 1024 bytes per second for 10s",
 			after:   10 * time.Second,
@@ -115,7 +115,7 @@ func TestTimeout(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := setup(t, nil)
-				pipe(t, f, test.answer)
+				dialPipe(t, f, test.answer)
 				start := time.Now()
 				_, err := f.Fetch(t.Context(), "http://photos.test/", io.Discard, nil)
 				require.Equal(t, test.after, time.Since(start))
@@ -129,12 +129,12 @@ func TestTimeout(t *testing.T) {
 	}
 }
 
-// The total is over all redirects.
+// Timeout bounds the time over all redirects.
 func TestTimeoutOverRedirects(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := setup(t, nil)
-		pipe(t, f, func(conn net.Conn) {
+		dialPipe(t, f, func(conn net.Conn) {
 			time.Sleep(19 * time.Second)
 			_, _ = io.WriteString(conn, "HTTP/1.1 302 Found\r\nConnection: close\r\nContent-Length: 0\r\nLocation: /\r\n\r\n")
 		})
@@ -145,13 +145,13 @@ func TestTimeoutOverRedirects(t *testing.T) {
 	})
 }
 
-// Neither waiting for a slot nor for the writer is the source's fault. The
-// caller hears that the fetch is alive all the while.
-func TestTimeThatDoesNotCount(t *testing.T) {
+// Waiting for a host slot or for the writer does not count against Timeout, and
+// progress is reported meanwhile.
+func TestTimersPause(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := setup(t, func(c *Config) { c.HostConcurrency = 1 })
-		pipe(t, f, func(conn net.Conn) {
+		dialPipe(t, f, func(conn net.Conn) {
 			time.Sleep(15 * time.Second)
 			_, _ = io.WriteString(conn, okHeader)
 			for range 3 {
@@ -163,22 +163,22 @@ func TestTimeThatDoesNotCount(t *testing.T) {
 		require.NoError(t, err)
 		time.AfterFunc(time.Hour, release)
 
-		slow := writer(func(p []byte) (int, error) {
+		slow := writerFunc(func(p []byte) (int, error) {
 			time.Sleep(time.Hour)
 			return len(p), nil
 		})
 		start := time.Now()
-		var beats int
+		var reports int
 		var last int64
-		fetched, err := f.Fetch(t.Context(), "http://photos.test/", slow, func(n int64) {
-			beats++
+		result, err := f.Fetch(t.Context(), "http://photos.test/", slow, func(n int64) {
+			reports++
 			last = n
 		})
 		require.NoError(t, err)
-		require.EqualValues(t, 30<<10, fetched.Bytes)
+		require.EqualValues(t, 30<<10, result.Bytes)
 		require.EqualValues(t, 30<<10, last)
 		took := time.Since(start)
 		require.Greater(t, took, 4*time.Hour)
-		require.InDelta(t, took.Seconds(), beats, 2)
+		require.InDelta(t, took.Seconds(), reports, 2)
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func newNamelessFile(dir string) (*os.File, error) {
+// openUnnamed opens a new file that has no name in dir.
+func openUnnamed(dir string) (*os.File, error) {
 	return os.OpenFile(dir, os.O_RDWR|unix.O_TMPFILE, 0o600)
 }
