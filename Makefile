@@ -5,7 +5,8 @@ DEV     := bin/photo-processor-dev
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 # The linters, by exact version; go run builds each once and keeps it.
-STATICCHECK   := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
+GOVULNCHECK   := go run golang.org/x/vuln/cmd/govulncheck@v1.1.4
 WORKFLOWCHECK := go run go.temporal.io/sdk/contrib/tools/workflowcheck@v0.6.0
 
 .DEFAULT_GOAL := help
@@ -53,10 +54,10 @@ deps:
 test: deps check unit ## Check and test everything, with the race detector; needs no server to run
 
 check:
-	@test -z "$$(gofmt -l .)" || { echo "not formatted with gofmt:"; gofmt -l .; exit 1; }
-	go vet ./...
-	$(STATICCHECK) ./...
+	$(GOLANGCI_LINT) run --timeout 10m
 	$(WORKFLOWCHECK) ./workflows/...
+	@if curl -sfo /dev/null -m 10 https://vuln.go.dev/index/modules.json; then $(GOVULNCHECK) ./...; \
+		else echo "govulncheck is skipped: its database vuln.go.dev cannot be reached"; fi
 
 unit:
 	go test -race ./...

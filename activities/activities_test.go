@@ -346,7 +346,7 @@ func TestSourceFailures(t *testing.T) {
 		b := setup(t)
 		answer := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "77")
-			w.WriteHeader(429)
+			w.WriteHeader(http.StatusTooManyRequests)
 		})
 		b.answer.Store(&answer)
 		b.mark(t, b.run)

@@ -56,7 +56,7 @@ func (a *Activities) listThumbnails(ctx context.Context, id uuid.UUID) (keys []s
 	err = a.callBucket(ctx, func(ctx context.Context) error {
 		for iter := a.Thumbnails.List(&blob.ListOptions{Prefix: thumbnailPrefix(id)}); ; {
 			object, err := iter.Next(ctx)
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				return nil
 			}
 			if err != nil {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -184,7 +185,7 @@ func (s *Server) addPhotos(w http.ResponseWriter, r *http.Request) {
 			ids[i] = p.UUID
 		}
 		if err := s.startWorkflows(r.Context(), ids); err != nil {
-			if notStarted, ok := err.(*notStartedError); ok {
+			if notStarted, ok := errors.AsType[*notStartedError](err); ok {
 				notStarted.photos = summaries
 			}
 			s.fail(w, r, err)

@@ -114,7 +114,7 @@ func (p *program) runProgram(t *testing.T, path string, args []string) (stdout s
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
-	if _, exited := err.(*exec.ExitError); err != nil && !exited {
+	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
 		require.NoError(t, err)
 	}
 	t.Logf("%s %s: exit %d\n%s%s", filepath.Base(path), strings.Join(args, " "), cmd.ProcessState.ExitCode(), out.String(), errs.String())

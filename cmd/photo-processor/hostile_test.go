@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/binary"
+	"errors"
 	"flag"
 	"fmt"
 	"hash/crc32"
@@ -77,7 +78,7 @@ func raw(answer string, drip byte) http.HandlerFunc {
 			}
 			_ = conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond)) // the pace of the drip
 			if _, err := conn.Read(make([]byte, 1)); err != nil {
-				if timeout, ok := err.(net.Error); !ok || !timeout.Timeout() {
+				if timeout, ok := errors.AsType[net.Error](err); !ok || !timeout.Timeout() {
 					return
 				}
 			}
@@ -96,7 +97,7 @@ func kinds(t *testing.T) []kind {
 		{name: "403", answer: status(403), want: photo.SourceForbidden},
 		{name: "500 once, then well", want: "", answer: func(w http.ResponseWriter, r *http.Request) {
 			if _, again := once.LoadOrStore(r.URL.Path, true); !again {
-				w.WriteHeader(500)
+				w.WriteHeader(http.StatusInternalServerError)
 				return
 			}
 			_, _ = w.Write(good)
@@ -104,7 +105,7 @@ func kinds(t *testing.T) []kind {
 		{name: "500", answer: status(500), want: photo.SourceUnavailable, retried: true},
 		{name: "429 with Retry-After", want: photo.SourceUnavailable, retried: true, answer: func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "1")
-			w.WriteHeader(429)
+			w.WriteHeader(http.StatusTooManyRequests)
 		}},
 		{name: "closes mid-body", answer: raw("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nabc", 0), want: photo.SourceUnavailable, retried: true},
 		{name: "drips headers", answer: raw("HTTP/1.1 200 OK\r\nX: ", 'x'), want: photo.SourceTimeout, retried: true},

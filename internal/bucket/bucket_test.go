@@ -3,6 +3,7 @@ package bucket_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -73,7 +74,7 @@ func testConformance(t *testing.T, b *blob.Bucket) {
 		t.Helper()
 		for iter := b.List(&blob.ListOptions{Prefix: prefix}); ; {
 			object, err := iter.Next(ctx)
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				return keys
 			}
 			require.NoError(t, err)
@@ -178,7 +179,7 @@ func TestS3ListsAllPages(t *testing.T) {
 	found := 0
 	for iter := openBucket(t, s3.BucketURL("photos")).List(&blob.ListOptions{Prefix: "ab/photo."}); ; found++ {
 		_, err := iter.Next(t.Context())
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		require.NoError(t, err)

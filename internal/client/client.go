@@ -23,11 +23,14 @@ import (
 // allows.
 const pageSize = 1000
 
-// The API's types.
+// Types of the API, generated from api/openapi.yaml.
 type (
-	Photo        = openapi.PhotoDetail
-	PhotoSummary = openapi.PhotoSummary // a photo in a list
-	Thumbnail    = openapi.Thumbnail
+	// Photo is a photo with its thumbnails and failure.
+	Photo = openapi.PhotoDetail
+	// PhotoSummary is a photo in a list.
+	PhotoSummary = openapi.PhotoSummary
+	// Thumbnail is one thumbnail of a photo.
+	Thumbnail = openapi.Thumbnail
 )
 
 // Client is a client of one API. It may be used concurrently.
@@ -110,7 +113,7 @@ func (c *Client) Photo(ctx context.Context, id uuid.UUID) (Photo, error) {
 // oldest first.
 func (c *Client) Photos(ctx context.Context, status photo.Status, page func([]PhotoSummary) error) error {
 	for after := (*string)(nil); ; {
-		resp, err := c.list(ctx, status, after)
+		resp, err := c.list(ctx, status, after) //nolint:bodyclose // parsing closes it
 		if err != nil {
 			return err
 		}

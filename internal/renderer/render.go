@@ -102,7 +102,7 @@ func (r *Renderer) render(p *process, j job) ([]photo.Picture, condition, error)
 // the code render_timeout, the context's error or ErrClosed.
 func (r *Renderer) killError(ctx context.Context, j job) error {
 	switch {
-	case context.Cause(ctx) == errTimeout:
+	case errors.Is(context.Cause(ctx), errTimeout):
 		return photo.Fail(photo.RenderTimeout, "the thumbnails were not made within the limit of %s (RENDER_TIMEOUT)", r.config.Timeout)
 	case j.ctx.Err() != nil:
 		return j.ctx.Err()
@@ -137,10 +137,10 @@ func megabytes(n int64) string { return fmt.Sprintf("%d MB", n/1_000_000) }
 // a *SourceReadError, errSourceNotSent, or one of reading the answer.
 func (p *process) exchange(source io.Reader, size int64, o Options) ([]photo.Picture, *photo.Failure, error) {
 	switch err := protocol.WriteSource(p.stdin, sourceReader{source}, size); {
-	case err == io.ErrUnexpectedEOF:
-		return nil, nil, &SourceReadError{err}
 	case isSourceReadError(err):
 		return nil, nil, err
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, nil, &SourceReadError{err}
 	case err != nil:
 		return nil, nil, fmt.Errorf("%w: %w", errSourceNotSent, err)
 	}

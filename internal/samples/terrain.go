@@ -180,7 +180,7 @@ func (p *painter) computeColors(l, next *line, top []float32) {
 			i = n - 1 - k
 		}
 		if l.water[i] {
-			l.color[i], shade = p.mood.water, -1000
+			l.color[i], shade = p.water, -1000
 			continue
 		}
 		x := p.worldX(columnStep*i, l.z)

@@ -32,7 +32,7 @@ func TestFetchCanceled(t *testing.T) {
 					}
 					<-r.Context().Done()
 				})
-				w := io.Writer(io.Discard)
+				w := io.Discard
 				switch at {
 				case "slot":
 					release, err := f.hosts.acquire(ctx, allowedAddr)

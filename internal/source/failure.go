@@ -74,9 +74,9 @@ func (d *download) toFailure(err error) *photo.Failure {
 	_, isCertificate := errors.AsType[*tls.CertificateVerificationError](err)
 	dnsErr, isLookup := errors.AsType[*net.DNSError](err)
 	switch cause := context.Cause(d.ctx); {
-	case cause == errFetchTimeout:
+	case errors.Is(cause, errFetchTimeout):
 		return photo.Fail(photo.SourceTimeout, "the source did not deliver the photo within %s", c.Timeout)
-	case cause == errBodyTooSlow:
+	case errors.Is(cause, errBodyTooSlow):
 		return photo.Fail(photo.SourceTimeout, "the source sent less than %d bytes per second for %s", c.MinBytesPerSecond, c.SpeedWindow)
 
 	case errors.Is(err, errBlocked) && d.redirects > 0:
