@@ -67,7 +67,7 @@ func (s *s3) counted() map[string]int {
 func (s *s3) use(t *testing.T, b *testBundle) {
 	t.Helper()
 	require.NoError(t, s.DeleteBucket("thumbnails"))
-	require.NoError(t, s.MakeBucket("thumbnails"))
+	require.NoError(t, s.CreateBucket("thumbnails"))
 	b.Thumbnails = open(t, s.Through(s.proxy.URL).BucketURL("thumbnails"))
 }
 

@@ -29,7 +29,7 @@ func TestThumbnailsInS3(t *testing.T) {
 			require.NoError(t, err)
 		}
 	}
-	require.NoError(t, server.MakeBucket("thumbnails"))
+	require.NoError(t, server.CreateBucket("thumbnails"))
 	testThumbnails(t, setup(t, in(server.BucketURL("thumbnails"))))
 
 	path := "/thumbnails/" + uuid.NewString() + "/320x213-0123456789abcdef.jpg"

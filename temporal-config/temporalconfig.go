@@ -1,16 +1,16 @@
-// Package temporalconfig embeds the configuration of Temporal's servers that lies beside it, so that the same files configure every
-// server of ours: docker-compose mounts them, and package devstack hands them to the servers that it runs without Docker.
+// Package temporalconfig embeds the configuration of Temporal's servers, which
+// docker-compose.yml mounts and package devstack copies.
 package temporalconfig
 
 import "embed"
 
-// DynamicConfig is dynamicconfig.yaml, in the format of Temporal's file-based dynamic configuration: a list of values, each with
-// optional constraints, for every key.
+// DynamicConfig is dynamicconfig.yaml: for every key a list of values, each with
+// optional constraints.
 //
 //go:embed dynamicconfig.yaml
 var DynamicConfig []byte
 
-// Files are all that a server on PostgreSQL needs, by their names in this directory.
+// Files has all files of this directory that a server on PostgreSQL needs.
 //
 //go:embed server.yaml dynamicconfig.yaml ui.yaml databases.sql schema.sh namespace.sh
 var Files embed.FS

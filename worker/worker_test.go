@@ -307,7 +307,7 @@ func TestASourceIsSparedWhileTheBucketIsAway(t *testing.T) {
 	require.NoError(t, err)
 	defer stop()
 	s3.Setenv(t)
-	require.NoError(t, s3.MakeBucket("thumbnails"))
+	require.NoError(t, s3.CreateBucket("thumbnails"))
 	var back, written atomic.Bool
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPut {

@@ -101,7 +101,7 @@ func TestServersElsewhere(t *testing.T) {
 	e.s3, stopS3, err = devstacktest.S3(t.Context())
 	require.NoError(t, err)
 	t.Cleanup(stopS3)
-	require.NoError(t, e.s3.MakeBucket("thumbnails"))
+	require.NoError(t, e.s3.CreateBucket("thumbnails"))
 	e.env = append(append(e.env, e.s3.Env()...),
 		"DATABASE_URL="+database, "THUMBNAILS_BUCKET="+e.s3.BucketURL("thumbnails"),
 		"TEMPORAL_ADDRESS="+e.temporal, "SOURCE_ALLOW_CIDRS=127.0.0.1/32", "RENDER_CONCURRENCY=1",

@@ -45,7 +45,7 @@ func openBucket(t *testing.T, url string) *blob.Bucket {
 // supported kind of bucket. A new kind must pass it.
 func TestConformance(t *testing.T) {
 	s3 := startS3(t)
-	require.NoError(t, s3.MakeBucket("photos"))
+	require.NoError(t, s3.CreateBucket("photos"))
 	for name, url := range map[string]string{
 		"file":             "file://" + t.TempDir() + "/photos",
 		"mem":              "mem://",
@@ -171,7 +171,7 @@ func testConformance(t *testing.T, b *blob.Bucket) {
 
 func TestS3ListsAllPages(t *testing.T) {
 	s3 := startS3(t)
-	require.NoError(t, s3.MakeBucket("photos"))
+	require.NoError(t, s3.CreateBucket("photos"))
 	const n = 1001 // one more than a page
 	for i := range n {
 		require.NoError(t, s3.AddFile("photos", fmt.Sprintf("ab/photo.run-%d", i)))

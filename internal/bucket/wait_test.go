@@ -26,7 +26,7 @@ func (w logLines) Write(line []byte) (int, error) {
 
 func TestWaitUntilReady(t *testing.T) {
 	s3 := startS3(t)
-	require.NoError(t, s3.MakeBucket("photos"))
+	require.NoError(t, s3.CreateBucket("photos"))
 	waitUntilReady := func(ctx context.Context, t *testing.T, url string, log io.Writer) error {
 		t.Helper()
 		return bucket.WaitUntilReady(ctx, slog.New(slog.NewTextHandler(log, nil)), "THUMBNAILS_BUCKET", openBucket(t, url), 10*time.Second)

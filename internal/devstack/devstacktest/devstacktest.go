@@ -1,4 +1,5 @@
-// Package devstacktest starts PostgreSQL, Temporal's development server and an S3 server for tests, typically from TestMain:
+// Package devstacktest starts PostgreSQL, Temporal's development server and an
+// S3 server for tests, typically in TestMain:
 //
 //	func TestMain(m *testing.M) { os.Exit(run(m)) }
 //
@@ -13,12 +14,12 @@
 //		return m.Run()
 //	}
 //
-// Every call starts a server of its own with an empty directory, so that packages can be tested at the same time. A server may
-// lose everything in a crash: that is what makes it quick.
+// Every call starts a new server with an empty directory, so that packages can be
+// tested in parallel. The servers do not sync to disk.
 //
-// Nothing is left behind, whichever way the test ends. stop is the orderly one. But no deferred call runs when a test panics in
-// another goroutine, exceeds the deadline of go test or is killed. Then the kernel ends the servers together with the test, and a
-// shell that has been waiting for just this deletes their directory.
+// stop ends a server and deletes its directory. When a test panics in another
+// goroutine, exceeds go test's deadline or is killed, no deferred call runs: the
+// kernel then kills the servers, and a waiting shell deletes their directories.
 package devstacktest
 
 import (
@@ -34,18 +35,19 @@ import (
 	"github.com/photo-processor/photo-processor/internal/devstack"
 )
 
-// HTTPClient is what a test asks servers with, instead of http.DefaultClient: when an httptest.Server is closed, it closes the
-// default transport's idle connections too, and the request of a parallel test may fail with them.
+// HTTPClient is for tests instead of http.DefaultClient, whose idle connections
+// httptest.Server.Close closes, also those of parallel tests.
 var HTTPClient = &http.Client{Transport: &http.Transport{}}
 
-// portAttempts is how often a server is started on another port after somebody was quicker to take the one before.
+// portAttempts is how often a server is started on another port because another
+// process has taken the port.
 const portAttempts = 3
 
-// Postgres starts PostgreSQL with an empty database, which dsn names and owns: the role in it is the superuser, so tests can make
-// databases of their own. Call stop when done; calling it again does nothing.
+// Postgres starts PostgreSQL with an empty database. The role in dsn is a
+// superuser, so that tests can create databases. stop may be called again.
 func Postgres(ctx context.Context) (dsn string, stop func(), err error) {
 	var errs []error
-	for _, parent := range tempDirs() {
+	for _, parent := range postgresParents() {
 		dsn, stop, err = startPostgres(ctx, parent)
 		if err == nil {
 			return dsn, stop, nil
@@ -55,10 +57,10 @@ func Postgres(ctx context.Context) (dsn string, stop func(), err error) {
 	return "", nil, errors.Join(errs...)
 }
 
-// tempDirs are where PostgreSQL may be, the first that works: TMPDIR, or else a file system in memory that has room, which halves
-// the time to make a cluster or a database while other packages are being compiled and tested. The directory of temporary files may be one that only root can enter, while
-// PostgreSQL must run as somebody else, or its name may be too long for a socket in it.
-func tempDirs() []string {
+// postgresParents lists directories for PostgreSQL's data; the first that works is
+// used. A file system in memory halves the time to create a database. TMPDIR may
+// be too long for a socket, or not accessible to PostgreSQL's user.
+func postgresParents() []string {
 	if dir := os.Getenv("TMPDIR"); dir != "" {
 		return []string{dir, "/tmp"}
 	}
@@ -69,11 +71,11 @@ func tempDirs() []string {
 }
 
 const (
-	// memoryDir is in memory on Linux. In a container it has 64 MiB unless told otherwise.
+	// memoryDir is in memory. In a container it has 64 MiB by default.
 	memoryDir = "/dev/shm"
 
-	// memoryDirRoom is what a good many servers need that run at the same time: each begins with 60 MiB, and every database
-	// in it takes another 8.
+	// memoryDirRoom is enough for the servers of all packages: each takes 60 MiB, and
+	// every database another 8.
 	memoryDirRoom = 2 << 30
 )
 
@@ -84,24 +86,23 @@ func memoryDirHasRoom() bool {
 }
 
 func startPostgres(ctx context.Context, parent string) (string, func(), error) {
-	box, err := newSandbox(parent)
+	d, err := newServerDir(parent)
 	if err != nil {
 		return "", nil, err
 	}
-	postgres := devstack.Postgres{Dir: box.dir, Disposable: true}
+	postgres := devstack.Postgres{Dir: d.dir, Disposable: true}
 	process, err := postgres.Process()
 	if err != nil {
-		box.remove()
+		d.remove()
 		return "", nil, err
 	}
-	stop, err := box.start(ctx, process)
+	stop, err := d.start(ctx, process)
 	return postgres.DSN(), stop, err
 }
 
-// Temporal starts the development server, without the Web UI, and returns its host and port. Its namespace is "default". Call stop
-// when done; calling it again does nothing.
-//
-// The first time on a machine it is built from source, which takes minutes.
+// Temporal starts the development server without the Web UI, and returns its host
+// and port. The namespace is "default". stop may be called again. See
+// [devstack.TemporalCLI] for the program, which may have to be built for minutes.
 func Temporal(ctx context.Context) (address string, stop func(), err error) {
 	cli, err := devstack.TemporalCLI(ctx, os.Stderr)
 	if err != nil {
@@ -116,7 +117,8 @@ func Temporal(ctx context.Context) (address string, stop func(), err error) {
 	return address, stop, err
 }
 
-// WithTemporal is for TestMain: it calls run while a development server runs, which TEMPORAL_ADDRESS names, and gives its exit code.
+// WithTemporal is for TestMain: it starts a development server, sets
+// TEMPORAL_ADDRESS, calls run, and returns its exit code.
 func WithTemporal(run func() int) int {
 	address, stop, err := Temporal(context.Background())
 	if err == nil {
@@ -130,7 +132,7 @@ func WithTemporal(run func() int) int {
 	return run()
 }
 
-// portTaken reports whether somebody else was quicker to take the port, before the server was started or before it got that far.
+// portTaken reports whether another process has taken the port.
 func portTaken(err error) bool {
 	return errors.Is(err, syscall.EADDRINUSE) || err != nil && strings.Contains(err.Error(), syscall.EADDRINUSE.Error())
 }
@@ -140,32 +142,32 @@ func startTemporal(ctx context.Context, cli string) (string, func(), error) {
 	if err != nil {
 		return "", nil, err
 	}
-	box, err := newSandbox(os.TempDir())
+	d, err := newServerDir(os.TempDir())
 	if err != nil {
 		return "", nil, err
 	}
-	temporal := devstack.Temporal{Dir: box.dir, CLI: cli, Port: port, Disposable: true}
+	temporal := devstack.Temporal{Dir: d.dir, CLI: cli, Port: port, Disposable: true}
 	process, err := temporal.Process()
 	if err != nil {
-		box.remove()
+		d.remove()
 		return "", nil, err
 	}
-	stop, err := box.start(ctx, process)
+	stop, err := d.start(ctx, process)
 	return temporal.Address(), stop, err
 }
 
-// start starts the server in the sandbox. The function that it returns stops the server and removes the sandbox, which an error
-// does, too.
-func (b *sandbox) start(ctx context.Context, process devstack.Process) (stop func(), err error) {
+// start starts the server in the directory. stop stops the server and removes the
+// directory; so does an error.
+func (d *serverDir) start(ctx context.Context, process devstack.Process) (stop func(), err error) {
 	child, err := process.Start(ctx)
 	if err != nil {
-		b.remove()
+		d.remove()
 		return nil, err
 	}
 	return sync.OnceFunc(func() {
 		if err := child.Stop(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}
-		b.remove()
+		d.remove()
 	}), nil
 }

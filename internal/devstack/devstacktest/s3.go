@@ -18,7 +18,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/devstack"
 )
 
-// The only user of an S3 server, and where it says that it is.
+// The credentials and region of the S3 servers.
 const (
 	s3AccessKey = "photo-processor"
 	s3SecretKey = "an S3 server of the tests"
@@ -36,12 +36,11 @@ func S3Gateway(ctx context.Context) (string, error) { return s3Gateway.Install(c
 // S3Server is an S3 server.
 type S3Server struct {
 	Endpoint string // its URL
-	buckets  string // the directory that has a directory for each bucket
+	buckets  string // a directory with one subdirectory per bucket
 }
 
-// S3 starts an S3 server that has no buckets yet, and that checks signatures. Call stop when done; calling it again does nothing.
-//
-// The first time on a machine it is built from source, which takes a minute or two.
+// S3 starts an S3 server without buckets that checks signatures. stop may be called
+// again.
 func S3(ctx context.Context) (server *S3Server, stop func(), err error) {
 	gateway, err := S3Gateway(ctx)
 	if err != nil {
@@ -61,28 +60,28 @@ func startS3(ctx context.Context, gateway string) (*S3Server, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	box, err := newSandbox(os.TempDir())
+	d, err := newServerDir(os.TempDir())
 	if err != nil {
 		return nil, nil, err
 	}
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	s := &S3Server{Endpoint: "http://" + address, buckets: filepath.Join(box.dir.Root, "buckets")}
-	attributes := filepath.Join(box.dir.Root, "attributes") // beside the objects, for file systems that have none
+	s := &S3Server{Endpoint: "http://" + address, buckets: filepath.Join(d.dir.Root, "buckets")}
+	attributes := filepath.Join(d.dir.Root, "attributes") // for file systems without extended attributes
 	process := devstack.Process{
 		Name:    "versitygw",
 		Path:    gateway,
 		Args:    []string{"--port", address, "--region", s3Region, "posix", "--sidecar", attributes, s.buckets},
-		Env:     []string{"ROOT_ACCESS_KEY=" + s3AccessKey, "ROOT_SECRET_KEY=" + s3SecretKey, "HOME=" + box.dir.Root},
-		Dir:     box.dir.Root,
-		LogFile: box.dir.Log("versitygw"),
-		PIDFile: box.dir.PIDFile("versitygw"),
+		Env:     []string{"ROOT_ACCESS_KEY=" + s3AccessKey, "ROOT_SECRET_KEY=" + s3SecretKey, "HOME=" + d.dir.Root},
+		Dir:     d.dir.Root,
+		LogFile: d.dir.Log("versitygw"),
+		PIDFile: d.dir.PIDFile("versitygw"),
 		Prepare: func(context.Context) error {
 			for _, dir := range []string{s.buckets, attributes} {
 				if err := os.MkdirAll(dir, 0o755); err != nil {
 					return err
 				}
 			}
-			return box.dir.Create()
+			return d.dir.Create()
 		},
 		Ready: func(ctx context.Context) error {
 			req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.Endpoint, nil)
@@ -93,25 +92,25 @@ func startS3(ctx context.Context, gateway string) (*S3Server, func(), error) {
 			if err != nil {
 				return err
 			}
-			return resp.Body.Close() // that we are refused is answer enough
+			return resp.Body.Close() // access is denied: it answers
 		},
 		StopSignals: []syscall.Signal{syscall.SIGKILL},
 	}
-	stop, err := box.start(ctx, process)
+	stop, err := d.start(ctx, process)
 	return s, stop, err
 }
 
-// MakeBucket makes a bucket.
-func (s *S3Server) MakeBucket(name string) error {
+// CreateBucket creates a bucket.
+func (s *S3Server) CreateBucket(name string) error {
 	return os.Mkdir(filepath.Join(s.buckets, name), 0o755)
 }
 
-// DeleteBucket deletes a bucket and all that is in it.
+// DeleteBucket deletes a bucket with its objects.
 func (s *S3Server) DeleteBucket(name string) error {
 	return os.RemoveAll(filepath.Join(s.buckets, name))
 }
 
-// AddFile puts an object that has one byte where the server finds it.
+// AddFile adds an object of one byte without the server.
 func (s *S3Server) AddFile(bucket, key string) error {
 	path := filepath.Join(s.buckets, bucket, filepath.FromSlash(key))
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -120,7 +119,7 @@ func (s *S3Server) AddFile(bucket, key string) error {
 	return os.WriteFile(path, []byte{'x'}, 0o644)
 }
 
-// Files gives the names of the files that the server keeps for a bucket, also those of uploads that were not completed.
+// Files lists the server's files of a bucket, also those of incomplete uploads.
 func (s *S3Server) Files(bucket string) (names []string, err error) {
 	root := filepath.Join(s.buckets, bucket)
 	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
@@ -133,21 +132,21 @@ func (s *S3Server) Files(bucket string) (names []string, err error) {
 	return names, err
 }
 
-// BucketURL is the URL of a bucket, for who has the variables of Env.
+// BucketURL is the URL of a bucket, for processes with the variables of Env.
 func (s *S3Server) BucketURL(name string) string {
 	query := url.Values{"endpoint": {s.Endpoint}, "region": {s3Region}, "use_path_style": {"true"}}
 	return "s3://" + name + "?" + query.Encode()
 }
 
-// Env has the credentials.
+// Env returns the variables with the credentials.
 func (s *S3Server) Env() []string {
 	return []string{
 		"AWS_ACCESS_KEY_ID=" + s3AccessKey, "AWS_SECRET_ACCESS_KEY=" + s3SecretKey,
-		"AWS_EC2_METADATA_DISABLED=true", // there is nobody to ask
+		"AWS_EC2_METADATA_DISABLED=true", // no request to the metadata service
 	}
 }
 
-// Setenv gives the test Env for its environment.
+// Setenv sets the variables of Env for the test.
 func (s *S3Server) Setenv(t testing.TB) {
 	t.Helper()
 	for _, variable := range s.Env() {
@@ -156,16 +155,16 @@ func (s *S3Server) Setenv(t testing.TB) {
 	}
 }
 
-// Through gives the server as it is seen through a proxy at the URL, which must forward to Handler.
+// Through returns the server behind a proxy at the URL that uses Handler.
 func (s *S3Server) Through(proxy string) *S3Server {
 	return &S3Server{Endpoint: proxy, buckets: s.buckets}
 }
 
-// Handler forwards requests to the server. Their signatures stay what they are.
+// Handler forwards requests to the server without changing their signatures.
 func (s *S3Server) Handler() http.Handler {
 	server, err := url.Parse(s.Endpoint)
 	if err != nil {
-		panic(err) // we have made it
+		panic(err) // a defect
 	}
 	return &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {

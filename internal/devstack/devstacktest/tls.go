@@ -32,7 +32,7 @@ type Authority struct {
 	key         *ecdsa.PrivateKey
 }
 
-// NewAuthority makes an authority that nobody knows.
+// NewAuthority creates a certificate authority.
 func NewAuthority(t testing.TB) *Authority {
 	t.Helper()
 	a := &Authority{}
@@ -43,7 +43,8 @@ func NewAuthority(t testing.TB) *Authority {
 	return a
 }
 
-// Certificate issues a certificate, to a server at 127.0.0.1 or to a client, and gives the files that have it and its key.
+// Certificate issues a certificate for a server at 127.0.0.1 or a client, and
+// returns the files of the certificate and its key.
 func (a *Authority) Certificate(t testing.TB, notAfter time.Time) (certificateFile, keyFile string) {
 	t.Helper()
 	_, _, certificateFile, keyFile = a.issue(t, &x509.Certificate{
@@ -53,7 +54,7 @@ func (a *Authority) Certificate(t testing.TB, notAfter time.Time) (certificateFi
 	return certificateFile, keyFile
 }
 
-// issue signs the certificate; an authority that has none yet signs its own.
+// issue signs the certificate; a new authority signs its own.
 func (a *Authority) issue(t testing.TB, template *x509.Certificate) (issued *x509.Certificate, key *ecdsa.PrivateKey, certificateFile, keyFile string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -79,15 +80,16 @@ func (a *Authority) issue(t testing.TB, template *x509.Certificate) (issued *x50
 	return issued, key, write("certificate.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", keyDER)
 }
 
-// SecureTemporal is how a Temporal is to be reached that speaks TLS, as Temporal Cloud does.
+// SecureTemporal describes a Temporal behind TLS, such as Temporal Cloud.
 type SecureTemporal struct {
 	Authority *Authority // of its certificate
 	NotAfter  time.Time  // when that expires; in an hour unless set
 	Clients   *Authority // of its clients' certificates; nil asks for none
-	APIKey    string     // that is asked for; "" asks for none
+	APIKey    string     // required from clients; "" requires none
 }
 
-// Start serves the Temporal at the address so, and gives the address at which it does.
+// Start starts a TLS proxy for the Temporal at the address, and returns the
+// proxy's address.
 func (s SecureTemporal) Start(t testing.TB, temporal string) (address string) {
 	t.Helper()
 	if s.NotAfter.IsZero() {
@@ -96,12 +98,12 @@ func (s SecureTemporal) Start(t testing.TB, temporal string) (address string) {
 	certificate, err := tls.LoadX509KeyPair(s.Authority.Certificate(t, s.NotAfter))
 	require.NoError(t, err)
 	plain := &http.Protocols{}
-	plain.SetUnencryptedHTTP2(true) // what gRPC speaks without TLS
+	plain.SetUnencryptedHTTP2(true) // gRPC without TLS
 	transport := &http.Transport{Protocols: plain}
 	t.Cleanup(transport.CloseIdleConnections)
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: temporal})
 	proxy.Transport = transport
-	proxy.ErrorLog = log.New(io.Discard, "", 0) // of clients that went away
+	proxy.ErrorLog = log.New(io.Discard, "", 0) // of disconnected clients
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.APIKey != "" && r.Header.Get("Authorization") != "Bearer "+s.APIKey {
 			w.Header().Set("Content-Type", "application/grpc")
