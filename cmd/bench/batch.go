@@ -17,30 +17,30 @@ import (
 )
 
 const (
-	// lookInterval separates two looks whether all is done. When each photo was
-	// completed is known from its row, however seldom we look.
+	// lookInterval is how often photos are checked for completion. It does not limit
+	// the precision, because rows have the time of completion.
 	lookInterval = 200 * time.Millisecond
-	// sampleInterval separates two looks at the processes.
+	// sampleInterval is how often the processes are sampled.
 	sampleInterval = time.Second
-	// singleInterval separates two photos that are posted by themselves while a
-	// batch is under way; there is at most one for each singleShare of the batch.
+	// singleInterval is how often a single photo is posted during a batch, at most
+	// one per singleShare photos of the batch.
 	singleInterval = 500 * time.Millisecond
 	singleShare    = 10
-	// batchTime is what a batch may take, and photoTime what is added for each
-	// photo: ten times what they do take.
+	// batchTime plus photoTime per photo is the timeout of a batch, ten times its
+	// usual duration.
 	batchTime = 5 * time.Minute
 	photoTime = time.Second
 )
 
-// figures are those of one run.
+// figures are the results of one run.
 type figures struct {
 	Photos int           // that were completed, the single ones included
 	Wall   time.Duration // from the POST to the last of them
 	CPU    map[role]time.Duration
 	Memory map[role]memory
 
-	// Of the CPU time that the machine had: this program's, which serves the
-	// photos; that of whatever else runs here; what the hypervisor kept.
+	// Shares of the machine's CPU time: this program, which serves the photos; other
+	// processes; time stolen by the hypervisor.
 	Bench, Others, Withheld float64
 
 	Post        time.Duration   // of the POST of the batch
@@ -51,8 +51,7 @@ type figures struct {
 	Slices []slice // of a large batch
 }
 
-// setShares finds out where the machine's CPU time went, besides what is
-// accounted for.
+// setShares computes the shares of the machine's CPU time.
 func (f *figures) setShares(before, after machineTime, accounted, bench time.Duration) {
 	all := float64(after.at.Sub(before.at)) * float64(runtime.NumCPU())
 	f.Bench = float64(bench) / all
@@ -67,13 +66,13 @@ type slice struct {
 	CPU      map[role]time.Duration
 }
 
-// sample is the stack at one moment.
+// sample is the state of the stack at one moment.
 type sample struct {
 	at  time.Time
 	cpu map[role]time.Duration
 }
 
-// batch posts n photos in one request and single ones meanwhile, and measures
+// batch posts n photos in one request and single photos meanwhile, and measures
 // until all are completed.
 func (s *stack) batch(ctx context.Context, server *photoServer, n, boxes int) (f figures, err error) {
 	ctx, cancel := context.WithTimeout(ctx, batchTime+time.Duration(n)*photoTime)
@@ -146,13 +145,13 @@ func (s *stack) batch(ctx context.Context, server *photoServer, n, boxes int) (f
 	err = s.post(ctx, inputs)
 	f.Post = time.Since(start)
 	if err == nil {
-		err = s.awaitAll(ctx)
+		err = s.waitForAll(ctx)
 	}
 	stopPosting()
 	if err = errors.Join(err, singles.Wait()); err != nil {
 		return f, err
 	}
-	if err := s.awaitAll(ctx); err != nil { // the last single one
+	if err := s.waitForAll(ctx); err != nil { // the last single one
 		return f, err
 	}
 	stopMeasuring()
@@ -217,8 +216,8 @@ func (s *stack) post(ctx context.Context, ids []string) error {
 	return err
 }
 
-// awaitAll waits until each photo has its final status.
-func (s *stack) awaitAll(ctx context.Context) error {
+// waitForAll waits until each photo has its final status.
+func (s *stack) waitForAll(ctx context.Context) error {
 	for {
 		some, err := s.unfinished(ctx)
 		if err != nil || !some {
@@ -232,7 +231,7 @@ func (s *stack) awaitAll(ctx context.Context) error {
 	}
 }
 
-// every calls do at each interval until ctx ends, or do fails.
+// every calls do at each interval until ctx ends or do fails.
 func every(ctx context.Context, interval time.Duration, do func() error) error {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
@@ -263,7 +262,7 @@ func sum(cpu map[role]time.Duration) (total time.Duration) {
 	return total
 }
 
-// keepPeaks raises peaks to what is there now.
+// keepPeaks raises the peaks to the present values.
 func keepPeaks(peaks, now map[role]memory) {
 	for r, m := range now {
 		p := peaks[r]
@@ -271,11 +270,11 @@ func keepPeaks(peaks, now map[role]memory) {
 	}
 }
 
-// sliceCount is into how many parts a large batch is cut.
+// sliceCount is the number of slices of a large batch.
 const sliceCount = 5
 
-// cut cuts a batch where a fifth, two fifths … of the photos were completed, at
-// the nearest sample.
+// cut cuts a batch into slices of as many completed photos, at the nearest
+// samples.
 func cut(samples []sample, start time.Time, completions []time.Duration) (parts []slice) {
 	slices.Sort(completions)
 	completedBy := func(at time.Time) int {

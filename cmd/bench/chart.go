@@ -8,9 +8,8 @@ import (
 	"runtime"
 )
 
-// chart draws the report as an SVG: a bar for each column, as long as the CPU
-// time that a photo costs, cut into the processes. It is readable on white and
-// on black.
+// chart draws the report as an SVG, for light and dark backgrounds: one bar per
+// column, whose length is the CPU time per photo, divided into processes.
 func chart(r *report) []byte {
 	const left, right, barHeight, gap, top = 170.0, 220.0, 30.0, 12.0, 92.0
 	const width = 900.0
@@ -69,11 +68,10 @@ func chart(r *report) []byte {
 	return svg.Bytes()
 }
 
-// segmentGap separates the parts of a bar, for those who do not tell colours
-// apart.
+// segmentGap separates the parts of a bar, for colour-blind readers.
 const segmentGap = 1.5
 
-// part is a process's share of a bar. The small ones are one.
+// part is a process's share of a bar. Small ones are combined.
 type part struct {
 	class, name  string
 	milliseconds float64
@@ -96,7 +94,7 @@ func parts(c *column) []part {
 	return found
 }
 
-// label is the bar's name.
+// label is the name of a bar.
 func (c *column) label(withPhotos bool) string {
 	if withPhotos && !c.isLimit() {
 		return fmt.Sprintf("%s, %d photos", c.stack, c.photos)
@@ -104,7 +102,7 @@ func (c *column) label(withPhotos bool) string {
 	return c.name()
 }
 
-// batchesDiffer tells whether there are columns that differ in nothing else.
+// batchesDiffer reports whether columns differ only in their batch.
 func (r *report) batchesDiffer() bool {
 	for _, c := range r.columns {
 		for _, other := range r.columns {
@@ -118,7 +116,7 @@ func (r *report) batchesDiffer() bool {
 
 func (m machine) short() string { return fmt.Sprintf("%d × %s", runtime.NumCPU(), m.cpu) }
 
-// niceStep gives 1, 2 or 5 times a power of ten that is not below the value.
+// niceStep rounds up to 1, 2 or 5 times a power of ten.
 func niceStep(value float64) float64 {
 	power := math.Pow(10, math.Floor(math.Log10(max(value, 1e-9))))
 	for _, factor := range []float64{1, 2, 5} {
@@ -160,8 +158,8 @@ type legendEntry struct {
 	X, TextX    float64
 }
 
-// The colours keep their distance for those who are colour-blind (Okabe and
-// Ito's), and their contrast on both backgrounds.
+// Okabe and Ito's colours, which colour-blind readers can distinguish, with
+// contrast on both backgrounds.
 var svgTemplate = template.Must(template.New("svg").Parse(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {{.Width}} {{.Height}}" width="{{.Width}}" height="{{.Height}}" role="img" aria-label="CPU time per photo, by process">
 <style>
   text { font: 13px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; fill: #24292f }

@@ -23,21 +23,21 @@ import (
 	"github.com/photo-processor/photo-processor/internal/thumbnail"
 )
 
-// limitCommand is the first argument of the process that measures the limit: a
-// process of its own, so that its CPU time and memory are its alone.
+// limitCommand is the first argument of the process that measures the limit. It is
+// a process of its own, so that its CPU time and memory can be measured.
 const limitCommand = "limit"
 
 // How the limit makes thumbnails.
 const (
-	// byMake: as photo-processor-render does, with the same settings of the C
-	// library's allocator. This is the limit.
+	// byMake is the limit: as photo-processor-render, with the same settings of the C
+	// library's allocator.
 	byMake = "thumbnail.Make"
-	// byGovips: as a small program would, which trusts its pictures.
+	// byGovips is a small program that trusts its pictures.
 	byGovips = "plain govips"
 )
 
-// startLimit has the first n photos, one after the other for each CPU, made to
-// thumbnails by a process that does nothing else.
+// startLimit makes thumbnails of the first n photos in a process that does nothing
+// else, with one goroutine per CPU.
 func startLimit(ctx context.Context, set *photoSet, boxes, n int, how string) (figures, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -75,7 +75,7 @@ func startLimit(ctx context.Context, set *photoSet, boxes, n int, how string) (f
 	return f, nil
 }
 
-// limitResult is what that process says of itself, as JSON.
+// limitResult is the output of that process, as JSON.
 type limitResult struct {
 	Wall, CPU  time.Duration // of the photos alone
 	AllCPU     time.Duration // with the start
@@ -83,7 +83,7 @@ type limitResult struct {
 	SetBytes   int64 // of PeakMemory, for the photos' files
 }
 
-// runLimit is the process.
+// runLimit is the main function of that process.
 func runLimit(args []string, out io.Writer) error {
 	flags := flag.NewFlagSet(limitCommand, flag.ContinueOnError)
 	dir := flags.String("dir", "", "where the photos are")
@@ -135,7 +135,7 @@ func runLimit(args []string, out io.Writer) error {
 		}
 		return group.Wait()
 	}
-	// Each once, so that what libvips loads at its first use is loaded.
+	// Warm up: libvips loads its modules at the first use.
 	if err := do(len(set)); err != nil {
 		return err
 	}
@@ -153,8 +153,8 @@ func runLimit(args []string, out io.Writer) error {
 	return json.NewEncoder(out).Encode(result)
 }
 
-// mapFile gives a file's content from memory that is not the Go runtime's: it
-// would keep as much again in reserve, which is none of the limit's.
+// mapFile maps a file into memory. Go's garbage collector would reserve as much
+// again for content on its heap.
 func mapFile(path string) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -176,7 +176,7 @@ func makeAsRenderer(source []byte, boxes int) error {
 	return err
 }
 
-// makeWithGovips decodes the photo for each box, as is usual.
+// makeWithGovips decodes the photo once per box, as most programs do.
 func makeWithGovips(source []byte, boxes int) error {
 	for _, box := range boxSets[boxes] {
 		picture, err := vips.NewThumbnailFromBuffer(source, box.Width, box.Height, vips.InterestingNone)

@@ -1,17 +1,17 @@
-// Command bench measures photo-processor end to end, beside the raw limit: what
-// the same thumbnails cost in one process that does nothing else.
+// Command bench measures photo-processor end to end, and compares it with the
+// limit: one process that only makes the same thumbnails.
 //
 //	make bench                          300 photos, 1 and 3 boxes, the native stack
 //	make bench STACK="native cluster"   both stacks
 //	make bench N=10000                  does the cost per photo grow with the backlog?
 //
-// It makes photos (photos.go), starts the program's own stack as a user would
-// (stack.go), posts all photos in one request and single ones meanwhile, and
-// waits until each is completed (batch.go). The limit (limit.go) is measured in
-// the same run, before and after. Everything is repeated; the table has medians.
+// It draws photos (photos.go), starts the development stack (stack.go), posts all
+// photos in one request and single photos meanwhile, and waits until all are
+// completed (batch.go). It measures the limit (limit.go) in the same run, before and
+// after. Everything is repeated; the table has medians.
 //
-// What is configured in the environment, such as WORKER_ACTIVITIES, applies to
-// the stack that is measured, and is named in the output.
+// Variables of the environment, such as WORKER_ACTIVITIES, apply to the stack and
+// are listed in the output.
 package main
 
 import (
@@ -31,12 +31,12 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// largeBatch is from how many photos on a batch is a backlog. It is measured
-// beside one of smallBatch, and in slices.
+// A batch of at least largeBatch photos is measured in slices, and compared with
+// one of smallBatch.
 const (
 	smallBatch = 300
 	largeBatch = 1000
-	maxBatch   = 10_000 // what one POST may have, by default
+	maxBatch   = 10_000 // the default of HTTP_MAX_PHOTOS
 )
 
 func main() {
@@ -57,19 +57,19 @@ func main() {
 	}
 }
 
-// options is what to measure.
+// options says what to measure.
 type options struct {
 	program    string   // the built photo-processor
-	batches    []int    // photos in a POST; each of these is measured
+	batches    []int    // photos in a POST; each number is measured
 	stacks     []string // of stackFlags
 	boxes      []int    // keys of boxSets
 	repeats    int
-	crossCheck bool // measure plain govips, too
+	crossCheck bool // also measure plain govips
 	recipe     []recipe
-	cache      string // where the photos are kept
+	cache      string // directory of the photos
 }
 
-// boxSets are the sizes of the thumbnails, by how many there are.
+// boxSets are the sizes of the thumbnails, by their number.
 var boxSets = map[int][]photo.Size{
 	1: {{Width: 320, Height: 320}},
 	3: {{Width: 1024, Height: 1024}, {Width: 320, Height: 320}, {Width: 64, Height: 64}},
@@ -77,7 +77,7 @@ var boxSets = map[int][]photo.Size{
 
 func realMain(ctx context.Context, args []string, out, progress io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	program := flags.String("program", "bin/photo-processor", "the built `program`; its renderer lies next to it")
+	program := flags.String("program", "bin/photo-processor", "the built `program`; its renderer and development stack are next to it")
 	n := flags.Int("n", smallBatch, fmt.Sprintf("photos in a POST, up to %d", maxBatch))
 	stacks := flags.String("stack", "native", "native, cluster, or both")
 	boxes := flags.String("boxes", "", "how many thumbnails of each photo: 1, 3, or both (the default; of large batches 1)")

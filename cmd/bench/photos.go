@@ -25,7 +25,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/thumbnail"
 )
 
-// kind is how a photo is encoded.
+// kind is the encoding of a photo.
 type kind string
 
 const (
@@ -37,7 +37,7 @@ const (
 
 var extensions = map[kind]string{baseline: "jpg", progressive: "jpg", png: "png", webp: "webp"}
 
-// recipe makes one photo.
+// recipe describes one photo.
 type recipe struct {
 	kind          kind
 	width, height int
@@ -79,23 +79,23 @@ var defaultRecipe = []recipe{
 	{kind: baseline, width: 2048, height: 1536},
 }
 
-// Qualities that cameras and editors usually write. The photos that libvips
-// encodes come from JPEGs that lose next to nothing.
+// Usual qualities of cameras and editors. libvips encodes from JPEGs of a much
+// higher quality.
 const (
 	jpegQuality   = 88
 	masterQuality = 97
 	webpQuality   = 82
 )
 
-// recipeVersion goes up when photos of the same recipe look different.
+// recipeVersion must be increased when photos of the same recipe change.
 const recipeVersion = 1
 
-// name is the file's. Number i is also the seed of the landscape.
+// name is the name of the file. Number i is also the seed of the landscape.
 func (r recipe) name(i int) string {
 	return fmt.Sprintf("%02d-%s-%dx%d.%s", i, strings.ReplaceAll(string(r.kind), " ", "-"), r.width, r.height, extensions[r.kind])
 }
 
-// make makes the photo with the number.
+// make draws and encodes the photo with the number.
 func (r recipe) make(i int) ([]byte, error) {
 	var drawn bytes.Buffer
 	quality := jpegQuality
@@ -122,15 +122,15 @@ func (r recipe) make(i int) ([]byte, error) {
 	return encoded, err
 }
 
-// photoSet is the photos that are measured with.
+// photoSet is the set of photos of a measurement.
 type photoSet struct {
 	dir     string
 	recipe  []recipe
 	content [][]byte
 }
 
-// loadPhotos reads the photos, and makes those that are not in the cache yet.
-// What could change their bytes is part of the directory's name.
+// loadPhotos reads the photos from the cache directory, and adds missing ones. The
+// directory's name depends on everything that could change their bytes.
 func loadPhotos(ctx context.Context, cache string, recipe []recipe, say func(string, ...any)) (*photoSet, error) {
 	if err := thumbnail.Startup(); err != nil {
 		return nil, err
@@ -169,7 +169,7 @@ func loadPhotos(ctx context.Context, cache string, recipe []recipe, say func(str
 	return set, group.Wait()
 }
 
-// facts says what the photos are, for the report.
+// facts describes the photos, for the report.
 func (set *photoSet) facts() string {
 	digest := sha256.New()
 	count := map[kind]int{}
@@ -218,7 +218,7 @@ func (set *photoSet) serve() (*photoServer, error) {
 	return s, nil
 }
 
-// urls gives URLs that were never given before, of the photos in their order.
+// urls returns new URLs of the photos, in order.
 func (s *photoServer) urls(n int) []string {
 	urls := make([]string, n)
 	for i := range urls {
@@ -229,7 +229,7 @@ func (s *photoServer) urls(n int) []string {
 	return urls
 }
 
-// sizesText names boxes as THUMBNAIL_SIZES does.
+// sizesText formats boxes for THUMBNAIL_SIZES.
 func sizesText(sizes []photo.Size) string {
 	var texts []string
 	for _, size := range sizes {

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// role is what a process is there for.
+// role is the part of the stack to which a process belongs.
 type role string
 
 const (
@@ -27,10 +27,10 @@ const (
 	devRole      role = "photo-processor-dev" // which starts the others
 )
 
-// roles of the product, in the order in which they are shown.
+// roles, in the order of the table.
 var roles = []role{renderRole, workerRole, apiRole, temporalRole, postgresRole, devRole}
 
-// roleOf is the role of a process that the stack supervises, by its name.
+// roleOf returns the role of a supervised process, by its name.
 func roleOf(name string) (role, bool) {
 	for prefix, role := range map[string]role{"api": apiRole, "worker": workerRole, "temporal": temporalRole, "postgres": postgresRole} {
 		if name == prefix || strings.HasPrefix(name, prefix+"-") {
@@ -40,11 +40,10 @@ func roleOf(name string) (role, bool) {
 	return "", false
 }
 
-// tick is the unit of CPU time in /proc: the same on all architectures that Go
-// runs on.
+// tick is the unit of CPU time in /proc, on all architectures of Go.
 const tick = 10 * time.Millisecond
 
-// processStat is what /proc/<pid>/stat says.
+// processStat has fields of /proc/<pid>/stat.
 type processStat struct {
 	parent int
 	cpu    time.Duration // its own
@@ -74,7 +73,7 @@ func parseStat(content []byte) (processStat, error) {
 	}, nil
 }
 
-// processes gives all that run.
+// processes lists all running processes.
 func processes() (map[int]processStat, error) {
 	paths, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
@@ -111,8 +110,8 @@ type member struct {
 	role role
 }
 
-// members gives the processes of the stack: those that are supervised, and what
-// they have started. What a worker starts are renderers.
+// members lists the processes of the stack: the supervised ones and their
+// descendants. Children of a worker are render processes.
 func members(all map[int]processStat, supervised map[int]role) []member {
 	children := map[int][]int{}
 	for pid, stat := range all {
@@ -138,9 +137,8 @@ func members(all map[int]processStat, supervised map[int]role) []member {
 	return found
 }
 
-// cpuByRole is the CPU time that the stack has used so far. That of processes
-// that have ended, such as renderers that were replaced and PostgreSQL's servants,
-// is known to those who started them.
+// cpuByRole returns the CPU time that the stack has used so far. Parents have the
+// CPU time of exited children: replaced render processes, PostgreSQL's backends.
 func cpuByRole(all map[int]processStat, supervised map[int]role) map[role]time.Duration {
 	cpu := map[role]time.Duration{}
 	for _, m := range members(all, supervised) {
@@ -157,14 +155,14 @@ func cpuByRole(all map[int]processStat, supervised map[int]role) map[role]time.D
 	return cpu
 }
 
-// memory is what the processes of a role have, in bytes.
+// memory is the memory of the processes of a role, in bytes.
 type memory struct {
 	Processes int
 	Largest   int64 // the peak of the process with the most
 	Sum       int64 // of them all; what they share is counted once
 }
 
-// processMemory is what /proc/<pid>/status says, in bytes.
+// processMemory has fields of /proc/<pid>/status, in bytes.
 type processMemory struct {
 	peak, anonymous, file, shared int64
 }
@@ -194,8 +192,8 @@ func parseMemory(content []byte) (m processMemory, err error) {
 	return m, lines.Err()
 }
 
-// memoryByRole is the memory that the stack has now; Largest is exact, for the
-// kernel keeps each process's peak.
+// memoryByRole returns the present memory of the stack. Largest is exact, because
+// the kernel records each process's peak.
 func memoryByRole(found []member) map[role]memory {
 	type shares struct{ anonymous, file, shared int64 }
 	sums := map[role]shares{}
@@ -223,8 +221,8 @@ func memoryByRole(found []member) map[role]memory {
 	return byRole
 }
 
-// machineTime is how long the machine's CPUs have worked so far, and how long a
-// hypervisor has kept them from it.
+// machineTime returns the CPU time that the machine has used, and the time stolen by
+// the hypervisor.
 type machineTime struct {
 	at             time.Time
 	busy, withheld time.Duration
@@ -257,7 +255,7 @@ func parseMachine(content []byte) (m machineTime, err error) {
 	return m, nil
 }
 
-// ownCPU is the CPU time that this process has used so far.
+// ownCPU returns the CPU time that this process has used.
 func ownCPU() time.Duration {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {

@@ -18,7 +18,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/renderer"
 )
 
-// report is all that was measured.
+// report has all results.
 type report struct {
 	machine  machine
 	photos   string
@@ -33,10 +33,10 @@ type govipsFigures struct {
 	figures
 }
 
-// limitColumn is the stack of a column that has none.
+// limitColumn is the stack name of the limit's columns.
 const limitColumn = "limit"
 
-// column is one thing that was measured, repeatedly.
+// column has the runs of one measurement.
 type column struct {
 	stack  string
 	boxes  int
@@ -44,7 +44,7 @@ type column struct {
 	runs   []figures
 }
 
-// mid gives the median over the runs.
+// mid returns the median of the runs.
 func (c *column) mid(of func(figures) float64) float64 {
 	var values []float64
 	for _, run := range c.runs {
@@ -72,7 +72,7 @@ func (c *column) totalCost() float64 {
 
 func (c *column) percent(of func(figures) float64) float64 { return 100 * c.mid(of) }
 
-// pooled has the values of all runs.
+// pooled returns the values of all runs.
 func (c *column) pooled(of func(figures) []time.Duration) (values []time.Duration) {
 	for _, run := range c.runs {
 		values = append(values, of(run)...)
@@ -89,16 +89,16 @@ func (c *column) name() string {
 	return fmt.Sprintf("%s, %d boxes", c.stack, c.boxes)
 }
 
-// limitOf gives the limit that the column is held against.
+// limitOf returns the limit to compare the column with.
 func (r *report) limitOf(c *column) *column {
 	i := slices.IndexFunc(r.columns, func(other *column) bool { return other.isLimit() && other.boxes == c.boxes })
 	return r.columns[i]
 }
 
-// nothing is shown where there is nothing to show.
+// nothing is the text of empty cells.
 const nothing = "–"
 
-// row is one line of the table.
+// row is one row of the table.
 type row struct {
 	name string
 	cell func(*column) string
@@ -166,13 +166,13 @@ func (r *report) rows() []row {
 	)
 }
 
-// processesOf names the processes of a role in the table.
+// processesOf describes the processes of a role in the table.
 var processesOf = map[role]string{
 	renderRole: "render processes", workerRole: "worker", apiRole: "API", temporalRole: "Temporal", postgresRole: "PostgreSQL", devRole: "`photo-processor-dev`",
 }
 
-// memory is the peak of the largest process where there are several of a kind,
-// and the peak of the sum where they differ.
+// memory formats the peak of the largest process, or for different processes the
+// peak of their sum.
 func (c *column) memory(r role) string {
 	peak := map[role]memory{}
 	for _, run := range c.runs {
@@ -234,7 +234,7 @@ func writeSlices(w io.Writer, parts []slice) {
 	writeTable(w, header, lines)
 }
 
-// writeTable writes a Markdown table that can be read as it is.
+// writeTable writes a Markdown table with aligned columns.
 func writeTable(w io.Writer, header []string, lines [][]string) {
 	widths := make([]int, len(header))
 	for _, line := range append([][]string{header}, lines...) {
@@ -268,7 +268,7 @@ func writeTable(w io.Writer, header []string, lines [][]string) {
 	}
 }
 
-// facts are what one has to know to make sense of the figures.
+// facts describes the conditions of the measurement.
 func (r *report) facts() []string {
 	runs := len(r.columns[0].runs)
 	facts := []string{
@@ -309,11 +309,10 @@ func (r *report) stackVersions() string {
 	return strings.Join(texts, "; ")
 }
 
-// busyLoad is the load of each CPU from which on a machine is not fit to measure
-// on.
+// busyLoad is the load per CPU above which measurements are not reliable.
 const busyLoad = 0.25
 
-// machine is where it was measured.
+// machine describes the machine.
 type machine struct {
 	cpu, kernel string
 	memory      int64
@@ -324,7 +323,7 @@ func (m machine) String() string {
 	return fmt.Sprintf("%d × %s, %d GiB, Linux %s, load %.2f before", runtime.NumCPU(), m.cpu, m.memory>>30, m.kernel, m.load)
 }
 
-// machineFacts reads what there is; what cannot be read is left out.
+// machineFacts reads /proc. Missing facts are left out.
 func machineFacts() (m machine) {
 	if content, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		for line := range strings.Lines(string(content)) {
@@ -347,11 +346,11 @@ func machineFacts() (m machine) {
 	return m
 }
 
-// ownSettings are set by the benchmark for the stack that it starts.
+// ownSettings are variables that the benchmark sets for its stack.
 var ownSettings = []string{"DATA_DIR", "THUMBNAIL_SIZES", "DATABASE_URL", "THUMBNAILS_BUCKET", "API_TOKEN", "RENDERER_PATH", "SOURCE_ALLOW_CIDRS"}
 
-// settings gives the variables of photo-processor that are set in the
-// environment, and so for the stack.
+// settings returns the other variables of photo-processor in the environment, which
+// apply to the stack.
 func settings() (set []string) {
 	fields := reflect.TypeFor[config.Config]()
 	for i := range fields.NumField() {

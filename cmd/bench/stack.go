@@ -29,17 +29,16 @@ var stackFlags = map[string][]string{
 	"cluster": {"--cluster"},
 }
 
-// stackSubdirectories is where below DATA_DIR a stack keeps its data.
+// stackSubdirectories are the data directories of stacks below DATA_DIR.
 var stackSubdirectories = map[string]string{"cluster": "cluster"}
 
 const (
-	// startTime bounds a start. Building Temporal's programs, once on a machine,
-	// takes minutes of it.
+	// startTime includes building Temporal's programs, once on a machine.
 	startTime = 30 * time.Minute
 	stopTime  = 3 * time.Minute
 )
 
-// stack is a running photo-processor with all that it needs.
+// stack is a running development stack.
 type stack struct {
 	root  string // a temporary directory; DATA_DIR is in it
 	dir   devstack.Dir
@@ -51,12 +50,12 @@ type stack struct {
 	conn *pgx.Conn    // looks how far they are
 }
 
-// startStack starts the program as a user does, on an empty data directory and
-// ports that are free.
+// startStack starts the development stack with an empty data directory on free
+// ports.
 func startStack(ctx context.Context, program, name string, boxes []photo.Size) (_ *stack, err error) {
 	flags := stackFlags[name]
-	// Not in os.TempDir: PostgreSQL's user must be able to go there, and the path
-	// of a socket must be short.
+	// Not os.TempDir: PostgreSQL's user must have access, and a socket's path must be
+	// short.
 	s := &stack{}
 	if s.root, err = os.MkdirTemp("/tmp", "photo-processor-bench-"); err != nil {
 		return nil, err
@@ -111,8 +110,7 @@ func startStack(ctx context.Context, program, name string, boxes []photo.Size) (
 	return s, err
 }
 
-// ports are the variables that say where the stack listens; what a stack does
-// not know, it does not read.
+// ports are the variables of the stack's ports.
 var ports = []string{
 	"HTTP_ADDR", "DEV_TEMPORAL_PORT", "DEV_TEMPORAL_UI_PORT", "DEV_TEMPORAL_METRICS_PORT", "DEV_POSTGRES_PORT", "DEV_SAMPLES_PORT",
 }
@@ -134,7 +132,7 @@ func (s *stack) stop() error {
 	return errors.Join(append(errs, os.RemoveAll(s.root))...)
 }
 
-// supervised gives the processes of the stack that have a role of their own.
+// supervised returns the roles of the supervised processes, by PID.
 func (s *stack) supervised() (map[int]role, error) {
 	status, err := s.dir.Status()
 	if err != nil {
@@ -144,7 +142,7 @@ func (s *stack) supervised() (map[int]role, error) {
 	for _, process := range status.Processes {
 		r, known := roleOf(process.Name)
 		if !known {
-			return nil, fmt.Errorf("what is the process %q there for?", process.Name)
+			return nil, fmt.Errorf("unknown process %q in the stack", process.Name)
 		}
 		if process.PID == 0 {
 			return nil, fmt.Errorf("%s does not run", process.Name)
@@ -154,7 +152,7 @@ func (s *stack) supervised() (map[int]role, error) {
 	return roles, nil
 }
 
-// versions names what the stack is made of.
+// versions describes the servers of the stack.
 func (s *stack) versions(ctx context.Context) (string, error) {
 	var postgresVersion string
 	if err := s.conn.QueryRow(ctx, `SHOW server_version`).Scan(&postgresVersion); err != nil {
@@ -174,7 +172,7 @@ func (s *stack) versions(ctx context.Context) (string, error) {
 	return fmt.Sprintf("PostgreSQL %s, Temporal %s", postgresVersion, info.GetServerVersion()), nil
 }
 
-// progress is how a photo stands.
+// progress is the state of a photo.
 type progress struct {
 	status         photo.Status
 	updatedAt      time.Time
@@ -182,14 +180,13 @@ type progress struct {
 	thumbnailCount int
 }
 
-// unfinished tells whether any photo waits or is worked on. It costs PostgreSQL
-// one look at an index.
+// unfinished reports whether any photo is pending or processing, by an index.
 func (s *stack) unfinished(ctx context.Context) (some bool, err error) {
 	err = s.conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM photos WHERE status = 'pending') OR EXISTS (SELECT FROM photos WHERE status = 'processing')`).Scan(&some)
 	return some, err
 }
 
-// results gives how the photos ended.
+// results returns the final states of the photos.
 func (s *stack) results(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]progress, error) {
 	rows, err := s.conn.Query(ctx, `SELECT uuid, status, updated_at, coalesce(failure_code, ''), coalesce(failure_message, ''),
 		(SELECT count(*) FROM photo_thumbnails WHERE photo_uuid = photos.uuid)

@@ -7,8 +7,8 @@ import (
 
 type number interface{ ~int64 | ~float64 }
 
-// percentile gives the smallest value that at least p percent are not above (the
-// nearest rank); 0 if there are none.
+// percentile returns the p-th percentile by the nearest-rank method; 0 without
+// values.
 func percentile[T number](values []T, p float64) T {
 	if len(values) == 0 {
 		return 0
@@ -18,7 +18,8 @@ func percentile[T number](values []T, p float64) T {
 	return sorted[max(rank, 1)-1]
 }
 
-// median gives the middle value, or the mean of the two in the middle.
+// median returns the median; with an even number of values, the mean of the middle
+// two.
 func median[T number](values []T) T {
 	if len(values) == 0 {
 		return 0
