@@ -20,8 +20,8 @@ import (
 	temporalclient "go.temporal.io/sdk/client"
 )
 
-// TestAuditorSees plants one violation after the other in what a calm batch has
-// left, and has the auditor name each.
+// TestAuditorSees plants one violation after the other in the result of a batch
+// without faults. The auditor must report each.
 func TestAuditorSees(t *testing.T) {
 	t.Parallel()
 	b := process(t, calm())
@@ -33,21 +33,20 @@ func TestAuditorSees(t *testing.T) {
 		return strings.Join(violations, "\n")
 	}
 	require.Empty(t, audit(t), "nothing is wrong yet")
-	// From now on nobody mends anything, as the reconciler would, and there is
-	// nothing to wait for.
+	// The reconciler must not repair anything, and there is nothing to wait for.
 	a.closeTime = 0
 	for _, worker := range workers {
-		(&havoc{stack: b.stack}).kill(worker, time.Hour)
+		(&faultInjector{stack: b.stack}).kill(worker, time.Hour)
 	}
 
-	// One photo of each kind, by how it ended.
+	// One photo of each final state.
 	rows, err := a.rows(t.Context())
 	require.NoError(t, err)
 	var completed, failed, pending uuid.UUID
 	stranger := uuid.New()
 	for id, want := range a.photos {
 		switch {
-		case !want.row: // nobody's
+		case !want.row: // no photo
 		case !want.accepted:
 			pending = id
 		case want.fails != "":
@@ -67,14 +66,14 @@ func TestAuditorSees(t *testing.T) {
 		require.NoError(t, err)
 		require.EqualValues(t, 1, tag.RowsAffected(), sql)
 	}
-	// Each plant gives what undoes it.
+	// Each plant returns its undo function.
 	write := func(path string, content []byte) func(t *testing.T) (undo func()) {
 		return func(t *testing.T) func() {
 			before, err := os.ReadFile(path)
 			require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
 			require.NoError(t, os.WriteFile(path, content, 0o600))
 			return func() {
-				if err != nil { // there was none
+				if err != nil { // there was no file
 					require.NoError(t, os.Remove(path))
 					return
 				}
@@ -97,7 +96,8 @@ func TestAuditorSees(t *testing.T) {
 			return func() { a.photos[id] = before }
 		}
 	}
-	// open starts a workflow that nobody works on, and waits until it is listed.
+	// open starts a workflow on a task queue without workers, and waits until it is
+	// listed.
 	open := func(id string) func(t *testing.T) func() {
 		listed := func() bool {
 			page, err := a.temporal.ListWorkflow(t.Context(), &workflowservice.ListWorkflowExecutionsRequest{
@@ -191,16 +191,16 @@ func TestAuditorSees(t *testing.T) {
 	}
 	require.Empty(t, audit(t), "what was planted is gone")
 
-	// Last, because it stays: a run that knows better than the row.
+	// Last, because it cannot be undone: a run that contradicts the row.
 	id := "process-photo-" + completed.String()
 	open(id)(t)
 	require.NoError(t, a.temporal.TerminateWorkflow(t.Context(), id, "", ""))
-	a.closeTime = time.Minute // the list of workflows lags behind
+	a.closeTime = time.Minute // the visibility store lags behind
 	require.Contains(t, audit(t), completed.String()+": is completed , but its last run is Terminated")
 }
 
-// TestRepeatedPagesAreCounted allows a photo one more run for each attempt at its page
-// that was repeated, and no other photo any.
+// TestRepeatedPagesAreCounted: a photo may have one more run per repeated attempt at
+// its page; photos of other pages may not.
 func TestRepeatedPagesAreCounted(t *testing.T) {
 	t.Parallel()
 	first, second := uuid.New(), uuid.New()

@@ -23,13 +23,13 @@ var (
 	seed  = flag.Uint64("seed", 0, "the first seed; 0: a random one")
 )
 
-// endTime is what a batch may take from its last post or fault to its end: the
-// heartbeat time-out of a lost worker, the pauses after three bad answers, and
-// the restarts, several times.
+// endTime bounds the time from the last post or fault to the end of the batch:
+// several times the heartbeat timeout of a lost worker, the retries of three bad
+// responses, and the restarts.
 const endTime = 4 * time.Minute
 
-// TestChaos processes a batch while all that it stands on breaks. Afterwards the
-// auditor must have nothing to say.
+// TestChaos processes a batch while its infrastructure breaks. Afterwards the auditor
+// must find no violation.
 func TestChaos(t *testing.T) {
 	t.Parallel()
 	first, number, scale := *seed, max(*seeds, 1), whole
@@ -56,15 +56,15 @@ func TestChaos(t *testing.T) {
 	}
 }
 
-// batch is what was processed, and who may tell whether well.
+// batch is a processed batch and its auditor.
 type batch struct {
 	*stack
 	auditor *auditor
 	ids     []uuid.UUID // by number
 }
 
-// process takes a batch through what the plan has for it, and returns when all
-// that was accepted has come to an end, or should have.
+// process executes the plan, and returns when all accepted photos have a final
+// status, or after endTime.
 func process(t *testing.T, p plan) *batch {
 	t.Helper()
 	t.Log(p)
@@ -83,9 +83,9 @@ func process(t *testing.T, p plan) *batch {
 	}
 
 	client := &client{api: b.api, accepted: map[uuid.UUID]bool{}, posts: map[uuid.UUID]int{}}
-	havoc := &havoc{stack: b.stack}
+	faultInjector := &faultInjector{stack: b.stack}
 	began := time.Now()
-	b.letLoose(t, p, client, havoc)
+	b.execute(t, p, client, faultInjector)
 	t.Logf("seed %d: all is posted, and nothing breaks any more, after %.1f s", p.seed, time.Since(began).Seconds())
 
 	temporal, err := temporalclient.Dial(temporalclient.Options{HostPort: b.temporal.Address()})
@@ -103,7 +103,7 @@ func process(t *testing.T, p plan) *batch {
 	}
 	_, err = b.auditor.auditWorkflows(t.Context())
 	require.NoError(t, err)
-	b.auditor.closeTime = 10 * time.Second // for what has not closed by now, and for the list's delay
+	b.auditor.closeTime = 10 * time.Second // for the delay of the visibility store
 
 	for number, id := range b.ids {
 		want := expected{row: number < p.photos, posts: client.posts[id], accepted: client.accepted[id]}
@@ -113,19 +113,18 @@ func process(t *testing.T, p plan) *batch {
 			if source.badSoFar() >= 5 {
 				want.excuses = append(want.excuses, "source_unavailable")
 			}
-			if havoc.renderers.Load() >= 2 {
+			if faultInjector.renderers.Load() >= 2 {
 				want.excuses = append(want.excuses, "render_crashed")
 			}
 		}
 		b.auditor.photos[id] = want
 	}
-	b.tell(t, p, sources, havoc, time.Since(began))
+	b.logResult(t, p, sources, faultInjector, time.Since(began))
 	return b
 }
 
-// letLoose posts what the plan posts while it breaks what the plan breaks, and
-// returns when both are over.
-func (b *batch) letLoose(t *testing.T, p plan, client *client, havoc *havoc) {
+// execute runs the plan's posts and faults, and returns when all are over.
+func (b *batch) execute(t *testing.T, p plan, client *client, faultInjector *faultInjector) {
 	t.Helper()
 	began := time.Now()
 	group, ctx := errgroup.WithContext(t.Context())
@@ -134,7 +133,7 @@ func (b *batch) letLoose(t *testing.T, p plan, client *client, havoc *havoc) {
 			if err := waitUntil(ctx, began.Add(f.at)); err != nil {
 				return err
 			}
-			return havoc.inflict(ctx, f)
+			return faultInjector.inject(ctx, f)
 		})
 	}
 	for _, post := range p.posts {
@@ -151,7 +150,7 @@ func (b *batch) letLoose(t *testing.T, p plan, client *client, havoc *havoc) {
 					kill := post.kill
 					group.Go(func() error {
 						_ = waitUntil(ctx, time.Now().Add(kill))
-						havoc.kill("api", 100*time.Millisecond)
+						faultInjector.kill("api", 100*time.Millisecond)
 						return nil
 					})
 					post.kill = 0 // the next attempt may succeed
@@ -160,10 +159,10 @@ func (b *batch) letLoose(t *testing.T, p plan, client *client, havoc *havoc) {
 		})
 	}
 	require.NoError(t, group.Wait())
-	// What was killed last may still be away.
+	// The process killed last may not be back yet.
 	require.Eventually(t, func() bool {
 		for _, worker := range workers {
-			if havoc.pid(worker) == 0 {
+			if faultInjector.pid(worker) == 0 {
 				return false
 			}
 		}
@@ -171,8 +170,8 @@ func (b *batch) letLoose(t *testing.T, p plan, client *client, havoc *havoc) {
 	}, endTime, 50*time.Millisecond, "not all is running again")
 }
 
-// tell logs how a batch went: what was excused, too.
-func (b *batch) tell(t *testing.T, p plan, sources *sources, havoc *havoc, took time.Duration) {
+// logResult logs the result of a batch, also excused failures.
+func (b *batch) logResult(t *testing.T, p plan, sources *sources, faultInjector *faultInjector, took time.Duration) {
 	t.Helper()
 	rows, err := b.auditor.rows(t.Context())
 	require.NoError(t, err)
@@ -190,5 +189,5 @@ func (b *batch) tell(t *testing.T, p plan, sources *sources, havoc *havoc, took 
 		bad += s.badSoFar()
 	}
 	t.Logf("seed %d: %.1f s, %d bad answers of sources, %d renderers killed; the photos: %v",
-		p.seed, took.Seconds(), bad, havoc.renderers.Load(), ended)
+		p.seed, took.Seconds(), bad, faultInjector.renderers.Load(), ended)
 }

@@ -15,17 +15,17 @@ import (
 	"github.com/google/uuid"
 )
 
-// client posts photos until it is told that they are accepted, and keeps count.
+// client posts photos until they are accepted, and counts the posts.
 type client struct {
 	api string
 
 	mu       sync.Mutex
 	accepted map[uuid.UUID]bool
 	posts    map[uuid.UUID]int // that may have reached the API
-	batches  int               // accepted posts that were so large that a workflow starts the photos
+	batches  int               // accepted requests whose photos a workflow starts
 }
 
-// post posts until there is an answer. sent is called with each attempt.
+// post posts until it gets a response. sent is called with each attempt.
 func (c *client) post(ctx context.Context, ids []uuid.UUID, sent func()) error {
 	body, err := json.Marshal(ids)
 	if err != nil {
@@ -50,7 +50,7 @@ func (c *client) post(ctx context.Context, ids []uuid.UUID, sent func()) error {
 			return fmt.Errorf("the API has accepted %d of %d", len(answer.Accepted), len(ids))
 		case ctx.Err() != nil:
 			return err
-		case errors.Is(err, syscall.ECONNREFUSED): // nobody has seen it
+		case errors.Is(err, syscall.ECONNREFUSED): // it did not reach the API
 			c.count(ids, -1)
 		}
 		if err := waitUntil(ctx, time.Now().Add(200*time.Millisecond)); err != nil {
@@ -69,7 +69,7 @@ func (c *client) count(ids []uuid.UUID, n int) {
 
 type answer struct{ Accepted, Rejected []uuid.UUID }
 
-// errStatus is an answer that is no success, such as 503 while Temporal is away.
+// errStatus is an error response, such as 503 while Temporal is away.
 var errStatus = errors.New("unexpected answer")
 
 func (c *client) postOnce(ctx context.Context, body []byte) (a answer, err error) {
@@ -77,7 +77,7 @@ func (c *client) postOnce(ctx context.Context, body []byte) (a answer, err error
 	if err != nil {
 		return a, err
 	}
-	// A connection of its own, so that no post is repeated by net/http.
+	// A new connection each time: net/http repeats requests on reused ones.
 	transport := &http.Transport{DisableKeepAlives: true}
 	resp, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {

@@ -19,11 +19,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownMounts is set in a process that has a mount namespace of its own.
+// ownMounts is set in the process with its own mount namespace.
 const ownMounts = "CHAOS_OWN_MOUNTS"
 
-// TestMain runs the tests in a mount namespace of their own, where that is
-// permitted: a file system that they mount is gone with them, however they end.
+// TestMain runs the tests in a mount namespace, if that is permitted, so that their
+// file systems are unmounted however the tests end.
 func TestMain(m *testing.M) {
 	code, err := inOwnMounts()
 	if err != nil {
@@ -38,7 +38,7 @@ func inOwnMounts() (code int, err error) {
 	if os.Geteuid() != 0 || os.Getenv(ownMounts) != "" {
 		return 0, errors.ErrUnsupported
 	}
-	// To the kernel, who dies is the thread that has started the process.
+	// The death signal is sent when the thread that started the process ends.
 	runtime.LockOSThread()
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), ownMounts+"=yes")
@@ -51,11 +51,10 @@ func inOwnMounts() (code int, err error) {
 	if code := cmd.ProcessState.ExitCode(); code >= 0 {
 		return code, nil
 	}
-	return 1, nil // a signal has ended it
+	return 1, nil // ended by a signal
 }
 
-// diskBytes hold the thumbnails of a batch and the sources in the workers' hands
-// several times.
+// diskBytes is several times the size of a batch's thumbnails and cached sources.
 const diskBytes = 32 << 20
 
 func mountSmallDisk(t *testing.T, dir string) error {
@@ -69,14 +68,14 @@ func mountSmallDisk(t *testing.T, dir string) error {
 	return nil
 }
 
-// havoc inflicts a plan's faults on a stack.
-type havoc struct {
+// faultInjector executes the faults of a plan.
+type faultInjector struct {
 	*stack
 	renderers atomic.Int64 // killed
 }
 
-// inflict lets the fault happen, and returns when it is over.
-func (h *havoc) inflict(ctx context.Context, f fault) error {
+// inject injects the fault, and returns when it is over.
+func (h *faultInjector) inject(ctx context.Context, f fault) error {
 	switch f.kind {
 	case killed:
 		h.kill(f.target, f.lasts)
@@ -93,31 +92,30 @@ func (h *havoc) inflict(ctx context.Context, f fault) error {
 	}
 }
 
-// kill ends the process, which is started again when the time is over. One that
-// is not there is not killed.
-func (h *havoc) kill(name string, lasts time.Duration) {
+// kill kills the process, if it runs, and lets it restart after the duration.
+func (h *faultInjector) kill(name string, lasts time.Duration) {
 	if pid := h.pid(name); pid != 0 {
 		h.pauses[name].extend(lasts)
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 }
 
-// freeze stops the process, which does not notice, until the time is over.
-func (h *havoc) freeze(ctx context.Context, name string, lasts time.Duration) error {
+// freeze suspends the process for the duration.
+func (h *faultInjector) freeze(ctx context.Context, name string, lasts time.Duration) error {
 	pid := h.pid(name)
 	if pid == 0 {
 		return nil
 	}
 	_ = syscall.Kill(pid, syscall.SIGSTOP)
 	err := waitUntil(ctx, time.Now().Add(lasts))
-	if h.pid(name) == pid { // it has not been killed meanwhile
+	if h.pid(name) == pid { // not killed meanwhile
 		_ = syscall.Kill(pid, syscall.SIGCONT)
 	}
 	return err
 }
 
-// pid gives the process of the name; 0 if it does not run.
-func (h *havoc) pid(name string) int {
+// pid returns the PID of the process, 0 if it does not run.
+func (h *faultInjector) pid(name string) int {
 	content, err := os.ReadFile(h.dir.PIDFile(name))
 	if err != nil {
 		return 0
@@ -130,13 +128,13 @@ func (h *havoc) pid(name string) int {
 	return pid
 }
 
-// children are the process's. A worker's are what it renders with.
+// children lists the child processes. A worker's children are render processes.
 func children(parent int) (pids []int) {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, path := range stats {
 		stat, err := os.ReadFile(path)
 		if err != nil {
-			continue // it has ended
+			continue // it has exited
 		}
 		// See proc_pid_stat(5): pid (name) state ppid …
 		_, after, _ := strings.Cut(string(stat), ") ")
@@ -149,14 +147,14 @@ func children(parent int) (pids []int) {
 	return pids
 }
 
-// rendererSoon is how long a worker may take to have a process that renders.
+// rendererSoon is how long a worker may take to start a render process.
 const rendererSoon = 3 * time.Second
 
-func (h *havoc) killRenderer(ctx context.Context, worker string) {
+func (h *faultInjector) killRenderer(ctx context.Context, worker string) {
 	for deadline := time.Now().Add(rendererSoon); time.Now().Before(deadline); {
 		if pid := h.pid(worker); pid != 0 {
 			if renderers := children(pid); len(renderers) > 0 {
-				h.renderers.Add(1) // before: who sees its end sees the number
+				h.renderers.Add(1) // before the kill, so that the auditor never sees a crash without it
 				_ = syscall.Kill(renderers[0], syscall.SIGKILL)
 				return
 			}
@@ -167,9 +165,8 @@ func (h *havoc) killRenderer(ctx context.Context, worker string) {
 	}
 }
 
-// fillDisk takes all room that there is, and what others give back until the
-// time is over.
-func (h *havoc) fillDisk(ctx context.Context, lasts time.Duration) error {
+// fillDisk fills the disk, and keeps it full for the duration.
+func (h *faultInjector) fillDisk(ctx context.Context, lasts time.Duration) error {
 	if h.disk == "" {
 		return nil
 	}
@@ -201,13 +198,13 @@ func (h *havoc) fillDisk(ctx context.Context, lasts time.Duration) error {
 	return nil
 }
 
-// disturb makes a link what the fault says, until its time is over.
-func (h *havoc) disturb(ctx context.Context, f fault) error {
+// disturb applies the fault to a link for the duration.
+func (h *faultInjector) disturb(ctx context.Context, f fault) error {
 	proxy := h.proxies[f.target]
 	if f.kind == cut {
 		proxy.Stop()
 		err := waitUntil(ctx, time.Now().Add(f.lasts))
-		// Its port may have become that of a connection.
+		// Another connection may use its port by now.
 		for proxy.Start() != nil && err == nil {
 			err = waitUntil(ctx, time.Now().Add(50*time.Millisecond))
 		}

@@ -9,19 +9,19 @@ import (
 	"time"
 )
 
-// What can go wrong.
+// Kinds of faults.
 const (
-	killed         = "killed"          // kill -9; it is started again when the fault is over
-	frozen         = "frozen"          // it does nothing, and then goes on as if nothing had happened
-	rendererKilled = "renderer killed" // one of the worker's
+	killed         = "killed"          // kill -9; restarted when the fault is over
+	frozen         = "frozen"          // suspended (SIGSTOP), then resumed
+	rendererKilled = "renderer killed" // kill -9 of a worker's render process
 	diskFull       = "disk full"
-	slow           = "slow"   // a connection delays what is said
-	reset          = "reset"  // connections are reset as soon as something is said
-	cut            = "cut"    // connections are closed, and new ones refused
-	silent         = "silent" // a connection swallows what is said
+	slow           = "slow"   // data is delayed
+	reset          = "reset"  // connections are reset at the first data
+	cut            = "cut"    // connections are closed, new ones refused
+	silent         = "silent" // data is dropped
 )
 
-// fault is one thing that goes wrong for a while.
+// fault is one fault of limited duration.
 type fault struct {
 	at, lasts time.Duration
 	kind      string
@@ -32,18 +32,18 @@ type fault struct {
 type post struct {
 	at     time.Duration
 	photos []int
-	kill   time.Duration // how long after it was sent the API is killed; 0: it is not
+	kill   time.Duration // how long after the request the API is killed; 0 means never
 }
 
-// plan is all that a seed decides.
+// plan is everything that a seed determines.
 type plan struct {
 	seed    uint64
-	photos  int // rows; the last of them are never posted
-	missing int // posted UUIDs that no row has; they are numbered after the photos
+	photos  int // rows; the last ones are never posted
+	missing int // posted UUIDs without a row, numbered after the photos
 	posts   []post
 	faults  []fault
-	bad     float64 // the part of the sources' answers that is bad
-	maxBad  int     // the most bad answers of one source
+	bad     float64 // fraction of bad responses of the sources
+	maxBad  int     // most bad responses of one source
 }
 
 const (
@@ -53,19 +53,18 @@ const (
 	neverPosted   = 3
 )
 
-// scale is how much is drawn.
+// scale is the size of a plan.
 type scale struct {
 	photos int
-	window time.Duration // in which all posts and faults begin
+	window time.Duration // within which all posts and faults begin
 
-	// maxBad bounds the bad answers of one source. After the third the photo has
-	// waited 2 + 6 + 18 seconds, about as long as the loss of a worker costs. A
-	// fourth would wait 54 more, and a fifth end the photo.
+	// maxBad is the most bad responses of one source. After three the photo has waited
+	// 2 + 6 + 18 seconds, about the cost of a lost worker. A fourth would cost 54
+	// seconds, a fifth would fail the photo.
 	maxBad int
 
-	// Killing a worker costs the photos in its hands a heartbeat time-out of 30
-	// seconds. The short form, which is part of every test run, leaves that out:
-	// TestEndToEnd does it, too.
+	// A killed worker costs its photos a heartbeat timeout of 30 seconds. The short
+	// form, part of every test run, kills none; TestEndToEnd does.
 	killWorkers bool
 }
 
@@ -74,7 +73,7 @@ var (
 	short = scale{photos: 40, window: 5 * time.Second, maxBad: 2}
 )
 
-// calm is a small batch to which nothing happens, with some of each kind.
+// calm is a small batch without faults, with photos of each kind.
 func calm() plan {
 	return plan{seed: 1, photos: 10, missing: 1, posts: []post{{photos: []int{0, 1, 2, 3, 4, 5, 6, 10}}}}
 }
@@ -86,8 +85,8 @@ func draw(seed uint64, s scale) plan {
 	}
 	p := plan{seed: seed, photos: s.photos, missing: 2, bad: badAnswers, maxBad: s.maxBad}
 
-	// One large post, many small ones, and some photos again: while they are
-	// processed, or later.
+	// One large post, many small ones, and some photos again, while they are processed
+	// or later.
 	numbers := r.Perm(s.photos + p.missing)
 	numbers = slices.DeleteFunc(numbers, func(n int) bool { return n >= s.photos-neverPosted && n < s.photos })
 	large := len(numbers) * 2 / 5
@@ -100,12 +99,12 @@ func draw(seed uint64, s scale) plan {
 	for i := range p.posts {
 		p.posts[i].at = between(0, s.window*3/4)
 	}
-	for range 2 { // a request takes some ten milliseconds
+	for range 2 { // a request takes about 10 ms
 		p.posts[r.IntN(len(p.posts))].kill = between(time.Millisecond, 40*time.Millisecond)
 	}
 	slices.SortStableFunc(p.posts, func(a, b post) int { return cmp.Compare(a.at, b.at) })
 
-	// Faults of one target follow each other.
+	// Faults of one target do not overlap.
 	add := func(target string, number int, longest time.Duration, kinds ...string) {
 		slot := s.window / time.Duration(max(number, 1))
 		for i := range number {
@@ -132,8 +131,8 @@ func draw(seed uint64, s scale) plan {
 		add(link, r.IntN(3), longest, slow, reset, cut, silent)
 	}
 	if s.killWorkers && r.IntN(3) == 0 {
-		// Longer than the heartbeat time-out: it wakes up to photos that others
-		// have taken over, and perhaps finished.
+		// Longer than the heartbeat timeout: other workers have taken over its photos
+		// when it resumes.
 		p.faults = append(p.faults, fault{
 			at: between(0, s.window/2), lasts: between(31*time.Second, 37*time.Second), kind: frozen, target: "worker-2",
 		})

@@ -16,37 +16,36 @@ import (
 )
 
 const (
-	// badAnswers of all that a source gives are bad, while it has any left.
+	// badAnswers is the fraction of bad responses, until a source has sent maxBad.
 	badAnswers = 0.30
-	// slowestAnswer keeps photos in the workers' hands while things break.
+	// slowestAnswer makes some photos last while faults occur.
 	slowestAnswer = 800 * time.Millisecond
 )
 
-// version is one of the pictures that a source shows.
+// version is one of the pictures of a source.
 type version struct {
 	width, height int
-	colour        color.YCbCr // of every pixel; no two versions of any photos have the same
+	colour        color.YCbCr // of every pixel; unique among all versions of all photos
 	content       []byte
 }
 
-// source is one photo's, and what it has answered.
+// source is the source of one photo, with its responses so far.
 type source struct {
-	// Which of the two an answer has is drawn: a run that is repeated, and one
-	// that was interrupted and goes on elsewhere, may find the other. What was
-	// made of the first must not be left.
+	// Each response has one of two versions at random, so that a repeated or resumed
+	// run may get the other one. Thumbnails of the first must not be left.
 	versions   [2]version
-	wellStatus int    // of an answer that is not bad
-	code       string // with which its photo must fail; "" if it must be completed
+	wellStatus int    // of a response that is not bad
+	code       string // with which the photo must fail; "" if it must be completed
 
-	badAnswers float64 // the part of the answers that are to be bad, up to maxBad
+	badAnswers float64 // fraction of bad responses, up to maxBad
 	maxBad     int
 
 	mu      sync.Mutex
 	answers *rand.Rand
-	bad     int // answers that were
+	bad     int // bad responses so far
 }
 
-// sources serves the photos of a batch.
+// sources is the server of a batch's pictures.
 type sources struct {
 	server *httptest.Server
 	all    []*source
@@ -72,7 +71,7 @@ func newSource(p plan, number int) *source {
 	s := &source{wellStatus: http.StatusOK, answers: r, badAnswers: p.bad, maxBad: p.maxBad}
 	for i := range s.versions {
 		s.versions[i] = newVersion(r, color.YCbCr{
-			// Away from black and white, where colours cannot all be shown; 12 apart.
+			// Far from black and white, where JPEG clips colours; 12 apart.
 			Y: uint8(116 + 24*i), Cb: uint8(70 + 12*(number%10)), Cr: uint8(70 + 12*(number/10%10)),
 		})
 	}
@@ -108,7 +107,7 @@ func newVersion(r *rand.Rand, colour color.YCbCr) version {
 	fill(img.Cb, colour.Cb)
 	fill(img.Cr, colour.Cr)
 	var content bytes.Buffer
-	_ = jpeg.Encode(&content, img, nil) // a buffer takes all
+	_ = jpeg.Encode(&content, img, nil) // a buffer has no errors
 	v.content = content.Bytes()
 	return v
 }
@@ -137,7 +136,7 @@ func (s *source) serve(w http.ResponseWriter, r *http.Request) {
 
 	select {
 	case <-time.After(delay):
-	case <-r.Context().Done(): // who asked has been killed
+	case <-r.Context().Done(): // the client was killed
 		return
 	}
 	switch {
@@ -151,16 +150,16 @@ func (s *source) serve(w http.ResponseWriter, r *http.Request) {
 	case kind == 2:
 		w.Header().Set("Retry-After", "1")
 		w.WriteHeader(http.StatusTooManyRequests)
-	case kind == 3: // breaks off in the midst of the photo
+	case kind == 3: // breaks off within the picture
 		w.Header().Set("Content-Length", strconv.Itoa(len(content)))
 		_, _ = w.Write(content[:len(content)/2])
 		panic(http.ErrAbortHandler)
-	default: // says nothing at all
+	default: // no response
 		panic(http.ErrAbortHandler)
 	}
 }
 
-// badSoFar is how many bad answers the source has given.
+// badSoFar is the number of bad responses so far.
 func (s *source) badSoFar() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -25,8 +25,8 @@ import (
 	"github.com/photo-processor/photo-processor/internal/devstack/devstacktest"
 )
 
-// workers, and the links over which they and the API reach what they stand on.
-// Each has links of its own, so that one can be cut off while the others go on.
+// workers and the links over which they and the API reach their servers. Each
+// process has its own links, so that one can be cut off.
 var (
 	workers = []string{"worker-1", "worker-2"}
 	links   = []string{
@@ -36,11 +36,11 @@ var (
 	}
 )
 
-// boxes are the THUMBNAIL_SIZES of the workers under test: squares.
+// boxes are the THUMBNAIL_SIZES of the workers, which are squares.
 var boxes = []int{64, 320}
 
-// stack is the real program and the real servers, each a process of its own.
-// Whichever ends is started again, as `photo-processor dev` does it.
+// stack is the real program and the real servers, each a process that is restarted
+// when it exits, as by `photo-processor-dev`.
 type stack struct {
 	dir        devstack.Dir
 	api        string // its URL
@@ -51,10 +51,10 @@ type stack struct {
 	supervisor devstack.Supervisor
 	proxies    map[string]*toxiproxy.Proxy // by link
 	pauses     map[string]*pause           // by process
-	disk       string                      // a small file system; "" if none could be mounted
+	disk       string                      // a small file system, "" if none could be mounted
 }
 
-// pause keeps a process that was killed from being started again too soon.
+// pause delays the restart of a killed process.
 type pause struct {
 	mu    sync.Mutex
 	until time.Time
@@ -73,7 +73,7 @@ func (p *pause) wait(ctx context.Context) error {
 	return waitUntil(ctx, until)
 }
 
-// waitUntil is for what a plan says; it is no way to wait for what happens.
+// waitUntil waits for a time of the plan. It is not for waiting for events.
 func waitUntil(ctx context.Context, at time.Time) error {
 	timer := time.NewTimer(time.Until(at))
 	defer timer.Stop()
@@ -85,7 +85,7 @@ func waitUntil(ctx context.Context, at time.Time) error {
 	}
 }
 
-var programsDir string // once they are built
+var programsDir string // empty until they are built
 
 func removePrograms() {
 	if programsDir != "" {
@@ -93,9 +93,9 @@ func removePrograms() {
 	}
 }
 
-// programs are built once: the program with the race detector, whose findings
-// the auditor looks for, and what renders without, for it runs under a limit on
-// memory.
+// programs builds the programs once. The program has the race detector, whose
+// findings the auditor looks for; the render program, which has a memory limit, has
+// not.
 var programs = sync.OnceValues(func() (dir string, err error) {
 	dir, err = os.MkdirTemp("", "photo-processor-chaos-bin-")
 	if err != nil {
@@ -119,8 +119,8 @@ func start(t *testing.T) *stack {
 	cli, err := devstack.TemporalCLI(t.Context(), os.Stderr)
 	require.NoError(t, err)
 
-	// Not t.TempDir: PostgreSQL's user must be able to go there, and the path of
-	// a socket must be short.
+	// Not t.TempDir: PostgreSQL's user must have access, and a socket's path must be
+	// short.
 	root, err := os.MkdirTemp("/tmp", "photo-processor-chaos-")
 	require.NoError(t, err)
 	require.NoError(t, os.Chmod(root, 0o711))
@@ -152,8 +152,7 @@ func start(t *testing.T) *stack {
 
 	postgres, err := s.postgres.Process()
 	require.NoError(t, err)
-	// What a killed process has written the kernel has: only a power cut needs a
-	// sync, which other tests that share this disk would wait for.
+	// No test cuts the power, and syncing would slow down other tests.
 	postgres.Args = append(postgres.Args, "-c", "fsync=off")
 	temporal, err := s.temporal.Process()
 	require.NoError(t, err)
@@ -182,12 +181,12 @@ func start(t *testing.T) *stack {
 		"THUMBNAIL_SIZES="+strings.Join(sizes, ","), "THUMBNAIL_FORMAT=jpeg",
 		"SOURCE_ALLOW_CIDRS=127.0.0.1/32", "START_DIRECTLY="+strconv.Itoa(startDirectly),
 		"HTTP_TIMEOUT=10s", "SHUTDOWN_TIMEOUT=2s",
-		// It must leave alone what is only late.
+		// Frequent, to check that it leaves slow photos alone.
 		"RECONCILE_INTERVAL=10s",
-		// Few, so that a batch is under way for as long as things break.
+		// Few, so that the batch lasts as long as the faults.
 		"WORKER_ACTIVITIES=8", "RENDER_CONCURRENCY=2",
 	)
-	// Each does it at its start, too, but not before it says that it is ready.
+	// Both migrate at their start, but may be ready before that.
 	migrate := exec.CommandContext(t.Context(), filepath.Join(bin, "photo-processor"), "migrate")
 	migrate.Env = append(environment[:len(environment):len(environment)], "DATABASE_URL="+s.postgres.DSN())
 	output, err := migrate.CombinedOutput()
@@ -209,7 +208,7 @@ func start(t *testing.T) *stack {
 	return s
 }
 
-// ready tells whether the API can be reached, and PostgreSQL and Temporal by it.
+// ready reports whether the API is ready.
 func (s *stack) ready() bool {
 	resp, err := devstacktest.HTTPClient.Get(s.api + "/readyz")
 	if err != nil {
@@ -226,12 +225,13 @@ func freePort(t *testing.T) int {
 	return port
 }
 
-// run starts the process, and again whenever it has ended and its pause is over.
+// run starts the process, and restarts it whenever it has exited and its pause is
+// over.
 func (s *stack) run(t *testing.T, process devstack.Process) {
 	t.Helper()
 	pause := &pause{}
 	s.pauses[process.Name] = pause
-	// All is seen when it is stopped.
+	// Stopping reports errors.
 	process.StopSignals = []syscall.Signal{syscall.SIGKILL}
 	process.LogFile, process.PIDFile = s.dir.Log(process.Name), s.dir.PIDFile(process.Name)
 	prepare := process.Prepare
@@ -244,8 +244,8 @@ func (s *stack) run(t *testing.T, process devstack.Process) {
 	require.NoError(t, s.supervisor.Start(t.Context(), process))
 }
 
-// postgresOverTCP gives the address of a port behind which is PostgreSQL, which
-// itself listens on a Unix socket only: toxiproxy knows none.
+// postgresOverTCP returns the address of a TCP proxy for PostgreSQL's Unix socket,
+// which toxiproxy cannot use.
 func (s *stack) postgresOverTCP(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -261,11 +261,11 @@ func (s *stack) postgresOverTCP(t *testing.T) string {
 				return
 			}
 			server, err := net.Dial("unix", sockets[0])
-			if err != nil { // it has been killed
+			if err != nil { // it was killed
 				_ = client.Close()
 				continue
 			}
-			// Whichever side ends, the other does.
+			// When one side closes, the other is closed.
 			forward := func(to, from net.Conn) {
 				_, _ = io.Copy(to, from)
 				_ = to.Close()
