@@ -1,7 +1,6 @@
 package devstack
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -132,12 +131,6 @@ func roleCommand(t *testing.T, role string, args ...string) []string {
 	binary, err := os.Executable()
 	require.NoError(t, err)
 	return append([]string{"/usr/bin/env", roleEnv + "=" + role, binary}, args...)
-}
-
-// isRunning reports whether the process exists and is no zombie.
-func isRunning(pid int) bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	return err == nil && pid > 0 && !strings.HasPrefix(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " Z")
 }
 
 // newTestDir returns an empty data directory that the user whom PostgreSQL runs as can enter, which is not so for t.TempDir.

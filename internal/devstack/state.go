@@ -67,7 +67,8 @@ func (d Dir) Lock() (unlock func() error, err error) {
 	return func() error { return errors.Join(removeIfExists(d.state()), lock.Unlock()) }, nil
 }
 
-// holder returns the process that holds the lock, 0 if none does.
+// holder returns the process that holds the lock, 0 if none does. A process that
+// was killed may hold it for some milliseconds, until its last thread has exited.
 func (d Dir) holder() (pid int, err error) {
 	if _, err := os.Stat(d.lock()); errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
@@ -80,7 +81,10 @@ func (d Dir) holder() (pid int, err error) {
 	if free {
 		return 0, lock.Unlock()
 	}
-	return readPID(d.lock()), nil
+	if pid = readPID(d.lock()); !isRunning(pid) {
+		return 0, nil
+	}
+	return pid, nil
 }
 
 // readPID reads the number in a file; 0 if there is none.
