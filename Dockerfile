@@ -1,6 +1,7 @@
-# One image for api, worker and migrate, and one that serves sample photos. Its
-# last stages have no compiler, run as nobody in particular, and write nowhere but
-# below /data and /tmp: run them with a read-only root file system.
+# Builds two images: one for api, worker and migrate, and one that serves sample
+# photos (target samples). Both have no compiler, run as an unprivileged user,
+# and write only below /data and /tmp: run them with a read-only root file
+# system.
 
 FROM golang:1.26.8-bookworm AS build
 RUN apt-get update \
@@ -15,10 +16,10 @@ RUN go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /out/ \
       ./cmd/photo-processor ./cmd/photo-processor-render \
  && go build -trimpath -ldflags "-s -w" -o /out-samples/ ./cmd/photo-processor-dev
 
-# The same Debian as above: the programs are linked against its libvips.
+# The same Debian release as above, because the programs link its libvips.
 FROM debian:bookworm-20260824-slim AS runtime
-# tini is process 1: it passes signals on, and reaps what renderers that were
-# killed leave behind.
+# tini is process 1: it forwards signals and reaps orphans of killed render
+# processes.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates libvips42 tini \
  && rm -rf /var/lib/apt/lists/* \
@@ -35,6 +36,6 @@ FROM runtime
 COPY --from=build /out/ /usr/local/bin/
 ENTRYPOINT ["tini", "--", "photo-processor"]
 CMD ["api"]
-# Of the default command. A worker's is: photo-processor health worker, with
-# METRICS_ADDR.
+# Checks the default command, api. A worker's check is: photo-processor health
+# worker, which needs METRICS_ADDR.
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 CMD ["photo-processor", "health", "api"]

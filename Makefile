@@ -1,10 +1,10 @@
-# Everything a developer does. `make help` lists it.
+# Commands for developers. `make help` lists them.
 
 BIN     := bin/photo-processor
 DEV     := bin/photo-processor-dev
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-# The linters, by exact version; go run builds each once and keeps it.
+# The linters, at exact versions. go run builds each once and caches it.
 GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 GOVULNCHECK   := go run golang.org/x/vuln/cmd/govulncheck@v1.1.4
 WORKFLOWCHECK := go run go.temporal.io/sdk/contrib/tools/workflowcheck@v0.6.0
@@ -15,43 +15,43 @@ WORKFLOWCHECK := go run go.temporal.io/sdk/contrib/tools/workflowcheck@v0.6.0
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-start: build ## Start everything on this machine, in the background; installs what is missing
+start: build ## Start everything on this machine in the background; install missing packages
 	@$(DEV) start
 
-cluster: build ## The same with Temporal's production server on PostgreSQL and three workers
+cluster: build ## Like start, with Temporal's production server on PostgreSQL and three workers
 	@$(DEV) start --cluster
 
 SECRETS := POSTGRES_PASSWORD PHOTOS_PASSWORD TEMPORAL_PASSWORD TEMPORAL_VISIBILITY_PASSWORD \
 	GRAFANA_PASSWORD AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
-secrets: ## Write .secrets, random passwords for docker compose, unless it is there
+secrets: ## Write random passwords for docker compose to .secrets, unless it exists
 	@[ -e .secrets ] || (umask 077; for name in $(SECRETS); do \
 		echo "export $$name=$$(head -c 16 /dev/urandom | od -An -v -tx1 | tr -d ' \n')"; done >.secrets)
 	@echo "Set them with: . ./.secrets"
 
-stop: build ## Stop it, either of them; all data is kept
+stop: build ## Stop what start or cluster has started; keep all data
 	@$(DEV) stop
 
-status: build ## Tell what runs, and where
+status: build ## Show what runs, and where
 	@$(DEV) status
 
-logs: build ## Follow all logs; Ctrl-C ends it
+logs: build ## Follow all logs until Ctrl-C
 	@eval "$$($(DEV) env)" && exec tail -n 20 -F "$$DATA_DIR"/logs/*.log
 
-db-schema: build ## Drop all photos, make the schema anew, and add six sample photos
+db-schema: build ## Drop all photos, recreate the schema, and add six sample photos
 	@$(DEV) db-schema
 
 psql: build ## Open a shell on the database
 	@$(DEV) status >/dev/null || { echo "photo-processor is not running; start it first: make start"; exit 1; }
 	@eval "$$($(DEV) env)" && exec psql "$$DATABASE_URL"
 
-build: deps ## Build bin/photo-processor, its renderer, and the development stack
-	@[ -x $(BIN) ] || echo "Building; the first time on a machine this takes some minutes …"
+build: deps ## Build photo-processor, its renderer and photo-processor-dev into bin/
+	@[ -x $(BIN) ] || echo "Building; the first build on a machine takes some minutes …"
 	@go build -ldflags '-X main.version=$(VERSION)' -o bin/ ./cmd/photo-processor ./cmd/photo-processor-render ./cmd/photo-processor-dev
 
 deps:
 	@internal/devstack/install-deps.sh
 
-test: deps check unit ## Check and test everything, with the race detector; needs no server to run
+test: deps check unit ## Check and test everything, with the race detector; needs no running server
 
 check:
 	$(GOLANGCI_LINT) run --timeout 10m
@@ -68,21 +68,21 @@ STACK  ?= native
 BOXES  ?=
 REPEAT ?= 0
 SVG    ?=
-bench: build ## Measure throughput and cost of N photos (300); STACK="native cluster", BOXES="1 3", SVG=file
+bench: build ## Measure throughput and cost of N photos (300); also STACK="native cluster", BOXES="1 3", SVG=file
 	@go run ./cmd/bench -n $(N) -stack "$(STACK)" -boxes "$(BOXES)" -repeat $(REPEAT) -svg "$(SVG)"
 
 PHOTOS ?= 500
-test-cluster: deps ## Kill a worker, Temporal and PostgreSQL under `make cluster` while PHOTOS (500) are processed
+test-cluster: deps ## Kill a worker, Temporal and PostgreSQL of a cluster while PHOTOS (500) are processed
 	go test -race ./cmd/photo-processor -run '^(TestCluster|TestComposeNatively)$$' -cluster -photos $(PHOTOS) -timeout 30m -v
 
 SEEDS ?= 1
 SEED  ?= 0
-chaos: deps ## Break all that a batch stands on, and audit what is left: SEEDS=20 tries as many, SEED=7 repeats one
-	@mkdir -p bin/chaos # a violation's logs
+chaos: deps ## Inject faults during a batch and audit the result; SEEDS=20 runs 20 seeds, SEED=7 repeats one
+	@mkdir -p bin/chaos # for the logs of a violation
 	go test ./internal/chaos -run TestChaos -v -count 1 -timeout 3h -artifacts -outputdir $(CURDIR)/bin/chaos -seeds $(SEEDS) -seed $(SEED)
 
 FUZZTIME ?= 1m
-fuzz: deps ## Fuzz what parses bytes from outside, for FUZZTIME each (1m)
+fuzz: deps ## Fuzz all parsers of untrusted input, for FUZZTIME each (1m)
 	go test ./api -run '^$$' -fuzz FuzzProcessBody -fuzztime $(FUZZTIME)
 	go test ./internal/source -run '^$$' -fuzz FuzzCheckURL -fuzztime $(FUZZTIME)
 	go test ./internal/thumbnail -run '^$$' -fuzz FuzzMake -fuzztime $(FUZZTIME)
@@ -92,12 +92,12 @@ fuzz: deps ## Fuzz what parses bytes from outside, for FUZZTIME each (1m)
 generate: ## Generate the API's client and types from api/openapi.yaml
 	go generate ./...
 
-histories: deps ## Record the histories of TestRecordHistories that are not committed yet
+histories: deps ## Record the missing histories of TestRecordHistories
 	go test ./workflows -run TestRecordHistories -record -v
 
-check-kubernetes: ## Read docs/kubernetes/*.yaml as Kubernetes' own types
+check-kubernetes: ## Validate docs/kubernetes/*.yaml with Kubernetes' own types
 	@cd docs/kubernetes/check && go run . ../*.yaml
 
-clean: stop ## Stop everything and delete its data and what was built
+clean: stop ## Stop everything; delete all data and built programs
 	@eval "$$($(DEV) env)" && rm -rf "$$DATA_DIR" && echo "Deleted $$DATA_DIR"
 	@rm -rf bin

@@ -1,7 +1,9 @@
 #!/bin/sh
-# Prints the path of promtool, which tests rules and queries. Where Prometheus is not installed, it is taken out of Debian's
-# package into the directory given, in some seconds: installing that package would start a server, and building promtool from
-# source takes many minutes, for it contains the clients of every cloud.
+# Prints the path of promtool, which tests rules and queries. If Prometheus is
+# not installed, this script extracts promtool from Debian's package into the
+# given directory, in a few seconds. Installing the package would start a
+# server. A build from source takes many minutes, because it includes the
+# clients of every cloud.
 set -eu
 if command -v promtool; then
 	exit 0
@@ -21,12 +23,12 @@ trap 'rm -rf "$unpacked"' EXIT
 cd "$unpacked"
 download() { apt-get download -qq -o APT::Sandbox::User=root prometheus >&2; }
 if ! download; then
-	# The lists of packages are missing, or too old.
+	# The package lists are missing or too old.
 	as_root=
 	[ "$(id -u)" -eq 0 ] || as_root="sudo -n"
 	$as_root apt-get update -qq >&2
 	download
 fi
 dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool
-mv usr/bin/promtool "$dir/promtool" # whole or not at all: others may be doing the same
+mv usr/bin/promtool "$dir/promtool" # atomic, because other processes may run this script
 echo "$dir/promtool"

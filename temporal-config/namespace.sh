@@ -1,10 +1,11 @@
 #!/bin/sh
-# Creates the namespace that the photos' workflows are in, or brings its settings to what is wanted, and ends when it can be used. It
-# can be run again at any time.
+# Creates the namespace of the photos' workflows, or updates its retention, and
+# waits until it can be used. It is safe to run again.
 #
 #	TEMPORAL_ADDRESS    host and port of the server
-#	TEMPORAL_NAMESPACE  its name
-#	TEMPORAL_RETENTION  how long finished workflows are kept, such as 720h: what the Web UI can still show. One takes some 10 kB
+#	TEMPORAL_NAMESPACE  name of the namespace
+#	TEMPORAL_RETENTION  how long closed workflows are kept for the Web UI, such as
+#	                    720h; each takes about 30 kB in Temporal's databases
 set -eu
 namespace() { temporal operator namespace "$@" --namespace "$TEMPORAL_NAMESPACE"; }
 
@@ -14,7 +15,8 @@ else
 	namespace create --retention "$TEMPORAL_RETENTION" --description "photo-processor"
 fi
 
-# The server keeps for some seconds in mind which namespaces there are not, and its services need as long to find each other.
+# The server caches for some seconds that a namespace does not exist, and its
+# services need as long to find each other.
 attempts=60
 until answer=$(temporal task-queue describe --namespace "$TEMPORAL_NAMESPACE" --task-queue "is-the-server-ready" 2>&1); do
 	attempts=$((attempts - 1))

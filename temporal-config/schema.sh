@@ -1,17 +1,20 @@
 #!/bin/sh
-# Creates Temporal's tables, or brings them to the version that the server needs. It can be run again at any time; when there is
-# nothing to do it changes nothing. Run it with the new version's tool before a new version of the server starts.
+# Creates Temporal's tables, or migrates them to the version that the server
+# needs. It is safe to run again. Before you start a new version of the server,
+# run this script with that version's tool.
 #
-# The schema is the one embedded in temporal-sql-tool, which has the server's version: there are no files that could be of another.
+# temporal-sql-tool embeds the schema of its own version, so tool and schema
+# always match.
 #
 #	SQL_HOST, SQL_PORT                               PostgreSQL
-#	TEMPORAL_PASSWORD, TEMPORAL_VISIBILITY_PASSWORD  of the roles that databases.sql makes
+#	TEMPORAL_PASSWORD, TEMPORAL_VISIBILITY_PASSWORD  passwords of the roles that
+#	                                                 databases.sql creates
 set -eu
 export SQL_PLUGIN=postgres12_pgx
 
 update() {
 	export SQL_DATABASE="$1" SQL_USER="$1" SQL_PASSWORD="$2"
-	# The table that tells the schema's version. In a database that has one, this leaves it alone.
+	# Creates the table with the schema's version, unless it exists.
 	temporal-sql-tool setup-schema --version 0.0
 	temporal-sql-tool update-schema --schema-name "postgresql/v12/$3"
 }

@@ -1,16 +1,19 @@
 #!/bin/sh
-# Installs what building and running the project on this machine needs and is not there: a C compiler, libvips with its headers,
-# PostgreSQL's server programs, curl. Go is only checked. Called by `make deps`; when nothing is missing it takes 0.1 s.
+# Installs the missing packages for building and running the project on this
+# machine: a C compiler, libvips with its headers, PostgreSQL's server programs,
+# curl. It only checks Go. `make deps` calls it. If nothing is missing, it takes
+# 0.1 s.
 #
-# On Debian and Ubuntu it installs packages when run by root or by somebody who may use sudo without a password. Elsewhere it prints
-# the command to run and fails.
+# On Debian and Ubuntu it installs packages if the user is root or may use sudo
+# without a password. Elsewhere it prints the command to run, and fails.
 #
 #	install-deps.sh            check and install
-#	install-deps.sh packages   the same without Go, for sudo, whose PATH mostly lacks it
+#	install-deps.sh packages   install without checking Go, which sudo's PATH usually lacks
 set -eu
 cd "$(dirname "$0")/../.."
 
-# Older ones do not have what the bindings use. Debian 12 and Ubuntu 24.04 have newer ones.
+# The bindings need functions of this version. Debian 12 and Ubuntu 24.04 have
+# it or a newer one.
 vips_version=8.14
 
 fail() {
@@ -21,13 +24,13 @@ fail() {
 have() { command -v "$1" >/dev/null 2>&1; }
 
 have_compiler() {
-	# Without libc's headers there may be a compiler, but it is of no use.
+	# A compiler without libc's headers is useless.
 	have "${CC:-gcc}" && printf '#include <stdlib.h>\n' | "${CC:-gcc}" -x c -fsyntax-only - 2>/dev/null
 }
 
 have_vips() { have pkg-config && pkg-config --atleast-version=$vips_version vips 2>/dev/null; }
 
-# Looks where package devstack looks.
+# Looks in the directories in which package devstack looks.
 have_postgres() {
 	[ -z "${POSTGRES_BIN:-}" ] || return 0
 	! have initdb || return 0
@@ -39,8 +42,9 @@ have_postgres() {
 
 have_certificates() { ! have dpkg-query || [ -s "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" ]; }
 
-# Newer versions of libheif have each codec in a package of its own, which they only recommend; then HEIC and AVIF would be
-# "unsupported". Prints those that are missing.
+# Prints the missing codecs of libheif. Newer versions of libheif only recommend
+# the packages of their codecs. Without these, HEIC and AVIF would be
+# "unsupported".
 missing_codecs() {
 	have dpkg-query || return 0
 	codecs=$(dpkg-query -W -f '${Depends}, ${Recommends}' libheif1 2>/dev/null) || return 0
@@ -50,7 +54,7 @@ missing_codecs() {
 	done
 }
 
-# Prints what is missing, as Debian's packages.
+# Prints the names of Debian's packages that are missing.
 missing_packages() {
 	have_compiler || printf ' gcc libc6-dev'
 	have pkg-config || printf ' pkg-config'
@@ -61,12 +65,12 @@ missing_packages() {
 	missing_codecs
 }
 
-# Installs packages as root, by way of the command in $as_root. The first argument says whether the lists of packages are to be
-# updated before.
+# Installs packages as root, through the command in $as_root. If the first
+# argument is "update", it first updates the package lists.
 apt_install() {
 	$as_root sh -eu -c '
-		# Debian would make a cluster "main" and start it on port 5432. We make our own, so none is wanted; a file in this
-		# directory says so to the installation and is taken away again.
+		# A file in this directory keeps the installation from creating a
+		# cluster "main" and starting it on port 5432. It is removed afterwards.
 		settings=/etc/postgresql-common/createcluster.d
 		log=$(mktemp)
 		trap "rm -f $settings/photo-processor.conf $log" EXIT
@@ -102,7 +106,7 @@ Install them with: sudo sh internal/devstack/install-deps.sh packages"
 	echo "Installing$missing. This is done once and takes a few minutes."
 	# shellcheck disable=SC2086 # a list of words
 	apt_install update $missing
-	# Only now can be told which codecs libheif wants.
+	# The codecs of libheif are known only after it is installed.
 	codecs=$(missing_codecs)
 	# shellcheck disable=SC2086
 	[ -z "$codecs" ] || apt_install keep $codecs
@@ -111,7 +115,7 @@ Install them with: sudo sh internal/devstack/install-deps.sh packages"
 	[ -z "$missing" ] || fail "Still missing after the installation:$missing. Needed are a C compiler, pkg-config, libvips $vips_version or newer (this system has $(pkg-config --modversion vips 2>/dev/null || echo none)), PostgreSQL 13 or newer, and curl."
 }
 
-# Prints what to run on a system without apt-get.
+# Prints the command to run on a system without apt-get.
 print_command() {
 	if have brew || [ "$(uname -s)" = Darwin ]; then
 		command='brew install pkgconf vips postgresql@17 curl   (and xcode-select --install, if there is no C compiler)'
@@ -128,7 +132,7 @@ print_command() {
 Install them with: $command"
 }
 
-# Prints a version such as 1.26.0 or go1.26 as a number that can be compared.
+# Prints a version such as 1.26.0 or go1.26 as a comparable number.
 version_number() {
 	echo "${1#go}" | awk -F '[^0-9]+' '{ print $1 * 1000000 + $2 * 1000 + $3 }'
 }
@@ -140,7 +144,8 @@ check_go() {
 		[ ! -x /usr/local/go/bin/go ] || fail "Go is in /usr/local/go/bin, which PATH lacks: export PATH=\$PATH:/usr/local/go/bin"
 		fail "Go is not installed. $advice"
 	fi
-	# Go 1.21 and newer fetch the version that go.mod names by themselves, unless told not to; then this fails and says so.
+	# Go 1.21 and newer download the version in go.mod, unless that is turned
+	# off; then this command fails with the reason.
 	version=$(go env GOVERSION) || fail "$advice"
 	[ "$(version_number "$version")" -ge "$(version_number "$wanted")" ] || fail "$(command -v go) is $version. $advice"
 }
