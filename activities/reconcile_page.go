@@ -31,9 +31,9 @@ type ReconcilePageInput struct {
 
 // Reconciled counts photos.
 type Reconciled struct {
-	Checked   int `json:"checked"`   // that are processing
-	Ended     int `json:"ended"`     // whose run was terminated: they have failed
-	Restarted int `json:"restarted"` // whose run is gone: they are processed again
+	Checked      int `json:"checked"`   // that are processing
+	MarkedFailed int `json:"ended"`     // whose run was terminated: they have failed
+	Restarted    int `json:"restarted"` // whose run is gone: they are processed again
 }
 
 // ReconcilePageResult says what was done, and where the next page begins.
@@ -81,7 +81,7 @@ func (a *Activities) reconcilePage(ctx context.Context, in ReconcilePageInput) (
 			done, err := a.reconcile(ctx, p.Run)
 			mu.Lock()
 			defer mu.Unlock()
-			result.Ended += done.Ended
+			result.MarkedFailed += done.MarkedFailed
 			result.Restarted += done.Restarted
 			return err
 		})
@@ -102,7 +102,7 @@ func (a *Activities) reconcile(ctx context.Context, run photo.Run) (done Reconci
 		if errors.Is(err, photo.ErrSuperseded) {
 			return done, nil // somebody has posted it again meanwhile
 		}
-		return Reconciled{Ended: 1}, err
+		return Reconciled{MarkedFailed: 1}, err
 	}
 	// A run writes its final status before it closes: look again, now that it
 	// is known to be closed.

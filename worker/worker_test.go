@@ -408,7 +408,7 @@ func TestReconciler(t *testing.T) {
 	require.Equal(t, activities.Reconciled{Checked: 1}, b.reconcile(t), "a photo whose run is open is left alone")
 
 	require.NoError(t, b.temporal.TerminateWorkflow(t.Context(), photo.WorkflowID(b.photo), "", "test"))
-	require.Equal(t, activities.Reconciled{Checked: 1, Ended: 1}, b.reconcile(t))
+	require.Equal(t, activities.Reconciled{Checked: 1, MarkedFailed: 1}, b.reconcile(t))
 	p, err := b.db.Photo(t.Context(), b.photo)
 	require.NoError(t, err)
 	require.Equal(t, photo.Failed, p.Status)
