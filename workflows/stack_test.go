@@ -69,11 +69,11 @@ func newStack(t *testing.T) *stack {
 		Renderer: renderertest.New(t, renderer.Config{Options: renderer.Options{Boxes: []photo.Size{{Width: 320, Height: 320}}}}),
 		Sources:  sourcecache.New(sourcecache.Config{Dir: filepath.Join(dir, "sources"), MaxMemory: 1 << 20, MaxDisk: 1 << 20, MaxAge: time.Minute, MaxUnattended: 10}),
 		Temporal: temporal,
-		StartProcessing: func(ctx context.Context, id uuid.UUID) error {
+		StartPhoto: func(ctx context.Context, id uuid.UUID) error {
 			_, err := start.Photo(ctx, id)
 			return err
 		},
-		StartInBatch: func(ctx context.Context, id uuid.UUID) error {
+		StartBatchPhoto: func(ctx context.Context, id uuid.UUID) error {
 			_, err := start.BatchPhoto(ctx, id)
 			return err
 		},
