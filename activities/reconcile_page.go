@@ -64,7 +64,7 @@ func (a *Activities) ReconcilePage(ctx context.Context, in ReconcilePageInput) (
 
 func (a *Activities) reconcilePage(ctx context.Context, in ReconcilePageInput) (*ReconcilePageResult, error) {
 	defer sendHeartbeats(ctx, func() any { return nil })()
-	page, err := a.DB.Processing(ctx, postgres.Cursor{CreatedAt: in.After.CreatedAt, UUID: in.After.UUID}, in.Limit)
+	page, err := a.DB.ListProcessing(ctx, postgres.Cursor{CreatedAt: in.After.CreatedAt, UUID: in.After.UUID}, in.Limit)
 	if err != nil {
 		return nil, err
 	}
@@ -108,8 +108,8 @@ func (a *Activities) reconcile(ctx context.Context, run photo.Run) (done Reconci
 	}
 	// A run writes its final status before it closes. It may have done both after the
 	// page was listed, so read the status again.
-	still, err := a.DB.StillProcessing(ctx, run)
-	if err != nil || !still {
+	processing, err := a.DB.IsProcessing(ctx, run)
+	if err != nil || !processing {
 		return done, err
 	}
 	a.Log.WarnContext(ctx, "the photo's run closed without a final status, or is unknown to Temporal; the photo is processed again", "status", status)

@@ -21,11 +21,11 @@ func thumbnailPrefix(id uuid.UUID) string { return id.String() + "/" }
 // lock on the photo's row, and does nothing while the photo is processing, so that it
 // never deletes a file whose row is about to be written.
 func (a *Activities) sweep(ctx context.Context, id uuid.UUID) error {
-	err := a.DB.WithPhotoLocked(ctx, id, func(held postgres.Locked) error {
-		if held.Status == photo.Processing {
+	err := a.DB.WithPhotoLocked(ctx, id, func(locked postgres.LockedPhoto) error {
+		if locked.Status == photo.Processing {
 			return nil // the owner sweeps when it finishes
 		}
-		return a.removeThumbnails(ctx, id, held.Keys...)
+		return a.removeThumbnails(ctx, id, locked.Keys...)
 	})
 	if errors.Is(err, photo.ErrNotFound) { // every file of a deleted photo is orphaned
 		return a.removeThumbnails(ctx, id)

@@ -1,6 +1,6 @@
-// Package photo is the vocabulary that every other package speaks: a photo, its
-// thumbnails, its status, the run that owns it, and the ways it can fail. It
-// imports nothing else of ours, and knows nothing of HTTP, SQL, Temporal or
+// Package photo defines the domain types that all packages share: a photo, its
+// thumbnails, its status, the run that owns it, and its failures. It imports no
+// other package of this module, and does not depend on HTTP, SQL, Temporal or
 // libvips.
 package photo
 
@@ -15,14 +15,14 @@ import (
 	"github.com/google/uuid"
 )
 
-// Status is where a photo stands:
+// Status is the state of a photo's processing:
 //
 //	pending ──▶ processing ──▶ completed
 //	              ▲      └───▶ failed
-//	              └── processing again is allowed from completed and failed
+//	              └── a completed or failed photo may be processed again
 type Status string
 
-// The statuses, as the enum photo_status in PostgreSQL spells them.
+// The statuses. PostgreSQL's enum photo_status has the same values.
 const (
 	Pending    Status = "pending"
 	Processing Status = "processing"
@@ -33,55 +33,55 @@ const (
 // Statuses lists every status, in the order in which a photo passes them.
 var Statuses = []Status{Pending, Processing, Completed, Failed}
 
-// IsFinal is true once the photo has been processed, successfully or not.
+// IsFinal reports whether the photo is completed or failed.
 func (s Status) IsFinal() bool { return s == Completed || s == Failed }
 
-// Photo is one row of the table that clients fill, with what processing found.
+// Photo is one photo: what its client added, and the state of its processing.
 type Photo struct {
 	UUID      uuid.UUID
-	URL       string // where the source is; may carry credentials, so it is never logged
+	URL       string // of the source; may contain credentials, so it is never logged
 	Status    Status
 	CreatedAt time.Time
 	UpdatedAt time.Time
 
-	Thumbnails []Thumbnail // by width, then height; empty unless asked for
-	Failure    *Failure    // why the last run failed; nil otherwise
+	Thumbnails []Thumbnail // ordered by width, then height; empty in lists of photos
+	Failure    *Failure    // of the last run; nil unless Status is Failed
 	RunID      string      // the run that owns, or last owned, the photo; empty before the first
 }
 
 // Thumbnail is one picture made from a photo.
 type Thumbnail struct {
 	UUID      uuid.UUID
-	Size      Size   // its real size in pixels, never the box it was fitted into
-	Key       string // its key in the thumbnails bucket
+	Size      Size   // of the picture, not of the box that it was fitted into
+	Key       string // in the thumbnails bucket
 	CreatedAt time.Time
 }
 
 // SourceInfo describes the bytes that a photo's URL returned.
 type SourceInfo struct {
-	Bytes     int64  `json:"bytes"`      // their number
-	SHA256    string `json:"sha256"`     // their digest, lower-case hexadecimal
-	MediaType string `json:"media_type"` // what the bytes themselves say they are, such as "image/jpeg"
+	Bytes     int64  `json:"bytes"`      // size in bytes
+	SHA256    string `json:"sha256"`     // lower-case hexadecimal digest
+	MediaType string `json:"media_type"` // detected from the bytes, such as "image/jpeg"
 }
 
-// Run identifies one execution of the workflow for one photo. It fences every
-// write: the newest run owns the photo, and a late attempt of an older run
-// changes nothing.
+// Run is one run of a photo's workflow, and the fencing token of its writes: the
+// newest run that has marked the photo owns it, and a write of an older run changes
+// nothing.
 type Run struct {
 	Photo     uuid.UUID `json:"photo"`
-	ID        string    `json:"id"`         // Temporal's run id
-	StartedAt time.Time `json:"started_at"` // in workflow time; orders the runs of one photo
+	ID        string    `json:"id"`         // Temporal's run ID
+	StartedAt time.Time `json:"started_at"` // workflow time of the first task; orders the runs of one photo
 }
 
-// WorkflowID is the id of the workflow that processes the photo. It is derived
-// from the canonical UUID, so that a photo has at most one open workflow.
+// WorkflowID returns the ID of the workflow that processes the photo. Temporal allows
+// one open workflow with an ID, and so one for each photo.
 func WorkflowID(id uuid.UUID) string { return workflowPrefix + id.String() }
 
 const workflowPrefix = "process-photo-"
 
-// OfWorkflow tells which photo a workflow processes, by its id; false if it
-// processes none.
-func OfWorkflow(workflowID string) (uuid.UUID, bool) {
+// ParseWorkflowID returns the photo that the workflow with this ID processes; ok is
+// false for an ID that WorkflowID does not return.
+func ParseWorkflowID(workflowID string) (id uuid.UUID, ok bool) {
 	text, ok := strings.CutPrefix(workflowID, workflowPrefix)
 	if !ok {
 		return uuid.UUID{}, false
@@ -90,11 +90,11 @@ func OfWorkflow(workflowID string) (uuid.UUID, bool) {
 	return id, err == nil
 }
 
-// IDs are photos' UUIDs, which as text are 16 bytes each in base64: lists of
-// thousands pass through Temporal, which takes messages of some megabytes.
+// IDs are UUIDs of photos. Their text form is base64 of 16 bytes each, about 21
+// characters: Temporal limits the size of an input, and a batch has thousands.
 type IDs []uuid.UUID
 
-// MarshalText gives the UUIDs' bytes in base64.
+// MarshalText returns the UUIDs' bytes in base64.
 func (ids IDs) MarshalText() ([]byte, error) {
 	packed := make([]byte, 0, 16*len(ids))
 	for _, id := range ids {
@@ -103,14 +103,14 @@ func (ids IDs) MarshalText() ([]byte, error) {
 	return base64.StdEncoding.AppendEncode(nil, packed), nil
 }
 
-// UnmarshalText reads what MarshalText gives.
+// UnmarshalText decodes the output of MarshalText.
 func (ids *IDs) UnmarshalText(text []byte) error {
 	packed, err := base64.StdEncoding.AppendDecode(nil, text)
 	if err != nil {
 		return fmt.Errorf("UUIDs: %w", err)
 	}
 	if len(packed)%16 != 0 {
-		return fmt.Errorf("UUIDs: %d bytes are no multiple of 16", len(packed))
+		return fmt.Errorf("UUIDs: %d bytes are not a multiple of 16", len(packed))
 	}
 	*ids = make(IDs, 0, len(packed)/16)
 	for id := range slices.Chunk(packed, 16) {
@@ -119,20 +119,21 @@ func (ids *IDs) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// MaxDimension bounds both sides of a thumbnail, in pixels: the columns width
-// and height are smallint.
+// MaxDimension is the largest width and height of a thumbnail, in pixels. Their
+// columns are smallint.
 const MaxDimension = 1<<15 - 1
 
-// Size is a width and a height in pixels: of a picture, or of the box that a
-// thumbnail is fitted into.
+// Size is a width and a height in pixels, of a picture or of the box that thumbnails
+// are fitted into.
 type Size struct {
 	Width, Height int
 }
 
-// String gives the size as ParseSize reads it, such as "320x240".
+// String returns the size in the form of ParseSize, such as "320x240".
 func (s Size) String() string { return fmt.Sprintf("%dx%d", s.Width, s.Height) }
 
-// ParseSize reads "320x240". Both sides must be from 1 to MaxDimension.
+// ParseSize parses a size such as "320x240". Both sides must be from 1 to
+// MaxDimension.
 func ParseSize(text string) (Size, error) {
 	w, h, ok := strings.Cut(strings.ToLower(strings.TrimSpace(text)), "x")
 	if !ok {

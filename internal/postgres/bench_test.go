@@ -12,10 +12,10 @@ import (
 	"github.com/photo-processor/photo-processor/internal/postgres/postgrestest"
 )
 
-// The server of the tests does not sync its disk: what is measured is the
-// statements and their round trips.
+// The test server does not sync its disk, so the benchmarks measure the statements and
+// their round trips.
 
-// BenchmarkRun is all SQL of one photo's run.
+// BenchmarkRun executes all SQL of one photo's run.
 func BenchmarkRun(b *testing.B) {
 	db := postgrestest.Open(b)
 	added, err := db.AddPhotos(b.Context(), []string{"https://photos.example/1.jpg"})
@@ -31,7 +31,7 @@ func BenchmarkRun(b *testing.B) {
 	}
 }
 
-// BenchmarkMarkProcessing has a newer run take the photo each time.
+// BenchmarkMarkProcessing acquires the photo by a newer run each time.
 func BenchmarkMarkProcessing(b *testing.B) {
 	db, run := benchRun(b)
 	for i := 0; b.Loop(); i++ {
@@ -39,8 +39,7 @@ func BenchmarkMarkProcessing(b *testing.B) {
 	}
 }
 
-// BenchmarkFinish finishes a photo that a newer run has taken each time, the
-// taking not counted.
+// BenchmarkFinish finishes a newer run each time. MarkProcessing is not measured.
 func BenchmarkFinish(b *testing.B) {
 	db, run := benchRun(b)
 	for i := 0; b.Loop(); i++ {
@@ -51,7 +50,8 @@ func BenchmarkFinish(b *testing.B) {
 	}
 }
 
-// benchRun gives a database with one photo, and ever newer runs of it.
+// benchRun returns a database with one photo, and a function that returns the photo's
+// i-th run, each newer than the one before.
 func benchRun(b *testing.B) (*postgres.DB, func(i int) photo.Run) {
 	b.Helper()
 	db := postgrestest.Open(b)
@@ -63,8 +63,8 @@ func benchRun(b *testing.B) (*postgres.DB, func(i int) photo.Run) {
 	}
 }
 
-// BenchmarkPhotos lists a page of 100 of 10,000 photos, at the list's start and in
-// its middle, which must cost the same.
+// BenchmarkPhotos lists a page of 100 of 10,000 photos, at the start and in the middle
+// of the list. Both must take the same time.
 func BenchmarkPhotos(b *testing.B) {
 	const photos, page = 10_000, 100
 	db := postgrestest.Open(b)
