@@ -16,8 +16,8 @@ import (
 	"github.com/photo-processor/photo-processor/internal/sourcecache"
 )
 
-// Step is the common part of the inputs of a photo's four steps.
-type Step struct {
+// StepInput is the common part of the inputs of a photo's four steps.
+type StepInput struct {
 	Run photo.Run `json:"run"`
 	// LocalFailure is the failure of the photo that the step's local activity ended
 	// with; nil if there was none. The regular activity's first attempt only reports
@@ -74,7 +74,7 @@ func (a *attempt) progress() any {
 // It calls do, and turns its error or panic into an application error, which is
 // non-retryable when it fails the photo. Heartbeat details carry the spent retry
 // budgets and the count of lost workers from one regular attempt to the next.
-func runStep[R any](ctx context.Context, a *Activities, in Step, do func(context.Context, *attempt) (R, error)) (result R, err error) {
+func runStep[R any](ctx context.Context, a *Activities, in StepInput, do func(context.Context, *attempt) (R, error)) (result R, err error) {
 	info := activity.GetInfo(ctx)
 	ctx = withPhotoAttrs(ctx, in.Run, slog.Int("attempt", int(info.Attempt)))
 	var current attempt

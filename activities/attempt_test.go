@@ -188,7 +188,7 @@ func TestALocalFailureIsReported(t *testing.T) {
 	b := setup(t)
 	b.mark(t, b.run)
 	local := &photo.Failure{Code: photo.SourceUnavailable, Message: "the source answered 503", RetryAfter: time.Minute}
-	in := activities.FetchSourceInput{Step: activities.Step{Run: b.run, LocalFailure: local}}
+	in := activities.FetchSourceInput{StepInput: activities.StepInput{Run: b.run, LocalFailure: local}}
 	_, err := b.env.ExecuteActivity(b.FetchSource, in)
 	appErr := requireType(t, err, string(photo.SourceUnavailable), true)
 	require.Equal(t, time.Minute, appErr.NextRetryDelay())
@@ -217,7 +217,7 @@ func TestAnAttemptReportsThatItRanOutOfTime(t *testing.T) {
 		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 			StartToCloseTimeout: 6 * time.Second, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1},
 		})
-		return workflow.ExecuteActivity(ctx, b.FetchSource, activities.FetchSourceInput{Step: step(b.run)}).Get(ctx, nil)
+		return workflow.ExecuteActivity(ctx, b.FetchSource, activities.FetchSourceInput{StepInput: step(b.run)}).Get(ctx, nil)
 	})
 	requireType(t, env.GetWorkflowError(), activities.AttemptTimeout, true)
 	require.Equal(t, activities.Progress{Reported: 1}, progress)

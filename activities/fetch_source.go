@@ -12,7 +12,7 @@ import (
 )
 
 // FetchSourceInput names the run for which to fetch the photo's source.
-type FetchSourceInput struct{ Step }
+type FetchSourceInput struct{ StepInput }
 
 // WithLocalFailure returns the input of the regular activity.
 func (in FetchSourceInput) WithLocalFailure(f *photo.Failure) any { in.LocalFailure = f; return in }
@@ -28,7 +28,7 @@ type FetchSourceResult struct {
 // source in the cache is not fetched again, and a fetch outlives its attempt, so that
 // the next attempt on the same worker waits for the same fetch.
 func (a *Activities) FetchSource(ctx context.Context, in FetchSourceInput) (*FetchSourceResult, error) {
-	return runStep(ctx, a, in.Step, func(ctx context.Context, current *attempt) (*FetchSourceResult, error) {
+	return runStep(ctx, a, in.StepInput, func(ctx context.Context, current *attempt) (*FetchSourceResult, error) {
 		source, _, err := a.cachedSource(ctx, in.Run, current)
 		if err != nil {
 			return nil, err

@@ -9,7 +9,7 @@ import (
 
 // FinishInput is the outcome of a run.
 type FinishInput struct {
-	Step
+	StepInput
 	Thumbnails int            `json:"thumbnails"`        // number that MakeThumbnails published
 	Failure    *photo.Failure `json:"failure,omitempty"` // nil: the photo is completed
 }
@@ -17,13 +17,13 @@ type FinishInput struct {
 // WithLocalFailure returns the input of the regular activity.
 func (in FinishInput) WithLocalFailure(f *photo.Failure) any { in.LocalFailure = f; return in }
 
-// Finish writes the photo's final status, and then deletes the photo's orphaned
-// files. It is idempotent: postgres.DB.Finish writes the status once for each run,
-// only for a run that owns the photo or is newer than its owner; deleting a deleted
-// file does nothing. Temporal retries Finish until all orphaned files are deleted.
+// Finish removes the source from the cache, writes the photo's final status, and
+// deletes the photo's orphaned files. It is idempotent: postgres.DB.Finish writes the
+// status once, for a run that owns the photo or is newer than its owner, and a deleted
+// file may be deleted again. Temporal retries Finish until no orphaned file is left.
 func (a *Activities) Finish(ctx context.Context, in FinishInput) error {
 	a.Sources.Remove(sourceKey(in.Run))
-	_, err := runStep(ctx, a, in.Step, func(ctx context.Context, _ *attempt) (any, error) {
+	_, err := runStep(ctx, a, in.StepInput, func(ctx context.Context, _ *attempt) (any, error) {
 		return nil, a.finish(ctx, in)
 	})
 	return err

@@ -15,7 +15,7 @@ import (
 )
 
 // MakeThumbnailsInput names the run for which to make the photo's thumbnails.
-type MakeThumbnailsInput struct{ Step }
+type MakeThumbnailsInput struct{ StepInput }
 
 // WithLocalFailure returns the input of the regular activity.
 func (in MakeThumbnailsInput) WithLocalFailure(f *photo.Failure) any { in.LocalFailure = f; return in }
@@ -39,7 +39,7 @@ type MakeThumbnailsResult struct {
 // attempt at the same source writes the same files, and one transaction, fenced by
 // the run, makes the rows exactly those of this attempt.
 func (a *Activities) MakeThumbnails(ctx context.Context, in MakeThumbnailsInput) (*MakeThumbnailsResult, error) {
-	return runStep(ctx, a, in.Step, func(ctx context.Context, current *attempt) (*MakeThumbnailsResult, error) {
+	return runStep(ctx, a, in.StepInput, func(ctx context.Context, current *attempt) (*MakeThumbnailsResult, error) {
 		return a.makeThumbnails(ctx, in.Run, current)
 	})
 }

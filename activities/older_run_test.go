@@ -42,7 +42,7 @@ func TestAnOlderRunChangesNothing(t *testing.T) {
 			before := b.get(t)
 			require.Equal(t, photo.Size{Width: 100, Height: 67}, before.Thumbnails[0].Size, "the newer run's")
 
-			_, err = b.env.ExecuteActivity(b.MarkProcessing, activities.MarkProcessingInput{Step: step(old)})
+			_, err = b.env.ExecuteActivity(b.MarkProcessing, activities.MarkProcessingInput{StepInput: step(old)})
 			requireType(t, err, activities.Superseded, false)
 			_, err = b.make(old)
 			requireType(t, err, activities.Superseded, false)

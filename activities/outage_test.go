@@ -18,7 +18,7 @@ func TestOutages(t *testing.T) {
 		require.NoError(t, err)
 		t.Cleanup(db.Close)
 		b.DB = db
-		_, err = b.env.ExecuteActivity(b.MarkProcessing, activities.MarkProcessingInput{Step: step(b.run)})
+		_, err = b.env.ExecuteActivity(b.MarkProcessing, activities.MarkProcessingInput{StepInput: step(b.run)})
 		requireType(t, err, activities.DatabaseUnavailable, true)
 		_, err = b.fetch(b.run)
 		requireType(t, err, activities.DatabaseUnavailable, true)

@@ -147,16 +147,16 @@ func (b *testBundle) nextRun() photo.Run {
 	return next
 }
 
-func step(run photo.Run) activities.Step { return activities.Step{Run: run} }
+func step(run photo.Run) activities.StepInput { return activities.StepInput{Run: run} }
 
 func (b *testBundle) mark(t *testing.T, run photo.Run) {
 	t.Helper()
-	_, err := b.env.ExecuteActivity(b.MarkProcessing, activities.MarkProcessingInput{Step: step(run)})
+	_, err := b.env.ExecuteActivity(b.MarkProcessing, activities.MarkProcessingInput{StepInput: step(run)})
 	require.NoError(t, err)
 }
 
 func (b *testBundle) fetch(run photo.Run) (fetched *activities.FetchSourceResult, err error) {
-	value, err := b.env.ExecuteActivity(b.FetchSource, activities.FetchSourceInput{Step: step(run)})
+	value, err := b.env.ExecuteActivity(b.FetchSource, activities.FetchSourceInput{StepInput: step(run)})
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +164,7 @@ func (b *testBundle) fetch(run photo.Run) (fetched *activities.FetchSourceResult
 }
 
 func (b *testBundle) make(run photo.Run) (made *activities.MakeThumbnailsResult, err error) {
-	value, err := b.env.ExecuteActivity(b.MakeThumbnails, activities.MakeThumbnailsInput{Step: step(run)})
+	value, err := b.env.ExecuteActivity(b.MakeThumbnails, activities.MakeThumbnailsInput{StepInput: step(run)})
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +172,7 @@ func (b *testBundle) make(run photo.Run) (made *activities.MakeThumbnailsResult,
 }
 
 func (b *testBundle) finish(run photo.Run, failure *photo.Failure) error {
-	_, err := b.env.ExecuteActivity(b.Finish, activities.FinishInput{Step: step(run), Thumbnails: b.thumbnails, Failure: failure})
+	_, err := b.env.ExecuteActivity(b.Finish, activities.FinishInput{StepInput: step(run), Thumbnails: b.thumbnails, Failure: failure})
 	return err
 }
 
@@ -182,7 +182,7 @@ func (b *testBundle) process(t *testing.T, run photo.Run) {
 	b.mark(t, run)
 	_, err := b.fetch(run)
 	require.NoError(t, err)
-	_, err = b.env.ExecuteLocalActivity(b.MakeThumbnails, activities.MakeThumbnailsInput{Step: step(run)})
+	_, err = b.env.ExecuteLocalActivity(b.MakeThumbnails, activities.MakeThumbnailsInput{StepInput: step(run)})
 	require.NoError(t, err)
 	require.NoError(t, b.finish(run, nil))
 }

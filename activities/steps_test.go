@@ -92,7 +92,7 @@ func TestProcessingAgain(t *testing.T) {
 func TestAPhotoThatDoesNotExist(t *testing.T) {
 	b := setup(t)
 	missing := photo.Run{Photo: uuid.New(), ID: "run", StartedAt: time.Now()}
-	_, err := b.env.ExecuteActivity(b.MarkProcessing, activities.MarkProcessingInput{Step: step(missing)})
+	_, err := b.env.ExecuteActivity(b.MarkProcessing, activities.MarkProcessingInput{StepInput: step(missing)})
 	requireType(t, err, "PhotoNotFound", false)
 	require.NoError(t, b.finish(missing, nil), "a deleted photo has no status to write")
 }

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/renderer"
 	"github.com/photo-processor/photo-processor/internal/source"
 	"github.com/photo-processor/photo-processor/internal/sourcecache"
+	"github.com/photo-processor/photo-processor/internal/telemetry"
 )
 
 const (
@@ -60,12 +62,12 @@ func deploymentOptions(cfg config.Config) worker.DeploymentOptions {
 	}
 }
 
-func sourceConfig(cfg config.Config) source.Config {
+func newFetcher(cfg config.Config, tel *telemetry.Telemetry) (*source.Fetcher, error) {
 	redirects := cfg.SourceMaxRedirects
 	if redirects == 0 {
-		redirects = -1 // allows none; 0 is the default
+		redirects = -1 // in source.Config, 0 means the default and -1 means none
 	}
-	return source.Config{
+	fetcher, err := source.New(source.Config{
 		MaxBytes:          cfg.SourceMaxBytes,
 		Timeout:           cfg.SourceTimeout,
 		ConnectTimeout:    cfg.SourceConnectTimeout,
@@ -78,7 +80,12 @@ func sourceConfig(cfg config.Config) source.Config {
 		AllowCIDRs:        cfg.SourceAllowCIDRs,
 		UserAgent:         cfg.SourceUserAgent,
 		Proxy:             cfg.SourceProxy,
+		Tracer:            tel.Tracers.Tracer("github.com/photo-processor/photo-processor/internal/source"),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("source: %w", err)
 	}
+	return fetcher, nil
 }
 
 // NewRenderer starts the configured renderer. The caller must close it.

@@ -16,7 +16,6 @@ import (
 	"github.com/photo-processor/photo-processor/internal/bucket"
 	"github.com/photo-processor/photo-processor/internal/config"
 	"github.com/photo-processor/photo-processor/internal/postgres"
-	"github.com/photo-processor/photo-processor/internal/source"
 	"github.com/photo-processor/photo-processor/internal/starter"
 	"github.com/photo-processor/photo-processor/internal/telemetry"
 	"github.com/photo-processor/photo-processor/workflows"
@@ -53,11 +52,9 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		return fmt.Errorf("THUMBNAILS_BUCKET: %w", err)
 	}
 	defer thumbnails.Close()
-	fetch := sourceConfig(cfg)
-	fetch.Tracer = tel.Tracers.Tracer("github.com/photo-processor/photo-processor/internal/source")
-	fetcher, err := source.New(fetch)
+	fetcher, err := newFetcher(cfg, tel)
 	if err != nil {
-		return fmt.Errorf("source: %w", err)
+		return err
 	}
 	defer fetcher.Close()
 	render, err := NewRenderer(cfg, log)
@@ -84,6 +81,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	ready := readiness{db: db, sourceCacheDir: cfg.SourceCacheDir, thumbnails: thumbnails, renderer: render, temporal: temporal}
 	tel.Handle("GET /readyz", ready.handler(log))
 
+	// Up to here nothing has connected to a server. Now wait for each of them.
 	if err := db.MigrateWhenReady(ctx, log); err != nil {
 		return err
 	}
@@ -103,10 +101,15 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	defer sources.Close()
 	start := starter.Starter{Temporal: temporal, TaskQueue: cfg.TaskQueue}
 	Register(w, &activities.Activities{
-		DB: db, Sources: sources, Thumbnails: thumbnails, Fetcher: fetcher, Renderer: render, Format: cfg.ThumbnailFormat,
-		BucketTimeout: cfg.BucketTimeout,
+		DB:            db,
+		Sources:       sources,
+		Thumbnails:    thumbnails,
+		Fetcher:       fetcher,
+		Renderer:      render,
+		Format:        cfg.ThumbnailFormat,
 		Log:           log,
 		Metrics:       metrics,
+		BucketTimeout: cfg.BucketTimeout,
 		Temporal:      temporal,
 		StartPhoto: func(ctx context.Context, id uuid.UUID) error {
 			_, err := start.Photo(ctx, id)

@@ -20,9 +20,6 @@ type ProcessPhotoInput struct {
 	Photo uuid.UUID `json:"photo"`
 }
 
-// activityNames is a nil pointer whose methods name the activities for Temporal.
-var activityNames *activities.Activities
-
 // ProcessPhoto makes a photo's thumbnails and records its final status, completed
 // or failed. The workflow ends in the same way: Completed, Failed with an
 // application error whose type is the failure's code, or Canceled.
@@ -53,15 +50,15 @@ func ProcessPhoto(ctx workflow.Context, in ProcessPhotoInput) (*activities.MakeT
 // fetchAndRender runs the first three steps: the run takes ownership of the
 // photo, fetches its source, and makes the thumbnails.
 func fetchAndRender(ctx workflow.Context, run photo.Run) (*activities.MakeThumbnailsResult, error) {
-	in := activities.Step{Run: run}
-	if err := executeStep(ctx, markProcessing, activityNames.MarkProcessing, activities.MarkProcessingInput{Step: in}, nil); err != nil {
+	in := activities.StepInput{Run: run}
+	if err := executeStep(ctx, markProcessing, activities.MarkProcessingInput{StepInput: in}, nil); err != nil {
 		return nil, err
 	}
-	if err := executeStep(ctx, fetchSource, activityNames.FetchSource, activities.FetchSourceInput{Step: in}, nil); err != nil {
+	if err := executeStep(ctx, fetchSource, activities.FetchSourceInput{StepInput: in}, nil); err != nil {
 		return nil, err
 	}
 	var result activities.MakeThumbnailsResult
-	if err := executeStep(ctx, makeThumbnails, activityNames.MakeThumbnails, activities.MakeThumbnailsInput{Step: in}, &result); err != nil {
+	if err := executeStep(ctx, makeThumbnails, activities.MakeThumbnailsInput{StepInput: in}, &result); err != nil {
 		return nil, err
 	}
 	return &result, nil
@@ -72,11 +69,11 @@ func fetchAndRender(ctx workflow.Context, run photo.Run) (*activities.MakeThumbn
 // were made does not fail the photo.
 func recordStatus(ctx workflow.Context, run photo.Run, result *activities.MakeThumbnailsResult, failure *photo.Failure) error {
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
-	in := activities.FinishInput{Step: activities.Step{Run: run}, Failure: failure}
+	in := activities.FinishInput{StepInput: activities.StepInput{Run: run}, Failure: failure}
 	if failure == nil {
 		in.Thumbnails = len(result.Thumbnails)
 	}
-	return executeStep(ctx, finish, activityNames.Finish, in, nil)
+	return executeStep(ctx, finish, in, nil)
 }
 
 // executeStep is the one rule by which every step runs. The step first runs as a
@@ -92,25 +89,25 @@ func recordStatus(ctx workflow.Context, run photo.Run, result *activities.MakeTh
 //
 // A cancellation that arrives during a retryable failure ends the step as
 // canceled, because Temporal does not retry the activity after it.
-func executeStep(ctx workflow.Context, s step, activity any, in stepInput, out any) error {
+func executeStep(ctx workflow.Context, s step, in activityInput, out any) error {
 	workflow.SetCurrentDetails(ctx, s.summary)
 	var localFailure *photo.Failure
 	if workflow.GetInfo(ctx).GetCurrentHistoryLength() <= firstTaskStarted {
-		err := workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(ctx, s.localOptions()), activity, in).Get(ctx, out)
+		err := workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(ctx, s.localOptions()), s.activity, in).Get(ctx, out)
 		if err == nil || isNonRetryable(err) {
 			return err
 		}
 		localFailure = toLocalFailure(err)
 	}
-	err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, s.regularOptions()), activity, in.WithLocalFailure(localFailure)).Get(ctx, out)
+	err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, s.regularOptions()), s.activity, in.WithLocalFailure(localFailure)).Get(ctx, out)
 	if err != nil && !isNonRetryable(err) && ctx.Err() != nil {
 		return ctx.Err()
 	}
 	return err
 }
 
-// stepInput is the input of a step's activity.
-type stepInput interface {
+// activityInput is the input of a step's activity.
+type activityInput interface {
 	// WithLocalFailure returns the input of the regular activity, which reports the
 	// failure of the local one; nil if that was no failure of the photo.
 	WithLocalFailure(*photo.Failure) any

@@ -114,15 +114,15 @@ func TestCompletes(t *testing.T) {
 		run = in.Run
 		return nil
 	}).Once()
-	want := activities.Step{}
+	want := activities.StepInput{}
 	b.onFetch().Return(func(ctx context.Context, in activities.FetchSourceInput) (*activities.FetchSourceResult, error) {
 		want.Run = run
-		require.Equal(t, want, in.Step)
+		require.Equal(t, want, in.StepInput)
 		require.True(t, activity.GetInfo(ctx).IsLocalActivity)
 		return fetched, nil
 	}).Once()
 	b.onMake().Return(func(ctx context.Context, in activities.MakeThumbnailsInput) (*activities.MakeThumbnailsResult, error) {
-		require.Equal(t, want, in.Step)
+		require.Equal(t, want, in.StepInput)
 		require.True(t, activity.GetInfo(ctx).IsLocalActivity)
 		return made, nil
 	}).Once()
@@ -133,7 +133,7 @@ func TestCompletes(t *testing.T) {
 	require.Equal(t, thePhoto, run.Photo)
 	require.NotEmpty(t, run.ID)
 	require.False(t, run.StartedAt.IsZero())
-	require.Equal(t, []activities.FinishInput{{Step: want, Thumbnails: 1}}, b.finished)
+	require.Equal(t, []activities.FinishInput{{StepInput: want, Thumbnails: 1}}, b.finished)
 	var result *activities.MakeThumbnailsResult
 	require.NoError(t, b.GetWorkflowResult(&result))
 	require.Equal(t, made, result)

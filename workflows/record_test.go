@@ -23,7 +23,6 @@ import (
 	"github.com/photo-processor/photo-processor/activities"
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/postgres"
-	"github.com/photo-processor/photo-processor/internal/starter"
 	"github.com/photo-processor/photo-processor/worker"
 	"github.com/photo-processor/photo-processor/workflows"
 )
@@ -54,7 +53,7 @@ func TestRecordHistories(t *testing.T) {
 	}
 	requireCanceled := func(t *testing.T, run client.WorkflowRun) {
 		t.Helper()
-		p, err := s.db.Photo(t.Context(), photoOf(run))
+		p, err := s.db.Photo(t.Context(), photoOf(t, run))
 		require.NoError(t, err)
 		require.Equal(t, photo.Failed, p.Status)
 		require.Equal(t, photo.Canceled, p.Failure.Code)
@@ -234,7 +233,7 @@ func TestRecordHistories(t *testing.T) {
 		for i := range ids {
 			ids[i] = uuid.New()
 		}
-		run, err := (starter.Starter{Temporal: s.temporal, TaskQueue: taskQueue}).Batch(t.Context(), ids)
+		run, err := s.starter().Batch(t.Context(), ids)
 		require.NoError(t, err)
 		s.save(t, "started_many", run, completed)
 		for _, id := range []uuid.UUID{ids[0], ids[400]} {

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -63,18 +62,17 @@ func newStack(t *testing.T) *stack {
 	require.NoError(t, err)
 	t.Cleanup(fetcher.Close)
 	dir := t.TempDir()
-	start := starter.Starter{Temporal: temporal, TaskQueue: taskQueue}
 	s.act = &activities.Activities{
 		DB: s.db, Fetcher: fetcher, Format: photo.JPEG, Log: slog.New(slog.DiscardHandler), BucketTimeout: time.Minute,
 		Renderer: renderertest.New(t, renderer.Config{Options: renderer.Options{Boxes: []photo.Size{{Width: 320, Height: 320}}}}),
 		Sources:  sourcecache.New(sourcecache.Config{Dir: filepath.Join(dir, "sources"), MaxMemory: 1 << 20, MaxDisk: 1 << 20, MaxAge: time.Minute, MaxUnattended: 10}),
 		Temporal: temporal,
 		StartPhoto: func(ctx context.Context, id uuid.UUID) error {
-			_, err := start.Photo(ctx, id)
+			_, err := s.starter().Photo(ctx, id)
 			return err
 		},
 		StartBatchPhoto: func(ctx context.Context, id uuid.UUID) error {
-			_, err := start.BatchPhoto(ctx, id)
+			_, err := s.starter().BatchPhoto(ctx, id)
 			return err
 		},
 		StartConcurrency: 8,
@@ -82,6 +80,10 @@ func newStack(t *testing.T) *stack {
 	s.act.Thumbnails, err = bucket.Open(t.Context(), "file://"+filepath.Join(dir, "thumbnails"))
 	require.NoError(t, err)
 	return s
+}
+
+func (s *stack) starter() starter.Starter {
+	return starter.Starter{Temporal: s.temporal, TaskQueue: taskQueue}
 }
 
 // work runs a worker with the activities until the returned function is called.
@@ -110,7 +112,7 @@ func (s *stack) start(t *testing.T, answer http.HandlerFunc) client.WorkflowRun 
 
 func (s *stack) process(t *testing.T, id uuid.UUID) client.WorkflowRun {
 	t.Helper()
-	run, err := (starter.Starter{Temporal: s.temporal, TaskQueue: taskQueue}).Photo(t.Context(), id)
+	run, err := s.starter().Photo(t.Context(), id)
 	require.NoError(t, err)
 	return run
 }
@@ -133,8 +135,11 @@ func (s *stack) awaitPending(t *testing.T, run client.WorkflowRun, ok func(*work
 	}, 30*time.Second, 10*time.Millisecond)
 }
 
-func photoOf(run client.WorkflowRun) uuid.UUID {
-	return uuid.MustParse(strings.TrimPrefix(run.GetID(), "process-photo-"))
+func photoOf(t *testing.T, run client.WorkflowRun) uuid.UUID {
+	t.Helper()
+	id, ok := photo.ParseWorkflowID(run.GetID())
+	require.True(t, ok, run.GetID())
+	return id
 }
 
 // failingOnce is a renderer whose first render crashes.

@@ -19,8 +19,12 @@ var (
 	PriorityBatch  = temporal.Priority{PriorityKey: 4} // photos of a batch
 )
 
-// step has the options of one of a photo's four activities.
+// activityNames is a nil pointer whose methods name the activities for Temporal.
+var activityNames *activities.Activities
+
+// step is one of a photo's four activities, with its options.
 type step struct {
+	activity any               // method of activityNames
 	summary  string            // shown by the Web UI
 	local    time.Duration     // timeout of the local activity
 	regular  time.Duration     // timeout of one attempt of the regular activity
@@ -32,17 +36,29 @@ type step struct {
 // task, in which the remaining steps run as regular activities.
 var (
 	// One SQL statement takes milliseconds; connecting may take 2 seconds.
-	markProcessing = step{summary: "Mark the photo as processing", local: 3 * time.Second, regular: 30 * time.Second}
+	markProcessing = step{
+		activity: activityNames.MarkProcessing, summary: "Mark the photo as processing",
+		local: 3 * time.Second, regular: 30 * time.Second,
+	}
 	// Most sources answer within a second. A local fetch occupies one of the worker's
 	// few workflow task slots, so a slow one moves to the regular activity, which waits
 	// for the same fetch if it runs on the same worker. SOURCE_TIMEOUT bounds a fetch;
 	// the rest is waiting for other fetches from the same host.
-	fetchSource = step{summary: "Fetch the source from the photo's URL", local: 4 * time.Second, regular: 30 * time.Minute}
+	fetchSource = step{
+		activity: activityNames.FetchSource, summary: "Fetch the source from the photo's URL",
+		local: 4 * time.Second, regular: 30 * time.Minute,
+	}
 	// Most pictures take less than 0.1 seconds, the largest allowed a few seconds.
 	// RENDER_TIMEOUT bounds a render; the rest is waiting for the worker's other renders.
-	makeThumbnails = step{summary: "Make thumbnails of the source", local: 5 * time.Second, regular: 30 * time.Minute, priority: PriorityFirst}
+	makeThumbnails = step{
+		activity: activityNames.MakeThumbnails, summary: "Make thumbnails of the source",
+		local: 5 * time.Second, regular: 30 * time.Minute, priority: PriorityFirst,
+	}
 	// One SQL statement, and one or a few requests to the bucket.
-	finish = step{summary: "Record the final status", local: 3 * time.Second, regular: 5 * time.Minute, priority: PriorityFirst}
+	finish = step{
+		activity: activityNames.Finish, summary: "Record the final status",
+		local: 3 * time.Second, regular: 5 * time.Minute, priority: PriorityFirst,
+	}
 )
 
 // localOptions are the options of the step's local activity. It has one attempt:

@@ -5,11 +5,6 @@
 package photo
 
 import (
-	"encoding/base64"
-	"fmt"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -62,90 +57,4 @@ type SourceInfo struct {
 	Bytes     int64  `json:"bytes"`      // size in bytes
 	SHA256    string `json:"sha256"`     // lower-case hexadecimal digest
 	MediaType string `json:"media_type"` // detected from the bytes, such as "image/jpeg"
-}
-
-// Run is one run of a photo's workflow, and the fencing token of its writes: the
-// newest run that has marked the photo owns it, and a write of an older run changes
-// nothing.
-type Run struct {
-	Photo     uuid.UUID `json:"photo"`
-	ID        string    `json:"id"`         // Temporal's run ID
-	StartedAt time.Time `json:"started_at"` // workflow time of the first task; orders the runs of one photo
-}
-
-// WorkflowID returns the ID of the workflow that processes the photo. Temporal allows
-// one open workflow with an ID, and so one for each photo.
-func WorkflowID(id uuid.UUID) string { return workflowPrefix + id.String() }
-
-const workflowPrefix = "process-photo-"
-
-// ParseWorkflowID returns the photo that the workflow with this ID processes; ok is
-// false for an ID that WorkflowID does not return.
-func ParseWorkflowID(workflowID string) (id uuid.UUID, ok bool) {
-	text, ok := strings.CutPrefix(workflowID, workflowPrefix)
-	if !ok {
-		return uuid.UUID{}, false
-	}
-	id, err := uuid.Parse(text)
-	return id, err == nil
-}
-
-// IDs are UUIDs of photos. Their text form is base64 of 16 bytes each, about 21
-// characters: Temporal limits the size of an input, and a batch has thousands.
-type IDs []uuid.UUID
-
-// MarshalText returns the UUIDs' bytes in base64.
-func (ids IDs) MarshalText() ([]byte, error) {
-	packed := make([]byte, 0, 16*len(ids))
-	for _, id := range ids {
-		packed = append(packed, id[:]...)
-	}
-	return base64.StdEncoding.AppendEncode(nil, packed), nil
-}
-
-// UnmarshalText decodes the output of MarshalText.
-func (ids *IDs) UnmarshalText(text []byte) error {
-	packed, err := base64.StdEncoding.AppendDecode(nil, text)
-	if err != nil {
-		return fmt.Errorf("UUIDs: %w", err)
-	}
-	if len(packed)%16 != 0 {
-		return fmt.Errorf("UUIDs: %d bytes are not a multiple of 16", len(packed))
-	}
-	*ids = make(IDs, 0, len(packed)/16)
-	for id := range slices.Chunk(packed, 16) {
-		*ids = append(*ids, uuid.UUID(id))
-	}
-	return nil
-}
-
-// MaxDimension is the largest width and height of a thumbnail, in pixels. Their
-// columns are smallint.
-const MaxDimension = 1<<15 - 1
-
-// Size is a width and a height in pixels, of a picture or of the box that thumbnails
-// are fitted into.
-type Size struct {
-	Width, Height int
-}
-
-// String returns the size in the form of ParseSize, such as "320x240".
-func (s Size) String() string { return fmt.Sprintf("%dx%d", s.Width, s.Height) }
-
-// ParseSize parses a size such as "320x240". Both sides must be from 1 to
-// MaxDimension.
-func ParseSize(text string) (Size, error) {
-	w, h, ok := strings.Cut(strings.ToLower(strings.TrimSpace(text)), "x")
-	if !ok {
-		return Size{}, fmt.Errorf("size %q is not WIDTHxHEIGHT, such as 320x320", text)
-	}
-	var sides [2]int
-	for i, digits := range []string{w, h} {
-		n, err := strconv.ParseUint(digits, 10, 31)
-		if err != nil || n < 1 || n > MaxDimension {
-			return Size{}, fmt.Errorf("size %q: a side must be a whole number from 1 to %d, not %q", text, MaxDimension, digits)
-		}
-		sides[i] = int(n)
-	}
-	return Size{sides[0], sides[1]}, nil
 }

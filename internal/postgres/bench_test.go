@@ -17,12 +17,9 @@ import (
 
 // BenchmarkRun executes all SQL of one photo's run.
 func BenchmarkRun(b *testing.B) {
-	db := postgrestest.Open(b)
-	added, err := db.AddPhotos(b.Context(), []string{"https://photos.example/1.jpg"})
-	require.NoError(b, err)
-	start := time.Now()
+	db, newRun := benchRun(b)
 	for i := 0; b.Loop(); i++ {
-		run := photo.Run{Photo: added[0].UUID, ID: fmt.Sprint(i), StartedAt: start.Add(time.Duration(i) * time.Millisecond)}
+		run := newRun(i)
 		require.NoError(b, mark(b, db, run))
 		_, err := db.SourceURL(b.Context(), run)
 		require.NoError(b, err)
