@@ -1,19 +1,21 @@
-// Package activities holds the activities, one per file. Four are the steps of a
-// photo, which the workflow ProcessPhoto runs in this order:
+// Package activities holds the activities, one per file. Four are the steps of
+// a photo, which the workflow ProcessPhoto runs in this order:
 //
 //	MarkProcessing  the run takes ownership of the photo          (PostgreSQL)
 //	FetchSource     URL ──▶ this worker's source cache            (PostgreSQL, HTTP)
 //	MakeThumbnails  source ──▶ libvips ──▶ thumbnails, rows       (bucket, PostgreSQL)
 //	Finish          final status; orphaned files are deleted      (PostgreSQL, bucket)
 //
-// Each step runs as a local activity first, and as a regular activity if that fails.
-// attempt.go adds heartbeats, retry budgets and the count of lost workers to each.
-// The other two belong to other workflows: ReconcilePage finds photos that a closed
-// run left processing, and StartPage starts a page of a large request.
+// Each step runs as a local activity first, and as a regular activity if that
+// fails. attempt.go adds heartbeats, retry budgets and the count of lost
+// workers to each. The other two belong to other workflows: ReconcilePage finds
+// photos that a closed run left processing, and StartPage starts a page of a
+// large request.
 //
-// Every activity is idempotent, because Temporal runs it at least once. Every write
-// is fenced by its run, because a worker that was counted as lost may resume at any
-// time. Errors are Temporal application errors; errors.go has the table.
+// Every activity is idempotent, because Temporal runs it at least once. Every
+// write is fenced by its run, because a worker that was counted as lost may
+// resume at any time. Errors are Temporal application errors; errors.go has the
+// table.
 package activities
 
 import (
@@ -44,21 +46,22 @@ type Activities struct {
 	Log        *slog.Logger // for lines about photos
 	Metrics    *Metrics     // nil records nothing
 
-	// BucketTimeout bounds one request to the bucket. Without it, a request without
-	// an answer would take all the time of its attempt.
+	// BucketTimeout bounds one request to the bucket. Without it, a request
+	// without an answer would take all the time of its attempt.
 	BucketTimeout time.Duration
 
-	// ReconcilePage and StartPage use these. Both functions do nothing if the photo's
-	// workflow is running. StartBatchPhoto starts it with a lower priority.
+	// ReconcilePage and StartPage use these. Both functions do nothing if the
+	// photo's workflow is running. StartBatchPhoto starts it with a lower
+	// priority.
 	Temporal         client.Client
 	StartPhoto       func(ctx context.Context, id uuid.UUID) error
 	StartBatchPhoto  func(ctx context.Context, id uuid.UUID) error
 	StartConcurrency int // concurrent calls of StartBatchPhoto in one StartPage
 }
 
-// Renderer makes thumbnails of a source, in the configured sizes and format. Its
-// errors are a *photo.Failure, a *renderer.SourceReadError, or the context's. It is
-// an interface so that tests can inject crashes and hangs.
+// Renderer makes thumbnails of a source, in the configured sizes and format.
+// Its errors are a *photo.Failure, a *renderer.SourceReadError, or the
+// context's. It is an interface so that tests can inject crashes and hangs.
 type Renderer interface {
 	Render(ctx context.Context, source renderer.Source) ([]photo.Picture, error)
 }

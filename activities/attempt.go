@@ -19,15 +19,16 @@ import (
 // StepInput is the common part of the inputs of a photo's four steps.
 type StepInput struct {
 	Run photo.Run `json:"run"`
-	// LocalFailure is the failure of the photo that the step's local activity ended
-	// with; nil if there was none. The regular activity's first attempt only reports
-	// this failure: Temporal counts it, shows it, and backs off before attempt 2.
+	// LocalFailure is the failure of the photo that the step's local activity
+	// ended with; nil if there was none. The regular activity's first attempt
+	// only reports this failure: Temporal counts it, shows it, and backs off
+	// before attempt 2.
 	LocalFailure *photo.Failure `json:"local_failure,omitempty"`
 }
 
-// Progress is the heartbeat details of a step's regular activity. The Web UI shows
-// them while the activity is pending, and Temporal passes the last details of an
-// attempt to the next attempt.
+// Progress is the heartbeat details of a step's regular activity. The Web UI
+// shows them while the activity is pending, and Temporal passes the last
+// details of an attempt to the next attempt.
 type Progress struct {
 	BytesReceived int64 `json:"bytes_received,omitempty"` // of the source
 	// Failures counts the failures of the photo by code: the spent part of each
@@ -39,19 +40,20 @@ type Progress struct {
 }
 
 // maxLostWorkers is the number of attempts in a row whose lost workers fail the
-// photo. One lost worker is a deployment or a machine failure; after five, the photo
-// most likely crashes the worker.
+// photo. One lost worker is a deployment or a machine failure; after five, the
+// photo most likely crashes the worker.
 const maxLostWorkers = 5
 
 const (
-	// heartbeatInterval is the time between the heartbeats of a regular activity; the
-	// workflow's heartbeat timeout is six times as long. An activity learns of its
-	// cancellation from the response to a heartbeat.
+	// heartbeatInterval is the time between the heartbeats of a regular
+	// activity; the workflow's heartbeat timeout is six times as long. An
+	// activity learns of its cancellation from the response to a heartbeat.
 	heartbeatInterval = 5 * time.Second
-	// firstHeartbeat is the delay of the first heartbeat. It is short, so that the Web
-	// UI soon shows progress; a shorter step sends no heartbeat.
+	// firstHeartbeat is the delay of the first heartbeat. It is short, so that
+	// the Web UI soon shows progress; a shorter step sends no heartbeat.
 	firstHeartbeat = 500 * time.Millisecond
-	// reportTime is reserved at the end of an attempt for reporting that it timed out.
+	// reportTime is reserved at the end of an attempt for reporting that it
+	// timed out.
 	reportTime = 5 * time.Second
 )
 
@@ -70,10 +72,11 @@ func (a *attempt) progress() any {
 	return progress
 }
 
-// runStep runs one attempt at a step of a photo, in a local or a regular activity.
-// It calls do, and turns its error or panic into an application error, which is
-// non-retryable when it fails the photo. Heartbeat details carry the spent retry
-// budgets and the count of lost workers from one regular attempt to the next.
+// runStep runs one attempt at a step of a photo, in a local or a regular
+// activity. It calls do, and turns its error or panic into an application
+// error, which is non-retryable when it fails the photo. Heartbeat details
+// carry the spent retry budgets and the count of lost workers from one regular
+// attempt to the next.
 func runStep[R any](ctx context.Context, a *Activities, in StepInput, do func(context.Context, *attempt) (R, error)) (result R, err error) {
 	info := activity.GetInfo(ctx)
 	ctx = withPhotoAttrs(ctx, in.Run, slog.Int("attempt", int(info.Attempt)))
@@ -102,9 +105,9 @@ func runStep[R any](ctx context.Context, a *Activities, in StepInput, do func(co
 	return result, err
 }
 
-// readHeartbeat decodes the heartbeat details of the previous attempt into details.
-// Details that are missing, or that another version wrote in another format, leave it
-// unchanged.
+// readHeartbeat decodes the heartbeat details of the previous attempt into
+// details. Details that are missing, or that another version wrote in another
+// format, leave it unchanged.
 func (a *Activities) readHeartbeat(ctx context.Context, details any) {
 	if !activity.HasHeartbeatDetails(ctx) {
 		return
@@ -114,16 +117,18 @@ func (a *Activities) readHeartbeat(ctx context.Context, details any) {
 	}
 }
 
-// reportProgress records the heartbeat details for the next attempt; the SDK sends
-// them before the error of this attempt. The context may have been canceled, by a
-// worker that stops, and the SDK sends no heartbeat of a canceled context.
+// reportProgress records the heartbeat details for the next attempt; the SDK
+// sends them before the error of this attempt. The context may have been
+// canceled, by a worker that stops, and the SDK sends no heartbeat of a
+// canceled context.
 func reportProgress(ctx context.Context, details any) {
 	activity.RecordHeartbeat(context.WithoutCancel(ctx), details)
 }
 
-// runAttempt calls do and classifies its error. A regular activity sends heartbeats
-// meanwhile, and its context ends reportTime before the start-to-close timeout: an
-// attempt that reaches the timeout cannot report, and would count as a lost worker.
+// runAttempt calls do and classifies its error. A regular activity sends
+// heartbeats meanwhile, and its context ends reportTime before the
+// start-to-close timeout: an attempt that reaches the timeout cannot report,
+// and would count as a lost worker.
 func runAttempt[R any](ctx context.Context, a *Activities, current *attempt, do func(context.Context, *attempt) (R, error)) (result R, failure *photo.Failure, err error) {
 	info := activity.GetInfo(ctx)
 	if !info.IsLocalActivity {
@@ -151,8 +156,8 @@ func recoverPanic[R any](ctx context.Context, a *Activities, current *attempt, d
 	return do(ctx, current)
 }
 
-// sendHeartbeats sends heartbeats in the background. The returned function stops
-// that, and waits until a heartbeat that is being sent has been sent.
+// sendHeartbeats sends heartbeats in the background. The returned function
+// stops that, and waits until a heartbeat that is being sent has been sent.
 func sendHeartbeats(ctx context.Context, details func() any) (stop func()) {
 	done := make(chan struct{})
 	var sender sync.WaitGroup

@@ -20,8 +20,8 @@ import (
 	"github.com/photo-processor/photo-processor/workflows"
 )
 
-// runWorkflow runs the photo's workflow on a clock that skips timers. It returns the
-// sum of the backoffs, and the workflow's error.
+// runWorkflow runs the photo's workflow on a clock that skips timers. It
+// returns the sum of the backoffs, and the workflow's error.
 func (b *testBundle) runWorkflow(t *testing.T, register func(env *testsuite.TestWorkflowEnvironment)) (paused time.Duration, err error) {
 	t.Helper()
 	var suite testsuite.WorkflowTestSuite
@@ -52,8 +52,8 @@ func (b *testBundle) requireFailed(t *testing.T, err error, code photo.Code) {
 	require.Equal(t, appErr.Message(), p.Failure.Message)
 }
 
-// scripted is a renderer whose first renders return the results of the scripts, one
-// each.
+// scripted is a renderer whose first renders return the results of the scripts,
+// one each.
 type scripted struct {
 	activities.Renderer
 	scripts []func() error
@@ -130,8 +130,8 @@ func TestRetryBudgets(t *testing.T) {
 	}
 }
 
-// TestInfrastructureErrorsSpendNoBudget makes the source cache unreadable six times
-// between the two crashes of the renderer that fail the photo.
+// TestInfrastructureErrorsSpendNoBudget makes the source cache unreadable six
+// times between the two crashes of the renderer that fail the photo.
 func TestInfrastructureErrorsSpendNoBudget(t *testing.T) {
 	b := setup(t)
 	scripted := &scripted{Renderer: b.Renderer, scripts: append(repeat(1, photo.Fail(photo.RenderCrashed, "")),
@@ -143,8 +143,8 @@ func TestInfrastructureErrorsSpendNoBudget(t *testing.T) {
 	require.EqualValues(t, 1, b.requests.Load())
 }
 
-// TestLostWorkers loses workers during MakeThumbnails: their attempts end with a
-// heartbeat timeout and report nothing.
+// TestLostWorkers loses workers during MakeThumbnails: their attempts end with
+// a heartbeat timeout and report nothing.
 func TestLostWorkers(t *testing.T) {
 	lost := temporal.NewHeartbeatTimeoutError()
 	for name, c := range map[string]struct {
@@ -182,8 +182,8 @@ func TestLostWorkers(t *testing.T) {
 	}
 }
 
-// TestALocalFailureIsReported by the first attempt that is not lost with its worker,
-// and by no later attempt.
+// TestALocalFailureIsReported by the first attempt that is not lost with its
+// worker, and by no later attempt.
 func TestALocalFailureIsReported(t *testing.T) {
 	b := setup(t)
 	b.mark(t, b.run)
@@ -224,7 +224,8 @@ func TestAnAttemptReportsThatItRanOutOfTime(t *testing.T) {
 	require.NoError(t, b.finish(b.run, nil)) // ends the fetch
 }
 
-// TestAPanicInTheFetch panics in the goroutine of the fetch, not of the activity.
+// TestAPanicInTheFetch panics in the goroutine of the fetch, not of the
+// activity.
 func TestAPanicInTheFetch(t *testing.T) {
 	b := setup(t)
 	b.DB = nil

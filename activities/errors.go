@@ -13,18 +13,20 @@ import (
 	"github.com/photo-processor/photo-processor/internal/renderer"
 )
 
-// Types of application errors that are not a failure of the photo. They are never
-// stored on a photo, and so are not codes of photo.Failure.
+// Types of application errors that are not a failure of the photo. They are
+// never stored on a photo, and so are not codes of photo.Failure.
 const (
-	// DatabaseUnavailable and StorageUnavailable are infrastructure errors. They spend
-	// no retry budget: Temporal retries until PostgreSQL, the thumbnails bucket or the
-	// worker's disk is back.
+	// DatabaseUnavailable and StorageUnavailable are infrastructure errors.
+	// They spend no retry budget: Temporal retries until PostgreSQL, the
+	// thumbnails bucket or the worker's disk is back.
 	DatabaseUnavailable = "database_unavailable"
 	StorageUnavailable  = "storage_unavailable"
-	// AttemptTimeout is an attempt that ran out of time. It spends no retry budget,
-	// because the source and the renderer have shorter timeouts with codes of their own.
+	// AttemptTimeout is an attempt that ran out of time. It spends no retry
+	// budget, because the source and the renderer have shorter timeouts with
+	// codes of their own.
 	AttemptTimeout = "attempt_timeout"
-	// Superseded ends a run that no longer owns its photo. Such a run writes no status.
+	// Superseded ends a run that no longer owns its photo. Such a run writes no
+	// status.
 	Superseded = "superseded"
 )
 
@@ -42,12 +44,13 @@ const (
 func (e *storageError) Error() string { return e.what + ": " + e.err.Error() }
 func (e *storageError) Unwrap() error { return e.err }
 
-// classify is the one table from Go errors to failures of the photo and to Temporal's
-// application errors. It returns either a failure and the error that caused it, whose
-// text is for the log only, or nil and the application error for Temporal. An error
-// that is not in the table is a defect: photo.Internal.
+// classify is the one table from Go errors to failures of the photo and to
+// Temporal's application errors. It returns either a failure and the error that
+// caused it, whose text is for the log only, or nil and the application error
+// for Temporal. An error that is not in the table is a defect: photo.Internal.
 //
-// The workflow matches errors by their type: errors.Is does not survive Temporal.
+// The workflow matches errors by their type: errors.Is does not survive
+// Temporal.
 func classify(ctx context.Context, err error) (*photo.Failure, error) {
 	if ctx.Err() != nil { // canceled, timed out, or the worker stops
 		return nil, contextError(ctx)
@@ -82,9 +85,9 @@ func (a *Activities) classifyAndLog(ctx context.Context, err error) (*photo.Fail
 	return failure, err
 }
 
-// contextError returns the error for an activity whose context has ended. A local
-// activity needs an explicit timeout or cancellation error: the SDK makes one only if
-// it notices the end of the context before the activity returns.
+// contextError returns the error for an activity whose context has ended. A
+// local activity needs an explicit timeout or cancellation error: the SDK makes
+// one only if it notices the end of the context before the activity returns.
 func contextError(ctx context.Context) error {
 	isLocal, timedOut := activity.GetInfo(ctx).IsLocalActivity, errors.Is(ctx.Err(), context.DeadlineExceeded)
 	switch {
@@ -99,8 +102,9 @@ func contextError(ctx context.Context) error {
 	}
 }
 
-// failureError returns the application error of a photo's failure. Expected failures
-// are benign, so that the SDK does not log them: classifyAndLog already has.
+// failureError returns the application error of a photo's failure. Expected
+// failures are benign, so that the SDK does not log them: classifyAndLog
+// already has.
 func failureError(failure *photo.Failure, nonRetryable bool) error {
 	category := temporal.ApplicationErrorCategoryBenign
 	if failure.Code == photo.Internal {

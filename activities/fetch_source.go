@@ -23,10 +23,11 @@ type FetchSourceResult struct {
 	Milliseconds int64 `json:"ms"` // duration of the fetch
 }
 
-// FetchSource fetches the photo's source, under the limits of internal/source, into
-// this worker's source cache, from which MakeThumbnails reads it. It is idempotent: a
-// source in the cache is not fetched again, and a fetch outlives its attempt, so that
-// the next attempt on the same worker waits for the same fetch.
+// FetchSource fetches the photo's source, under the limits of internal/source,
+// into this worker's source cache, from which MakeThumbnails reads it. It is
+// idempotent: a source in the cache is not fetched again, and a fetch outlives
+// its attempt, so that the next attempt on the same worker waits for the same
+// fetch.
 func (a *Activities) FetchSource(ctx context.Context, in FetchSourceInput) (*FetchSourceResult, error) {
 	return runStep(ctx, a, in.StepInput, func(ctx context.Context, current *attempt) (*FetchSourceResult, error) {
 		source, _, err := a.cachedSource(ctx, in.Run, current)
@@ -38,8 +39,9 @@ func (a *Activities) FetchSource(ctx context.Context, in FetchSourceInput) (*Fet
 	})
 }
 
-// cachedSource returns the photo's source from the cache, or fetches it. It is a hit
-// if the source was in the cache or being fetched. The caller must release the source.
+// cachedSource returns the photo's source from the cache, or fetches it. It is
+// a hit if the source was in the cache or being fetched. The caller must
+// release the source.
 func (a *Activities) cachedSource(ctx context.Context, run photo.Run, current *attempt) (s *sourcecache.Source, hit bool, err error) {
 	s, hit = a.Sources.Open(ctx, sourceKey(run), func(ctx context.Context, to *sourcecache.Source) error {
 		start := time.Now()
@@ -56,19 +58,20 @@ func (a *Activities) cachedSource(ctx context.Context, run photo.Run, current *a
 	return s, hit, nil
 }
 
-// sourceKey returns the source's key in the cache. It contains the run's start, because
-// a run starts again after a lost workflow task: a fetch under the earlier start is
-// fenced off and fails.
+// sourceKey returns the source's key in the cache. It contains the run's start,
+// because a run starts again after a lost workflow task: a fetch under the
+// earlier start is fenced off and fails.
 func sourceKey(run photo.Run) string { return fmt.Sprintf("%s/%d", run.ID, run.StartedAt.UnixNano()) }
 
-// databaseTimeout bounds a statement whose context has a much later deadline. Without
-// it, a dead connection is noticed only when TCP gives up, after 15 minutes.
+// databaseTimeout bounds a statement whose context has a much later deadline.
+// Without it, a dead connection is noticed only when TCP gives up, after 15
+// minutes.
 const databaseTimeout = 10 * time.Second
 
 func (a *Activities) fetch(ctx context.Context, run photo.Run, to *sourcecache.Source) error {
-	// The URL is read from the row, and never passes through Temporal, whose histories
-	// are stored and shown: a URL may contain credentials. Reading it also checks that
-	// the run owns the photo before the source gets a request.
+	// The URL is read from the row, and never passes through Temporal, whose
+	// histories are stored and shown: a URL may contain credentials. Reading it
+	// also checks that the run owns the photo before the source gets a request.
 	queryCtx, cancel := context.WithTimeout(ctx, databaseTimeout)
 	defer cancel()
 	url, err := a.DB.SourceURL(queryCtx, run)

@@ -57,8 +57,8 @@ func status(code int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
 }
 
-// TestFetchOfAWorkerThatStops cancels the activity's context, as a worker does when
-// its shutdown timeout is over.
+// TestFetchOfAWorkerThatStops cancels the activity's context, as a worker does
+// when its shutdown timeout is over.
 func TestFetchOfAWorkerThatStops(t *testing.T) {
 	b := setup(t)
 	ctx, cancel := context.WithCancel(t.Context())

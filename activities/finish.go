@@ -17,10 +17,11 @@ type FinishInput struct {
 // WithLocalFailure returns the input of the regular activity.
 func (in FinishInput) WithLocalFailure(f *photo.Failure) any { in.LocalFailure = f; return in }
 
-// Finish removes the source from the cache, writes the photo's final status, and
-// deletes the photo's orphaned files. It is idempotent: postgres.DB.Finish writes the
-// status once, for a run that owns the photo or is newer than its owner, and a deleted
-// file may be deleted again. Temporal retries Finish until no orphaned file is left.
+// Finish removes the source from the cache, writes the photo's final status,
+// and deletes the photo's orphaned files. It is idempotent: postgres.DB.Finish
+// writes the status once, for a run that owns the photo or is newer than its
+// owner, and a deleted file may be deleted again. Temporal retries Finish until
+// no orphaned file is left.
 func (a *Activities) Finish(ctx context.Context, in FinishInput) error {
 	a.Sources.Remove(sourceKey(in.Run))
 	_, err := runStep(ctx, a, in.StepInput, func(ctx context.Context, _ *attempt) (any, error) {
@@ -38,8 +39,8 @@ func (a *Activities) finish(ctx context.Context, in FinishInput) error {
 		return err
 	}
 	if err == nil && in.Failure == nil {
-		// Usually no file is orphaned, and listing the files suffices. Sweeping would
-		// also lock the photo's row.
+		// Usually no file is orphaned, and listing the files suffices. Sweeping
+		// would also lock the photo's row.
 		files, err := a.listThumbnails(ctx, in.Run.Photo)
 		if err != nil || len(files) == in.Thumbnails {
 			return err

@@ -20,24 +20,25 @@ type MakeThumbnailsInput struct{ StepInput }
 // WithLocalFailure returns the input of the regular activity.
 func (in MakeThumbnailsInput) WithLocalFailure(f *photo.Failure) any { in.LocalFailure = f; return in }
 
-// MakeThumbnailsResult describes the thumbnails and their source, for the history.
+// MakeThumbnailsResult describes the thumbnails and their source, for the
+// history.
 type MakeThumbnailsResult struct {
 	Thumbnails   []string `json:"thumbnails"` // sizes, such as "320x213", the largest first
 	Milliseconds int64    `json:"ms"`         // duration of rendering and storing
-	// Source describes the rendered bytes. It differs from the result of FetchSource if
-	// the source was fetched again and had changed.
+	// Source describes the rendered bytes. It differs from the result of
+	// FetchSource if the source was fetched again and had changed.
 	Source       photo.SourceInfo `json:"source"`
 	FetchedAgain bool             `json:"fetched_again,omitempty"`
 }
 
-// MakeThumbnails renders the photo's source, writes the thumbnails to the bucket, and
-// then replaces the photo's rows. It reads the source from this worker's cache, and
-// fetches it again on a miss; the rows always describe the rendered bytes. Finish
-// deletes the files that this orphans.
+// MakeThumbnails renders the photo's source, writes the thumbnails to the
+// bucket, and then replaces the photo's rows. It reads the source from this
+// worker's cache, and fetches it again on a miss; the rows always describe the
+// rendered bytes. Finish deletes the files that this orphans.
 //
-// It is idempotent: a file's key contains the digest of its content, so that another
-// attempt at the same source writes the same files, and one transaction, fenced by
-// the run, makes the rows exactly those of this attempt.
+// It is idempotent: a file's key contains the digest of its content, so that
+// another attempt at the same source writes the same files, and one
+// transaction, fenced by the run, makes the rows exactly those of this attempt.
 func (a *Activities) MakeThumbnails(ctx context.Context, in MakeThumbnailsInput) (*MakeThumbnailsResult, error) {
 	return runStep(ctx, a, in.StepInput, func(ctx context.Context, current *attempt) (*MakeThumbnailsResult, error) {
 		return a.makeThumbnails(ctx, in.Run, current)
@@ -46,8 +47,8 @@ func (a *Activities) MakeThumbnails(ctx context.Context, in MakeThumbnailsInput)
 
 func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run, current *attempt) (*MakeThumbnailsResult, error) {
 	if !activity.GetInfo(ctx).IsLocalActivity {
-		// An outage of the bucket may be why the local activity failed. Check the bucket
-		// before the retry fetches and renders in vain.
+		// An outage of the bucket may be why the local activity failed. Check
+		// the bucket before the retry fetches and renders in vain.
 		if err := a.callBucket(ctx, a.checkBucket); err != nil {
 			return nil, err
 		}
@@ -77,7 +78,8 @@ func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run, current 
 	return result, nil
 }
 
-// publish writes the files and then the rows, so that a row's file always exists.
+// publish writes the files and then the rows, so that a row's file always
+// exists.
 func (a *Activities) publish(ctx context.Context, run photo.Run, source photo.SourceInfo, pictures []photo.Picture) ([]photo.Thumbnail, error) {
 	thumbnails, err := a.writePictures(ctx, run, pictures)
 	if err == nil {
@@ -86,8 +88,8 @@ func (a *Activities) publish(ctx context.Context, run photo.Run, source photo.So
 		err = a.DB.PublishThumbnails(queryCtx, run, source, thumbnails)
 	}
 	if errors.Is(err, photo.ErrSuperseded) || ctx.Err() != nil {
-		// The run may have finished before this attempt wrote its files, so that Finish
-		// did not see them.
+		// The run may have finished before this attempt wrote its files, so
+		// that Finish did not see them.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.BucketTimeout)
 		defer cancel()
 		err = errors.Join(err, a.sweep(ctx, run.Photo))
@@ -95,7 +97,8 @@ func (a *Activities) publish(ctx context.Context, run photo.Run, source photo.So
 	return thumbnails, err
 }
 
-// checkBucket returns an error unless the bucket exists and the worker may access it.
+// checkBucket returns an error unless the bucket exists and the worker may
+// access it.
 func (a *Activities) checkBucket(ctx context.Context) error {
 	accessible, err := a.Thumbnails.IsAccessible(ctx)
 	if err == nil && !accessible {
@@ -105,7 +108,8 @@ func (a *Activities) checkBucket(ctx context.Context) error {
 }
 
 // writePictures writes each picture to the bucket, under a key such as
-// "<uuid>/320x213-5e0c….jpg", which contains 8 bytes of the content's SHA-256 digest.
+// "<uuid>/320x213-5e0c….jpg", which contains 8 bytes of the content's SHA-256
+// digest.
 func (a *Activities) writePictures(ctx context.Context, run photo.Run, pictures []photo.Picture) ([]photo.Thumbnail, error) {
 	var thumbnails []photo.Thumbnail
 	for _, p := range pictures {

@@ -52,8 +52,8 @@ type failing struct{ err error }
 
 func (f failing) Render(context.Context, renderer.Source) ([]photo.Picture, error) { return nil, f.err }
 
-// TestASourceThatIsNotInTheCache makes thumbnails on another worker than the one that
-// fetched the source, after the source has changed.
+// TestASourceThatIsNotInTheCache makes thumbnails on another worker than the
+// one that fetched the source, after the source has changed.
 func TestASourceThatIsNotInTheCache(t *testing.T) {
 	b := setup(t)
 	b.mark(t, b.run)

@@ -13,8 +13,8 @@ import (
 	"github.com/photo-processor/photo-processor/internal/renderer"
 )
 
-// TestAnOlderRunChangesNothing resumes an older run at each step, after a newer run
-// has taken ownership of the photo or has finished it.
+// TestAnOlderRunChangesNothing resumes an older run at each step, after a newer
+// run has taken ownership of the photo or has finished it.
 func TestAnOlderRunChangesNothing(t *testing.T) {
 	for _, finished := range []bool{false, true} {
 		t.Run(fmt.Sprintf("newer run finished=%v", finished), func(t *testing.T) {
@@ -30,8 +30,8 @@ func TestAnOlderRunChangesNothing(t *testing.T) {
 					require.NoError(t, b.finish(newer, nil))
 				}
 			}
-			// The older run stalls after it has rendered a picture of another size and
-			// content.
+			// The older run stalls after it has rendered a picture of another
+			// size and content.
 			b.serve(picture(t, 200, 300, color.Black))
 			b.onceRendered(func() {
 				b.serve(picture(t, 300, 200, color.White))
@@ -69,8 +69,8 @@ func (s stalling) Render(ctx context.Context, source renderer.Source) ([]photo.P
 	return pictures, err
 }
 
-// onceRendered stalls the next attempt after it has rendered, until do has returned.
-// Attempts that do makes are not stalled.
+// onceRendered stalls the next attempt after it has rendered, until do has
+// returned. Attempts that do makes are not stalled.
 func (b *testBundle) onceRendered(do func()) {
 	usual := b.Renderer
 	b.Renderer = stalling{usual, func() {

@@ -43,8 +43,8 @@ func TestOutages(t *testing.T) {
 	})
 }
 
-// breakDirectory replaces the directory by a file, which makes it unusable for root,
-// too.
+// breakDirectory replaces the directory by a file, which makes it unusable for
+// root, too.
 func (b *testBundle) breakDirectory(t *testing.T, name string) {
 	t.Helper()
 	dir := filepath.Join(b.dir, name)

@@ -16,8 +16,9 @@ import (
 	"github.com/photo-processor/photo-processor/internal/postgres"
 )
 
-// ReconcileCursor is a position in the list of processing photos, which is ordered
-// by CreatedAt and UUID: after the photo with these values. The zero value is the start.
+// ReconcileCursor is a position in the list of processing photos, which is
+// ordered by CreatedAt and UUID: after the photo with these values. The zero
+// value is the start.
 type ReconcileCursor struct {
 	CreatedAt time.Time `json:"created_at"`
 	UUID      uuid.UUID `json:"uuid"`
@@ -43,13 +44,14 @@ type ReconcilePageResult struct {
 	Last bool            `json:"last"` // there is no next page
 }
 
-// describeConcurrency is the number of concurrent DescribeWorkflowExecution requests.
+// describeConcurrency is the number of concurrent DescribeWorkflowExecution
+// requests.
 const describeConcurrency = 8
 
-// ReconcilePage checks a page of the processing photos against Temporal, and repairs
-// those whose run has closed. It is idempotent: a photo with an open run is left
-// alone, a final status is fenced by its run, and a photo whose workflow is running
-// gets no second one.
+// ReconcilePage checks a page of the processing photos against Temporal, and
+// repairs those whose run has closed. It is idempotent: a photo with an open
+// run is left alone, a final status is fenced by its run, and a photo whose
+// workflow is running gets no second one.
 func (a *Activities) ReconcilePage(ctx context.Context, in ReconcilePageInput) (*ReconcilePageResult, error) {
 	result, err := a.reconcilePage(ctx, in)
 	if err != nil {
@@ -90,8 +92,8 @@ func (a *Activities) reconcilePage(ctx context.Context, in ReconcilePageInput) (
 	return result, group.Wait()
 }
 
-// reconcile checks and repairs one photo. Its status was processing when the page was
-// listed, and may have changed.
+// reconcile checks and repairs one photo. Its status was processing when the
+// page was listed, and may have changed.
 func (a *Activities) reconcile(ctx context.Context, run photo.Run) (done Reconciled, err error) {
 	ctx = withPhotoAttrs(ctx, run)
 	status, err := a.runStatus(ctx, run)
@@ -106,8 +108,8 @@ func (a *Activities) reconcile(ctx context.Context, run photo.Run) (done Reconci
 		}
 		return Reconciled{MarkedFailed: 1}, err
 	}
-	// A run writes its final status before it closes. It may have done both after the
-	// page was listed, so read the status again.
+	// A run writes its final status before it closes. It may have done both
+	// after the page was listed, so read the status again.
 	processing, err := a.DB.IsProcessing(ctx, run)
 	if err != nil || !processing {
 		return done, err
@@ -116,9 +118,9 @@ func (a *Activities) reconcile(ctx context.Context, run photo.Run) (done Reconci
 	return Reconciled{Restarted: 1}, a.StartPhoto(ctx, run.Photo)
 }
 
-// runStatus reads the run's status from Temporal; it is unspecified for a run that
-// Temporal does not have. For a photo of the first schema, which has no run ID, it is
-// the status of the workflow's latest run.
+// runStatus reads the run's status from Temporal; it is unspecified for a run
+// that Temporal does not have. For a photo of the first schema, which has no
+// run ID, it is the status of the workflow's latest run.
 func (a *Activities) runStatus(ctx context.Context, run photo.Run) (enumspb.WorkflowExecutionStatus, error) {
 	description, err := a.Temporal.DescribeWorkflowExecution(ctx, photo.WorkflowID(run.Photo), run.ID)
 	if _, ok := errors.AsType[*serviceerror.NotFound](err); ok {

@@ -11,8 +11,8 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// TestADefectOfReconcilePage checks that the cause is in the log, and not in the
-// history.
+// TestADefectOfReconcilePage checks that the cause is in the log, and not in
+// the history.
 func TestADefectOfReconcilePage(t *testing.T) {
 	b := setup(t)
 	var log bytes.Buffer

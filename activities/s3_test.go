@@ -17,8 +17,8 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// s3 is an S3 server behind a proxy, which counts the activities' requests and may
-// answer them itself.
+// s3 is an S3 server behind a proxy, which counts the activities' requests and
+// may answer them itself.
 type s3 struct {
 	*devstacktest.S3Server
 	proxy  *httptest.Server
@@ -78,8 +78,8 @@ func (s *s3) files(t *testing.T) []string {
 	return files
 }
 
-// TestS3RequestsOfOnePhoto counts the requests of one photo, because object stores
-// charge for requests. docs/object-storage.md has the same numbers.
+// TestS3RequestsOfOnePhoto counts the requests of one photo, because object
+// stores charge for requests. docs/object-storage.md has the same numbers.
 func TestS3RequestsOfOnePhoto(t *testing.T) {
 	s3, b := startS3(t), setup(t)
 	s3.use(t, b)
@@ -96,8 +96,8 @@ func TestS3RequestsOfOnePhoto(t *testing.T) {
 	})
 }
 
-// TestS3Outages lets the object store fail in every way at every step: each is an
-// infrastructure error, and never fails the photo.
+// TestS3Outages lets the object store fail in every way at every step: each is
+// an infrastructure error, and never fails the photo.
 func TestS3Outages(t *testing.T) {
 	s3, b := startS3(t), setup(t)
 	b.BucketTimeout = time.Second

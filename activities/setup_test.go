@@ -38,7 +38,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
 
-// testBundle is one photo, its source, and the activities with their dependencies.
+// testBundle is one photo, its source, and the activities with their
+// dependencies.
 type testBundle struct {
 	*activities.Activities
 	t        *testing.T // its cleanup ends what the bundle starts
@@ -194,7 +195,8 @@ func (b *testBundle) get(t *testing.T) photo.Photo {
 	return p
 }
 
-// files lists all files of the bucket and the source cache, including incomplete ones.
+// files lists all files of the bucket and the source cache, including
+// incomplete ones.
 func (b *testBundle) files(t *testing.T) []string {
 	t.Helper()
 	files := []string{}
@@ -208,8 +210,8 @@ func (b *testBundle) files(t *testing.T) []string {
 	return files
 }
 
-// requireExact checks that each of the photo's rows has its file, of the right size,
-// and that there are no other files.
+// requireExact checks that each of the photo's rows has its file, of the right
+// size, and that there are no other files.
 func (b *testBundle) requireExact(t *testing.T) {
 	t.Helper()
 	want := []string{}

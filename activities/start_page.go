@@ -19,10 +19,11 @@ type StartPageProgress struct {
 	Started int64 `json:"started"` // number of the page's photos, from the first
 }
 
-// StartPage starts the workflows of a page of photos, StartConcurrency at a time. A
-// retry continues after the photos of the last heartbeat. Photos that a lost worker
-// started after that heartbeat are started again. This has no effect while their
-// workflow runs, and processes a photo again that has finished, to the same result.
+// StartPage starts the workflows of a page of photos, StartConcurrency at a
+// time. A retry continues after the photos of the last heartbeat. Photos that a
+// lost worker started after that heartbeat are started again. This has no
+// effect while their workflow runs, and processes a photo again that has
+// finished, to the same result.
 func (a *Activities) StartPage(ctx context.Context, in StartPageInput) error {
 	var before StartPageProgress
 	a.readHeartbeat(ctx, &before)

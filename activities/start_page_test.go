@@ -16,7 +16,8 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// TestStartPage lets an attempt fail half-way; the next continues from its heartbeat.
+// TestStartPage lets an attempt fail half-way; the next continues from its
+// heartbeat.
 func TestStartPage(t *testing.T) {
 	b := setup(t)
 	ids := make(photo.IDs, 50)

@@ -14,12 +14,13 @@ import (
 	"github.com/photo-processor/photo-processor/internal/postgres"
 )
 
-// thumbnailPrefix returns the common prefix of the keys of a photo's thumbnails.
+// thumbnailPrefix returns the common prefix of the keys of a photo's
+// thumbnails.
 func thumbnailPrefix(id uuid.UUID) string { return id.String() + "/" }
 
-// sweep deletes the photo's orphaned files: those that no row refers to. It holds a
-// lock on the photo's row, and does nothing while the photo is processing, so that it
-// never deletes a file whose row is about to be written.
+// sweep deletes the photo's orphaned files: those that no row refers to. It
+// holds a lock on the photo's row, and does nothing while the photo is
+// processing, so that it never deletes a file whose row is about to be written.
 func (a *Activities) sweep(ctx context.Context, id uuid.UUID) error {
 	err := a.DB.WithPhotoLocked(ctx, id, func(locked postgres.LockedPhoto) error {
 		if locked.Status == photo.Processing {
@@ -33,7 +34,8 @@ func (a *Activities) sweep(ctx context.Context, id uuid.UUID) error {
 	return err
 }
 
-// removeThumbnails deletes the photo's files, except those with the keys to keep.
+// removeThumbnails deletes the photo's files, except those with the keys to
+// keep.
 func (a *Activities) removeThumbnails(ctx context.Context, id uuid.UUID, keep ...string) error {
 	keys, err := a.listThumbnails(ctx, id)
 	if err != nil {
@@ -68,8 +70,8 @@ func (a *Activities) listThumbnails(ctx context.Context, id uuid.UUID) (keys []s
 	return keys, err
 }
 
-// callBucket makes a request to the thumbnails bucket, within BucketTimeout. Its
-// errors are *storageError.
+// callBucket makes a request to the thumbnails bucket, within BucketTimeout.
+// Its errors are *storageError.
 func (a *Activities) callBucket(ctx context.Context, request func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, a.BucketTimeout)
 	defer cancel()

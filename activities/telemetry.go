@@ -16,9 +16,9 @@ import (
 	"github.com/photo-processor/photo-processor/internal/telemetry"
 )
 
-// Metrics are the instruments of the activities; docs/metrics.md describes them. No
-// label has a value that differs from photo to photo, which would make a time series
-// of each.
+// Metrics are the instruments of the activities; docs/metrics.md describes
+// them. No label has a value that differs from photo to photo, which would make
+// a time series of each.
 type Metrics struct {
 	finished metric.Int64Counter
 	steps    metric.Float64Histogram
@@ -78,7 +78,8 @@ func (m *Metrics) recordStep(ctx context.Context, step string, start time.Time, 
 		attribute.String("step", step), attribute.String("outcome", outcomeLabel(ctx, err)))))
 }
 
-// Interceptor returns an interceptor that records every local and regular activity.
+// Interceptor returns an interceptor that records every local and regular
+// activity.
 func (m *Metrics) Interceptor() interceptor.WorkerInterceptor {
 	return &stepInterceptor{metrics: m}
 }
@@ -104,8 +105,9 @@ func (s *stepTimer) ExecuteActivity(ctx context.Context, in *interceptor.Execute
 	return result, err
 }
 
-// stepLabels maps activity types to values of the label step. Its values "fetch" and
-// "render" are parts of fetch_source and make_thumbnails, without the waiting.
+// stepLabels maps activity types to values of the label step. Its values
+// "fetch" and "render" are parts of fetch_source and make_thumbnails, without
+// the waiting.
 var stepLabels = map[string]string{
 	"MarkProcessing": "mark_processing",
 	"FetchSource":    "fetch_source",
@@ -115,9 +117,10 @@ var stepLabels = map[string]string{
 	"StartPage":      "start_page",
 }
 
-// outcomeLabel returns the value of the label outcome: "ok", "failed" for a failure of
-// the photo, "outage" for an infrastructure error, "timeout" or "canceled" for an
-// attempt whose context ended, or "superseded" for a run that lost its photo.
+// outcomeLabel returns the value of the label outcome: "ok", "failed" for a
+// failure of the photo, "outage" for an infrastructure error, "timeout" or
+// "canceled" for an attempt whose context ended, or "superseded" for a run that
+// lost its photo.
 func outcomeLabel(ctx context.Context, err error) string {
 	_, isFailure := errors.AsType[*photo.Failure](err)
 	appErr, isAppErr := errors.AsType[*temporal.ApplicationError](err)
@@ -139,8 +142,8 @@ func outcomeLabel(ctx context.Context, err error) string {
 	}
 }
 
-// withPhotoAttrs returns a context whose log lines have the attributes of the photo
-// and its run, and more.
+// withPhotoAttrs returns a context whose log lines have the attributes of the
+// photo and its run, and more.
 func withPhotoAttrs(ctx context.Context, run photo.Run, more ...slog.Attr) context.Context {
 	return telemetry.WithAttrs(ctx, append(telemetry.About(run.Photo, run.ID), more...)...)
 }

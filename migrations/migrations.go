@@ -1,10 +1,10 @@
-// Package migrations brings a PostgreSQL database to the schema of this version of
-// photo-processor. The database may be empty, have the schema of an older version, or
-// have the project's first schema, which had no version.
+// Package migrations brings a PostgreSQL database to the schema of this version
+// of photo-processor. The database may be empty, have the schema of an older
+// version, or have the project's first schema, which had no version.
 //
-// Each SQL file is one migration, is applied in one transaction, and is never changed
-// after its release. There are no down migrations: the previous version can use the
-// newer schema, so that a release can be rolled back without one.
+// Each SQL file is one migration, is applied in one transaction, and is never
+// changed after its release. There are no down migrations: the previous version
+// can use the newer schema, so that a release can be rolled back without one.
 package migrations
 
 import (
@@ -25,8 +25,8 @@ var files embed.FS
 const versionTable = "public.schema_version"
 
 // Apply applies the missing migrations. Processes may call it concurrently: an
-// advisory lock makes them take turns. It leaves a schema alone that is newer than
-// this version's, and logs a warning.
+// advisory lock makes them take turns. It leaves a schema alone that is newer
+// than this version's, and logs a warning.
 func Apply(ctx context.Context, conn *pgx.Conn) error {
 	m, err := newMigrator(ctx, conn)
 	if err != nil {
@@ -46,8 +46,8 @@ func Apply(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// Reset drops all tables and types of the schema, with all rows, and applies all
-// migrations again. It is for development only.
+// Reset drops all tables and types of the schema, with all rows, and applies
+// all migrations again. It is for development only.
 func Reset(ctx context.Context, conn *pgx.Conn) error {
 	const drop = `DROP TABLE IF EXISTS photo_thumbnails, photos, ` + versionTable + `; DROP TYPE IF EXISTS photo_status`
 	if _, err := conn.Exec(ctx, drop); err != nil {
@@ -60,8 +60,8 @@ func Reset(ctx context.Context, conn *pgx.Conn) error {
 	return Apply(ctx, conn)
 }
 
-// Fingerprint returns a text that identifies the set of migrations. Tests use it to
-// share one migrated template database.
+// Fingerprint returns a text that identifies the set of migrations. Tests use
+// it to share one migrated template database.
 func Fingerprint() (string, error) {
 	entries, err := files.ReadDir(".")
 	if err != nil {

@@ -53,8 +53,8 @@ func connect(t *testing.T, url string) *pgx.Conn {
 	return conn
 }
 
-// describeSchema lists the columns, constraints and indexes of both tables, and the
-// values of the enum in alphabetical order.
+// describeSchema lists the columns, constraints and indexes of both tables, and
+// the values of the enum in alphabetical order.
 func describeSchema(t *testing.T, conn *pgx.Conn) []string {
 	t.Helper()
 	rows, err := conn.Query(t.Context(), `

@@ -18,17 +18,17 @@ import (
 )
 
 const (
-	// reportTime is added to SHUTDOWN_TIMEOUT, for activities that were canceled at its
-	// end to report that. Another worker can then retry them at once, without waiting
-	// for the heartbeat timeout.
+	// reportTime is added to SHUTDOWN_TIMEOUT, for activities that were
+	// canceled at its end to report that. Another worker can then retry them at
+	// once, without waiting for the heartbeat timeout.
 	reportTime = 5 * time.Second
-	// heartbeatThrottle is how long the SDK may delay a heartbeat, and so the longest
-	// time until an activity learns of its cancellation. The default is four fifths of
-	// the heartbeat timeout, 24 seconds.
+	// heartbeatThrottle is how long the SDK may delay a heartbeat, and so the
+	// longest time until an activity learns of its cancellation. The default is
+	// four fifths of the heartbeat timeout, 24 seconds.
 	heartbeatThrottle = 5 * time.Second
-	// cachedWorkflows is the number of open workflows that a worker keeps in memory, at
-	// about 25 kB each. Other workflows are replayed when they continue, which is cheap:
-	// a photo's history is short.
+	// cachedWorkflows is the number of open workflows that a worker keeps in
+	// memory, at about 25 kB each. Other workflows are replayed when they
+	// continue, which is cheap: a photo's history is short.
 	cachedWorkflows = 2000
 )
 
@@ -48,9 +48,9 @@ func workerOptions(activityContext context.Context, cfg config.Config, metrics *
 }
 
 // deploymentOptions turn on worker versioning if a deployment is configured. A
-// workflow moves to the current version at its next task. A pinned workflow could
-// wait forever, after an outage, for workers of a version that no longer runs. The
-// replay tests guarantee that newer code can continue it.
+// workflow moves to the current version at its next task. A pinned workflow
+// could wait forever, after an outage, for workers of a version that no longer
+// runs. The replay tests guarantee that newer code can continue it.
 func deploymentOptions(cfg config.Config) worker.DeploymentOptions {
 	if cfg.WorkerDeployment == "" {
 		return worker.DeploymentOptions{}

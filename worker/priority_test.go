@@ -38,8 +38,9 @@ func (b *testBundle) completed(t *testing.T) []photo.Photo {
 	return photos
 }
 
-// TestASinglePhotoPassesABatch posts a single photo after a large batch, to a worker
-// with two slots, and checks that it is completed before most of the batch.
+// TestASinglePhotoPassesABatch posts a single photo after a large batch, to a
+// worker with two slots, and checks that it is completed before most of the
+// batch.
 func TestASinglePhotoPassesABatch(t *testing.T) {
 	for name, start := range map[string]func(t *testing.T, b *testBundle, batch []uuid.UUID){
 		"started by StartPhotos": func(t *testing.T, b *testBundle, batch []uuid.UUID) {

@@ -14,7 +14,8 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// reconcile triggers the schedule of the reconciler, and returns the run's result.
+// reconcile triggers the schedule of the reconciler, and returns the run's
+// result.
 func (b *testBundle) reconcile(t *testing.T) activities.Reconciled {
 	t.Helper()
 	schedule := b.temporal.ScheduleClient().GetHandle(t.Context(), b.cfg.TaskQueue+"-reconciler")
@@ -47,8 +48,8 @@ func TestReconciler(t *testing.T) {
 	require.Equal(t, photo.Failed, p.Status)
 	require.Equal(t, photo.Canceled, p.Failure.Code)
 
-	// Runs that are unknown to Temporal, because their retention is over or Temporal's
-	// database was lost. They fill more than one page.
+	// Runs that are unknown to Temporal, because their retention is over or
+	// Temporal's database was lost. They fill more than one page.
 	close(b.release)
 	const lost = 203
 	photos, err := b.db.AddPhotos(t.Context(), slices.Repeat([]string{"ftp://invalid"}, lost-1)) // fail at once

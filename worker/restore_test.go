@@ -42,8 +42,8 @@ func (b *testBundle) statuses(t *testing.T, ids ...uuid.UUID) (all []photo.Statu
 	return all
 }
 
-// listMismatches returns the keys of rows of these photos that have no file, and of
-// files that have no row.
+// listMismatches returns the keys of rows of these photos that have no file,
+// and of files that have no row.
 func (b *testBundle) listMismatches(t *testing.T, ids ...uuid.UUID) (withoutFile, withoutRow []string) {
 	t.Helper()
 	files := map[string]bool{}
@@ -73,8 +73,8 @@ func (b *testBundle) listMismatches(t *testing.T, ids ...uuid.UUID) (withoutFile
 	return withoutFile, withoutRow
 }
 
-// TestARestoredDatabase restores an older dump of PostgreSQL, but not of Temporal and
-// the bucket, and then follows docs/operating.md.
+// TestARestoredDatabase restores an older dump of PostgreSQL, but not of
+// Temporal and the bucket, and then follows docs/operating.md.
 func TestARestoredDatabase(t *testing.T) {
 	b := setup(t)
 	b.cfg.ShutdownTimeout = time.Second // for the source that does not answer
@@ -102,8 +102,8 @@ func TestARestoredDatabase(t *testing.T) {
 	dump, err := exec.Command("pg_dump", "--clean", "--if-exists", b.cfg.DatabaseURL).Output()
 	require.NoError(t, err)
 
-	// After the dump, b.photo completes, one photo gets another thumbnail, one its
-	// first, one starts to fetch without end, and one is added.
+	// After the dump, b.photo completes, one photo gets another thumbnail, one
+	// its first, one starts to fetch without end, and one is added.
 	close(b.release)
 	b.requireCompleted(t)
 	height.Store(300)
@@ -136,8 +136,8 @@ func TestARestoredDatabase(t *testing.T) {
 	require.ErrorAs(t, b.temporal.GetWorkflow(t.Context(), photo.WorkflowID(underWay), "").Get(t.Context(), nil), &ended)
 	require.Equal(t, activities.Superseded, ended.Type())
 
-	// The operator processes the pending photos, and the photos whose files do not
-	// match their rows.
+	// The operator processes the pending photos, and the photos whose files do
+	// not match their rows.
 	withoutFile, withoutRow := b.listMismatches(t, all...)
 	require.Len(t, withoutFile, 1)
 	require.Contains(t, withoutFile[0], changed.String())

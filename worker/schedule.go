@@ -13,13 +13,13 @@ import (
 	"github.com/photo-processor/photo-processor/workflows"
 )
 
-// reconcilerID is the ID of the schedule and of its workflows. It contains the task
-// queue, because several installations may share a namespace.
+// reconcilerID is the ID of the schedule and of its workflows. It contains the
+// task queue, because several installations may share a namespace.
 func reconcilerID(taskQueue string) string { return taskQueue + "-reconciler" }
 
 // scheduleReconciler creates the schedule that starts ReconcilePhotos every
-// RECONCILE_INTERVAL. Every worker calls it at its start; if the schedule exists, the
-// worker's configuration replaces the schedule's.
+// RECONCILE_INTERVAL. Every worker calls it at its start; if the schedule
+// exists, the worker's configuration replaces the schedule's.
 func scheduleReconciler(ctx context.Context, c client.Client, cfg config.Config) error {
 	id := reconcilerID(cfg.TaskQueue)
 	spec := client.ScheduleSpec{Intervals: []client.ScheduleIntervalSpec{{Every: cfg.ReconcileInterval}}}
@@ -29,10 +29,11 @@ func scheduleReconciler(ctx context.Context, c client.Client, cfg config.Config)
 		StaticSummary: "Look for photos that were left processing",
 	}
 	const (
-		// Concurrent runs would check the same photos, so skip a run while one is open.
+		// Concurrent runs would check the same photos, so skip a run while one
+		// is open.
 		overlap = enumspb.SCHEDULE_OVERLAP_POLICY_SKIP
-		// The next run checks all photos, so runs that an outage of Temporal prevented
-		// are not caught up.
+		// The next run checks all photos, so runs that an outage of Temporal
+		// prevented are not caught up.
 		catchup = 10 * time.Second
 	)
 	_, err := c.ScheduleClient().Create(ctx, client.ScheduleOptions{ID: id, Spec: spec, Action: action, Overlap: overlap, CatchupWindow: catchup})

@@ -96,8 +96,8 @@ func setup(t *testing.T) *testBundle {
 	return b
 }
 
-// work runs a worker until the returned function is called, which waits until the
-// worker has stopped.
+// work runs a worker until the returned function is called, which waits until
+// the worker has stopped.
 func (b *testBundle) work(t *testing.T) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -138,7 +138,8 @@ func (b *testBundle) requireCompleted(t *testing.T) {
 	require.Len(t, p.Thumbnails, 1)
 }
 
-// pendingActivity waits until the photo has a pending activity for which ok is true.
+// pendingActivity waits until the photo has a pending activity for which ok is
+// true.
 func (b *testBundle) pendingActivity(t *testing.T, ok func(*workflowpb.PendingActivityInfo) bool) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -149,7 +150,8 @@ func (b *testBundle) pendingActivity(t *testing.T, ok func(*workflowpb.PendingAc
 	}, time.Minute, 20*time.Millisecond)
 }
 
-// progressOf decodes the heartbeat details; the result is zero if there are none.
+// progressOf decodes the heartbeat details; the result is zero if there are
+// none.
 func progressOf(t *testing.T, pending *workflowpb.PendingActivityInfo) (progress activities.Progress) {
 	t.Helper()
 	if details := pending.GetHeartbeatDetails(); details != nil {

@@ -30,7 +30,8 @@ func TestAStoppingWorkerFinishesItsActivities(t *testing.T) {
 	require.Empty(t, b.asked, "the source was asked once")
 }
 
-// heartbeatTimeout is how long Temporal waits for the heartbeat of a lost worker.
+// heartbeatTimeout is how long Temporal waits for the heartbeat of a lost
+// worker.
 const heartbeatTimeout = 30 * time.Second
 
 func TestAnotherWorkerRetriesCanceledActivities(t *testing.T) {
@@ -48,8 +49,8 @@ func TestAnotherWorkerRetriesCanceledActivities(t *testing.T) {
 	require.Less(t, time.Since(start), heartbeatTimeout, "the worker reported the attempt before it stopped")
 }
 
-// TestAStoppedWorkerIsNotLost stops a worker during a regular attempt: the attempt
-// reports how it ended, so that it does not count as lost.
+// TestAStoppedWorkerIsNotLost stops a worker during a regular attempt: the
+// attempt reports how it ended, so that it does not count as lost.
 func TestAStoppedWorkerIsNotLost(t *testing.T) {
 	b := setup(t)
 	b.cfg.ShutdownTimeout = time.Second

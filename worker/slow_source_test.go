@@ -13,8 +13,8 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// TestALocalActivityIsCanceled cancels the workflow while its local activity waits for
-// the source.
+// TestALocalActivityIsCanceled cancels the workflow while its local activity
+// waits for the source.
 func TestALocalActivityIsCanceled(t *testing.T) {
 	b := setup(t)
 	b.work(t)
@@ -27,8 +27,9 @@ func TestALocalActivityIsCanceled(t *testing.T) {
 	require.Equal(t, photo.Canceled, p.Failure.Code)
 }
 
-// TestASlowSourceShowsProgress lets a source stall after half of a picture. The Web UI
-// shows the number of bytes received by the fetch that the local activity started.
+// TestASlowSourceShowsProgress lets a source stall after half of a picture. The
+// Web UI shows the number of bytes received by the fetch that the local
+// activity started.
 func TestASlowSourceShowsProgress(t *testing.T) {
 	b := setup(t)
 	half := len(b.content) / 2

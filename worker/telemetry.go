@@ -27,8 +27,8 @@ func databaseOptions(tel *telemetry.Telemetry) []postgres.Option {
 	return []postgres.Option{postgres.Traced(tel.Tracers)}
 }
 
-// newMetrics registers the worker's metrics, and returns those of the activities. It
-// returns nil if metrics are off.
+// newMetrics registers the worker's metrics, and returns those of the
+// activities. It returns nil if metrics are off.
 func newMetrics(tel *telemetry.Telemetry, db *postgres.DB, render *renderer.Renderer) (*activities.Metrics, error) {
 	if !tel.Measuring() {
 		return nil, nil

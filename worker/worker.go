@@ -1,5 +1,6 @@
-// Package worker runs the workflows and the activities in a Temporal worker, and
-// wires the activities to PostgreSQL, the bucket, the sources and the renderer.
+// Package worker runs the workflows and the activities in a Temporal worker,
+// and wires the activities to PostgreSQL, the bucket, the sources and the
+// renderer.
 package worker
 
 import (
@@ -29,13 +30,13 @@ func Register(r worker.Registry, a *activities.Activities) {
 	r.RegisterActivity(a)
 }
 
-// Run processes tasks of the task queue until the context is done. It then polls no
-// new tasks, and has SHUTDOWN_TIMEOUT to finish the running ones. Activities that
-// take longer are canceled, and another worker retries them.
+// Run processes tasks of the task queue until the context is done. It then
+// polls no new tasks, and has SHUTDOWN_TIMEOUT to finish the running ones.
+// Activities that take longer are canceled, and another worker retries them.
 //
-// At its start, Run waits for PostgreSQL, the bucket and Temporal as long as their
-// errors are transient. It returns an error that waiting cannot cure, such as a
-// refused password, and nil after a shutdown.
+// At its start, Run waits for PostgreSQL, the bucket and Temporal as long as
+// their errors are transient. It returns an error that waiting cannot cure,
+// such as a refused password, and nil after a shutdown.
 func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	tel, err := telemetry.Start(ctx, "worker", cfg.MetricsAddr, log)
 	if err != nil {

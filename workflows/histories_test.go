@@ -28,12 +28,13 @@ func TestMain(m *testing.M) {
 	os.Exit(postgrestest.Main(m))
 }
 
-// historiesDir has the committed histories of v1. They are never changed or removed,
-// because deployed code must replay the open runs of older code.
+// historiesDir has the committed histories of v1. They are never changed or
+// removed, because deployed code must replay the open runs of older code.
 const historiesDir = "testdata/histories/v1"
 
-// save waits until the run closes, checks its status, and replays its history. With
-// -record it also writes the history to historiesDir, unless the name is taken.
+// save waits until the run closes, checks its status, and replays its history.
+// With -record it also writes the history to historiesDir, unless the name is
+// taken.
 func (s *stack) save(t *testing.T, name string, run client.WorkflowRun, want enumspb.WorkflowExecutionStatus) {
 	t.Helper()
 	_ = run.GetWithOptions(t.Context(), nil, client.WorkflowRunGetOptions{DisableFollowingRuns: true})
@@ -60,8 +61,8 @@ func (s *stack) save(t *testing.T, name string, run client.WorkflowRun, want enu
 	require.NoError(t, errors.Join(err, sums.Close()))
 }
 
-// history returns the run's history in the form of `temporal workflow show --output
-// json`.
+// history returns the run's history in the form of `temporal workflow show
+// --output json`.
 func (s *stack) history(t *testing.T, run client.WorkflowRun) []byte {
 	t.Helper()
 	var history historypb.History

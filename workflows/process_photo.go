@@ -1,9 +1,9 @@
 // Package workflows tells the story of one photo, as Temporal executes it.
 //
 // Temporal replays this code from histories, so the code must be deterministic:
-// it imports nothing that reads clocks, files or the network. A changed decision
-// needs workflow.GetVersion for as long as older runs may be open. workflowcheck
-// and the replay tests enforce both.
+// it imports nothing that reads clocks, files or the network. A changed
+// decision needs workflow.GetVersion for as long as older runs may be open.
+// workflowcheck and the replay tests enforce both.
 package workflows
 
 import (
@@ -20,9 +20,9 @@ type ProcessPhotoInput struct {
 	Photo uuid.UUID `json:"photo"`
 }
 
-// ProcessPhoto makes a photo's thumbnails and records its final status, completed
-// or failed. The workflow ends in the same way: Completed, Failed with an
-// application error whose type is the failure's code, or Canceled.
+// ProcessPhoto makes a photo's thumbnails and records its final status,
+// completed or failed. The workflow ends in the same way: Completed, Failed
+// with an application error whose type is the failure's code, or Canceled.
 func ProcessPhoto(ctx workflow.Context, in ProcessPhotoInput) (*activities.MakeThumbnailsResult, error) {
 	run := photo.Run{
 		Photo:     in.Photo,
@@ -64,9 +64,9 @@ func fetchAndRender(ctx workflow.Context, run photo.Run) (*activities.MakeThumbn
 	return &result, nil
 }
 
-// recordStatus runs the last step. Its context is disconnected, so that a canceled
-// workflow records a status, too. A cancellation that arrives after the thumbnails
-// were made does not fail the photo.
+// recordStatus runs the last step. Its context is disconnected, so that a
+// canceled workflow records a status, too. A cancellation that arrives after
+// the thumbnails were made does not fail the photo.
 func recordStatus(ctx workflow.Context, run photo.Run, result *activities.MakeThumbnailsResult, failure *photo.Failure) error {
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	in := activities.FinishInput{StepInput: activities.StepInput{Run: run}, Failure: failure}
@@ -76,16 +76,16 @@ func recordStatus(ctx workflow.Context, run photo.Run, result *activities.MakeTh
 	return executeStep(ctx, finish, in, nil)
 }
 
-// executeStep is the one rule by which every step runs. The step first runs as a
-// local activity, which costs Temporal a fraction of a regular one. If the local
-// activity does not succeed, the step runs as a regular activity of the same name,
-// whose retries Temporal makes and shows. The activity decides whether a failure is
-// permanent, and then returns a non-retryable error.
+// executeStep is the one rule by which every step runs. The step first runs as
+// a local activity, which costs Temporal a fraction of a regular one. If the
+// local activity does not succeed, the step runs as a regular activity of the
+// same name, whose retries Temporal makes and shows. The activity decides
+// whether a failure is permanent, and then returns a non-retryable error.
 //
-// Only the first workflow task runs local activities. A later task follows a slow
-// source, an outage or a worker crash, none of which a local activity can handle.
-// Temporal would reschedule a task whose photo crashes the worker without limit,
-// whereas the lost workers of a regular activity are counted.
+// Only the first workflow task runs local activities. A later task follows a
+// slow source, an outage or a worker crash, none of which a local activity can
+// handle. Temporal would reschedule a task whose photo crashes the worker
+// without limit, whereas the lost workers of a regular activity are counted.
 //
 // A cancellation that arrives during a retryable failure ends the step as
 // canceled, because Temporal does not retry the activity after it.
@@ -108,11 +108,11 @@ func executeStep(ctx workflow.Context, s step, in activityInput, out any) error 
 
 // activityInput is the input of a step's activity.
 type activityInput interface {
-	// WithLocalFailure returns the input of the regular activity, which reports the
-	// failure of the local one; nil if that was no failure of the photo.
+	// WithLocalFailure returns the input of the regular activity, which reports
+	// the failure of the local one; nil if that was no failure of the photo.
 	WithLocalFailure(*photo.Failure) any
 }
 
-// firstTaskStarted is the ID of the event that starts the first workflow task. The
-// events before it are WorkflowExecutionStarted and WorkflowTaskScheduled.
+// firstTaskStarted is the ID of the event that starts the first workflow task.
+// The events before it are WorkflowExecutionStarted and WorkflowTaskScheduled.
 const firstTaskStarted = 3

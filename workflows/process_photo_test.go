@@ -195,8 +195,8 @@ func TestAPermanentFailureFailsThePhoto(t *testing.T) {
 	}
 }
 
-// TestExecuteStep lets FetchSource's local activity end in every way, and checks
-// whether a regular activity follows and which failure it receives.
+// TestExecuteStep lets FetchSource's local activity end in every way, and
+// checks whether a regular activity follows and which failure it receives.
 func TestExecuteStep(t *testing.T) {
 	type call struct {
 		Local   bool
@@ -248,8 +248,8 @@ func TestExecuteStep(t *testing.T) {
 	})
 }
 
-// TestInfrastructureErrorsAreRetriedWithoutLimit lets each step fail nine times,
-// because the test suite gives up after ten attempts.
+// TestInfrastructureErrorsAreRetriedWithoutLimit lets each step fail nine
+// times, because the test suite gives up after ten attempts.
 func TestInfrastructureErrorsAreRetriedWithoutLimit(t *testing.T) {
 	const local, regular = 1, 9
 	b := setup(t)

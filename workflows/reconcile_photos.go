@@ -8,16 +8,16 @@ import (
 	"github.com/photo-processor/photo-processor/activities"
 )
 
-// ReconcilePhotosInput says where a run continues. The zero value starts with the
-// oldest photo.
+// ReconcilePhotosInput says where a run continues. The zero value starts with
+// the oldest photo.
 type ReconcilePhotosInput struct {
 	After  activities.ReconcileCursor `json:"after"`
 	Totals activities.Reconciled      `json:"totals"` // sums of the runs that this run continues
 }
 
 const (
-	// reconcilePages is the number of pages that one run checks before it continues as
-	// a new run: 4,000 photos, and a history of about 120 events.
+	// reconcilePages is the number of pages that one run checks before it
+	// continues as a new run: 4,000 photos, and a history of about 120 events.
 	reconcilePages = 20
 	// reconcileLimit is the number of photos in a page. Each costs a request to
 	// Temporal, so that a page takes about a second.
@@ -32,9 +32,10 @@ var reconcileOptions = workflow.ActivityOptions{
 	RetryPolicy:         &retryPolicy,
 }
 
-// ReconcilePhotos finds photos whose status is processing although their run has
-// closed without recording a final status. A photo whose run was terminated fails;
-// any other is processed again. A schedule starts this workflow; see package worker.
+// ReconcilePhotos finds photos whose status is processing although their run
+// has closed without recording a final status. A photo whose run was terminated
+// fails; any other is processed again. A schedule starts this workflow; see
+// package worker.
 func ReconcilePhotos(ctx workflow.Context, in ReconcilePhotosInput) (*activities.Reconciled, error) {
 	ctx = workflow.WithActivityOptions(ctx, reconcileOptions)
 	for range reconcilePages {

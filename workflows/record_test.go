@@ -27,9 +27,9 @@ import (
 	"github.com/photo-processor/photo-processor/workflows"
 )
 
-// TestRecordHistories runs workflows against real servers through every outcome,
-// and replays their histories. With -record, it writes those that are not committed
-// yet.
+// TestRecordHistories runs workflows against real servers through every
+// outcome, and replays their histories. With -record, it writes those that are
+// not committed yet.
 func TestRecordHistories(t *testing.T) {
 	const (
 		completed = enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED
@@ -74,8 +74,8 @@ func TestRecordHistories(t *testing.T) {
 	})
 	t.Run("completed after a workflow task was lost", func(t *testing.T) {
 		run := s.start(t, ok)
-		// Poll the task and never complete it, as a crashed worker does. Temporal
-		// reschedules it after 10 seconds.
+		// Poll the task and never complete it, as a crashed worker does.
+		// Temporal reschedules it after 10 seconds.
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		task, err := s.temporal.WorkflowService().PollWorkflowTaskQueue(ctx, &workflowservice.PollWorkflowTaskQueueRequest{

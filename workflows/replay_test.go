@@ -22,8 +22,9 @@ import (
 )
 
 // TestReplay replays the committed histories with the present workflow code. It
-// fails when a decision differs from the history's: such code would break the runs
-// that are open during its deployment. See "Changing a workflow" in the README.
+// fails when a decision differs from the history's: such code would break the
+// runs that are open during its deployment. See "Changing a workflow" in the
+// README.
 func TestReplay(t *testing.T) {
 	for _, file := range histories(t) {
 		t.Run(nameOf(file), func(t *testing.T) {
@@ -35,8 +36,8 @@ func TestReplay(t *testing.T) {
 // sumsFile has the checksums of the histories of v1.
 var sumsFile = filepath.Join(historiesDir, "SHA256SUMS")
 
-// TestCommittedHistoriesStay fails when a history of v1 was changed or removed: runs
-// with such a history may be open. Code that cannot replay it needs
+// TestCommittedHistoriesStay fails when a history of v1 was changed or removed:
+// runs with such a history may be open. Code that cannot replay it needs
 // workflow.GetVersion.
 func TestCommittedHistoriesStay(t *testing.T) {
 	sums := map[string]string{}
@@ -55,8 +56,8 @@ func TestCommittedHistoriesStay(t *testing.T) {
 	require.Empty(t, sums, "histories without a checksum: add what `sha256sum` prints to %s", sumsFile)
 }
 
-// decisions parametrize a copy of the workflows. Each field is a decision that an
-// incompatible change might alter.
+// decisions parametrize a copy of the workflows. Each field is a decision that
+// an incompatible change might alter.
 type decisions struct {
 	order          []any // the first three steps
 	noLocal        bool  // every step runs as a regular activity
@@ -135,8 +136,8 @@ func (d decisions) reconcilePhotos(ctx workflow.Context, in workflows.ReconcileP
 	return workflow.NewContinueAsNewError(ctx, workflows.ReconcilePhotos, in)
 }
 
-// TestReplayRefusesAChange replays the histories with incompatibly changed workflows,
-// and checks which histories detect the change.
+// TestReplayRefusesAChange replays the histories with incompatibly changed
+// workflows, and checks which histories detect the change.
 func TestReplayRefusesAChange(t *testing.T) {
 	local := []string{"completed", "failed_source_forbidden", "failed_corrupt_image", "failed_photo_not_found",
 		"completed_slow_source", "failed_source_unavailable", "completed_after_render_crash", "completed_after_heartbeat_timeout",
@@ -198,7 +199,8 @@ func replay(file string, processPhoto, startPhotos, reconcilePhotos any) error {
 	return replayer.ReplayWorkflowHistoryFromJSONFile(quiet{}, file)
 }
 
-// quiet is an SDK logger that discards all lines: the tests provoke many warnings.
+// quiet is an SDK logger that discards all lines: the tests provoke many
+// warnings.
 type quiet struct{}
 
 func (quiet) Debug(string, ...any) {}

@@ -34,8 +34,8 @@ import (
 	"github.com/photo-processor/photo-processor/worker"
 )
 
-// stack is the real servers that a workflow needs: Temporal, PostgreSQL, a source,
-// a renderer, and a bucket on disk.
+// stack is the real servers that a workflow needs: Temporal, PostgreSQL, a
+// source, a renderer, and a bucket on disk.
 type stack struct {
 	temporal client.Client
 	db       *postgres.DB
@@ -117,8 +117,8 @@ func (s *stack) process(t *testing.T, id uuid.UUID) client.WorkflowRun {
 	return run
 }
 
-// pending waits until the run has a pending activity of this type that has had an
-// attempt.
+// pending waits until the run has a pending activity of this type that has had
+// an attempt.
 func (s *stack) pending(t *testing.T, run client.WorkflowRun, activityType string) {
 	t.Helper()
 	require.True(t, s.awaitPending(t, run, func(a *workflowpb.PendingActivityInfo) bool {

@@ -15,8 +15,8 @@ type StartPhotosInput struct {
 	Photos photo.IDs `json:"photos"`
 }
 
-// photosPerPage is the number of photos that one activity starts. They take about a
-// second, which bounds the work that is repeated after a lost worker.
+// photosPerPage is the number of photos that one activity starts. They take
+// about a second, which bounds the work that is repeated after a lost worker.
 const photosPerPage = 200
 
 var startPageOptions = workflow.ActivityOptions{
@@ -26,9 +26,9 @@ var startPageOptions = workflow.ActivityOptions{
 	Priority:            PriorityFirst,
 }
 
-// StartPhotos starts the workflows of a request's photos, page by page. A request
-// with more than START_DIRECTLY photos uses it, because its client would have to
-// wait too long.
+// StartPhotos starts the workflows of a request's photos, page by page. A
+// request with more than START_DIRECTLY photos uses it, because its client
+// would have to wait too long.
 func StartPhotos(ctx workflow.Context, in StartPhotosInput) error {
 	for from := 0; from < len(in.Photos); from += photosPerPage {
 		workflow.SetCurrentDetails(ctx, fmt.Sprintf("started %d of %d", from, len(in.Photos)))

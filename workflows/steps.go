@@ -11,15 +11,16 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// Priorities of tasks. Temporal dispatches a backlog in the order of the priority
-// keys, the smallest first. Keys are from 1 to 5; the default is 3.
+// Priorities of tasks. Temporal dispatches a backlog in the order of the
+// priority keys, the smallest first. Keys are from 1 to 5; the default is 3.
 var (
 	PriorityFirst  = temporal.Priority{PriorityKey: 1} // the last steps of a photo, and short tasks that unblock others
 	PrioritySingle = temporal.Priority{PriorityKey: 2} // photos that were posted singly: a client may be waiting
 	PriorityBatch  = temporal.Priority{PriorityKey: 4} // photos of a batch
 )
 
-// activityNames is a nil pointer whose methods name the activities for Temporal.
+// activityNames is a nil pointer whose methods name the activities for
+// Temporal.
 var activityNames *activities.Activities
 
 // step is one of a photo's four activities, with its options.
@@ -31,25 +32,27 @@ type step struct {
 	priority temporal.Priority // of the regular activity; the zero value inherits the workflow's
 }
 
-// The steps, in the order in which ProcessPhoto runs them. The local timeouts add up
-// to more than the 10 seconds of a workflow task. The SDK then requests another
-// task, in which the remaining steps run as regular activities.
+// The steps, in the order in which ProcessPhoto runs them. The local timeouts
+// add up to more than the 10 seconds of a workflow task. The SDK then requests
+// another task, in which the remaining steps run as regular activities.
 var (
 	// One SQL statement takes milliseconds; connecting may take 2 seconds.
 	markProcessing = step{
 		activity: activityNames.MarkProcessing, summary: "Mark the photo as processing",
 		local: 3 * time.Second, regular: 30 * time.Second,
 	}
-	// Most sources answer within a second. A local fetch occupies one of the worker's
-	// few workflow task slots, so a slow one moves to the regular activity, which waits
-	// for the same fetch if it runs on the same worker. SOURCE_TIMEOUT bounds a fetch;
-	// the rest is waiting for other fetches from the same host.
+	// Most sources answer within a second. A local fetch occupies one of the
+	// worker's few workflow task slots, so a slow one moves to the regular
+	// activity, which waits for the same fetch if it runs on the same worker.
+	// SOURCE_TIMEOUT bounds a fetch; the rest is waiting for other fetches from
+	// the same host.
 	fetchSource = step{
 		activity: activityNames.FetchSource, summary: "Fetch the source from the photo's URL",
 		local: 4 * time.Second, regular: 30 * time.Minute,
 	}
-	// Most pictures take less than 0.1 seconds, the largest allowed a few seconds.
-	// RENDER_TIMEOUT bounds a render; the rest is waiting for the worker's other renders.
+	// Most pictures take less than 0.1 seconds, the largest allowed a few
+	// seconds. RENDER_TIMEOUT bounds a render; the rest is waiting for the
+	// worker's other renders.
 	makeThumbnails = step{
 		activity: activityNames.MakeThumbnails, summary: "Make thumbnails of the source",
 		local: 5 * time.Second, regular: 30 * time.Minute, priority: PriorityFirst,
@@ -61,8 +64,9 @@ var (
 	}
 )
 
-// localOptions are the options of the step's local activity. It has one attempt:
-// Temporal cannot show its retries, and the regular activity makes them.
+// localOptions are the options of the step's local activity. It has one
+// attempt: Temporal cannot show its retries, and the regular activity makes
+// them.
 func (s step) localOptions() workflow.LocalActivityOptions {
 	return workflow.LocalActivityOptions{
 		ScheduleToCloseTimeout: s.local,
@@ -72,8 +76,8 @@ func (s step) localOptions() workflow.LocalActivityOptions {
 }
 
 // regularOptions are the options of the step's regular activity. It has no
-// schedule-to-start or schedule-to-close timeout: a photo waits for a worker or for
-// PostgreSQL as long as the outage lasts.
+// schedule-to-start or schedule-to-close timeout: a photo waits for a worker or
+// for PostgreSQL as long as the outage lasts.
 func (s step) regularOptions() workflow.ActivityOptions {
 	return workflow.ActivityOptions{
 		StartToCloseTimeout: s.regular,
@@ -85,29 +89,30 @@ func (s step) regularOptions() workflow.ActivityOptions {
 	}
 }
 
-// retryPolicy retries without limit, so that an infrastructure error never fails a
-// photo. The backoff is 2, 6, 18 and 54 seconds, then a minute; a Retry-After of the
-// source replaces it. The activity ends the retries of a failure of the photo, with a
-// non-retryable error, when the retry budget is spent.
+// retryPolicy retries without limit, so that an infrastructure error never
+// fails a photo. The backoff is 2, 6, 18 and 54 seconds, then a minute; a
+// Retry-After of the source replaces it. The activity ends the retries of a
+// failure of the photo, with a non-retryable error, when the retry budget is
+// spent.
 var retryPolicy = temporal.RetryPolicy{
 	InitialInterval:    2 * time.Second,
 	BackoffCoefficient: 3,
 	MaximumInterval:    time.Minute,
 }
 
-// heartbeatTimeout is how long Temporal waits for a heartbeat before it counts the
-// worker as lost. Activities send one every 5 seconds; six times that leaves room
-// for a machine that swaps.
+// heartbeatTimeout is how long Temporal waits for a heartbeat before it counts
+// the worker as lost. Activities send one every 5 seconds; six times that
+// leaves room for a machine that swaps.
 const heartbeatTimeout = 30 * time.Second
 
-// writesNoStatus is true for an error that leaves no status to record: the photo
-// does not exist, or a newer run owns it.
+// writesNoStatus is true for an error that leaves no status to record: the
+// photo does not exist, or a newer run owns it.
 func writesNoStatus(err error) bool {
 	return hasType(err, photo.NotFound.ErrorType()) || hasType(err, activities.Superseded)
 }
 
-// toFailure returns the failure of the photo that a step's error amounts to; nil if
-// err is nil.
+// toFailure returns the failure of the photo that a step's error amounts to;
+// nil if err is nil.
 func toFailure(err error) *photo.Failure {
 	if err == nil {
 		return nil
@@ -121,8 +126,8 @@ func toFailure(err error) *photo.Failure {
 	return photo.Fail(photo.Internal, "internal error; the worker's log has the details")
 }
 
-// toLocalFailure returns the failure of the photo that a local activity ended with;
-// nil for an infrastructure error, a timeout, or a worker that stopped.
+// toLocalFailure returns the failure of the photo that a local activity ended
+// with; nil for an infrastructure error, a timeout, or a worker that stopped.
 func toLocalFailure(err error) *photo.Failure {
 	appErr, ok := errors.AsType[*temporal.ApplicationError](err)
 	if !ok || hasType(err, activities.DatabaseUnavailable) || hasType(err, activities.StorageUnavailable) {

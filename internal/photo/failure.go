@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// Code is the reason of a photo's failure. It is stored on the photo, shown by the
-// API, and is the type of the Temporal application error. Codes are part of the API:
-// new ones may be added, and none may be renamed.
+// Code is the reason of a photo's failure. It is stored on the photo, shown by
+// the API, and is the type of the Temporal application error. Codes are part of
+// the API: new ones may be added, and none may be renamed.
 type Code string
 
-// The codes. NotFound alone is never stored, because there is no photo to store it
-// on.
+// The codes. NotFound alone is never stored, because there is no photo to store
+// it on.
 const (
 	NotFound          Code = "photo_not_found"    // no photo has the UUID
 	InvalidURL        Code = "invalid_url"        // not http or https, or no host
@@ -31,32 +31,33 @@ const (
 	Internal          Code = "internal"           // a defect of photo-processor; the worker's log has the details
 )
 
-// retryBudgets is the only list of retryable codes. It maps each to the number of
-// failures with the code that fail the photo. A code that is not in the list is
-// permanent: its first failure fails the photo.
+// retryBudgets is the only list of retryable codes. It maps each to the number
+// of failures with the code that fail the photo. A code that is not in the list
+// is permanent: its first failure fails the photo.
 var retryBudgets = map[Code]int{
-	// A source that restarts or sheds load is usually back within two minutes. With
-	// the backoff of the workflow's retry policy, five attempts span 80 seconds, or
-	// longer if the source sends Retry-After.
+	// A source that restarts or sheds load is usually back within two minutes.
+	// With the backoff of the workflow's retry policy, five attempts span 80
+	// seconds, or longer if the source sends Retry-After.
 	SourceUnavailable: 5,
 	SourceTimeout:     5,
-	// One failure may have a transient cause, such as a shortage of memory. After two,
-	// the picture is the likely cause.
+	// One failure may have a transient cause, such as a shortage of memory.
+	// After two, the picture is the likely cause.
 	RenderCrashed: 2,
 	RenderTimeout: 2,
 	// A deployment may fix the defect between attempts.
 	Internal: 3,
 }
 
-// RetryBudget returns the number of failures with the code that fail the photo, at
-// least 1.
+// RetryBudget returns the number of failures with the code that fail the photo,
+// at least 1.
 func (c Code) RetryBudget() int { return max(1, retryBudgets[c]) }
 
 // IsRetryable reports whether the first failure with the code is retried.
 func (c Code) IsRetryable() bool { return c.RetryBudget() > 1 }
 
-// ErrorType returns the type of the Temporal application error with the code: the
-// code itself, except for NotFound, whose type is the documented "PhotoNotFound".
+// ErrorType returns the type of the Temporal application error with the code:
+// the code itself, except for NotFound, whose type is the documented
+// "PhotoNotFound".
 func (c Code) ErrorType() string {
 	if c == NotFound {
 		return "PhotoNotFound"
@@ -67,18 +68,19 @@ func (c Code) ErrorType() string {
 // ErrNotFound means that no photo has the UUID.
 var ErrNotFound = errors.New("there is no photo with this UUID")
 
-// ErrSuperseded means that the run does not own the photo: a newer run does, or the
-// run has finished. The failed operation changed nothing.
+// ErrSuperseded means that the run does not own the photo: a newer run does, or
+// the run has finished. The failed operation changed nothing.
 var ErrSuperseded = errors.New("the photo is no longer this run's")
 
 // Failure is the reason why processing a photo failed. Clients see it, so that
-// Message must not contain credentials, internal addresses or details of defects.
+// Message must not contain credentials, internal addresses or details of
+// defects.
 type Failure struct {
 	Code    Code   `json:"code"`
 	Message string `json:"message"`
 
-	// RetryAfter is the delay that the source requested; 0 if it requested none. It is
-	// not stored on the photo.
+	// RetryAfter is the delay that the source requested; 0 if it requested
+	// none. It is not stored on the photo.
 	RetryAfter time.Duration `json:"retry_after_ns,omitempty"`
 }
 

@@ -12,8 +12,8 @@ import (
 	"github.com/photo-processor/photo-processor/internal/postgres/postgrestest"
 )
 
-// The test server does not sync its disk, so the benchmarks measure the statements and
-// their round trips.
+// The test server does not sync its disk, so the benchmarks measure the
+// statements and their round trips.
 
 // BenchmarkRun executes all SQL of one photo's run.
 func BenchmarkRun(b *testing.B) {
@@ -36,7 +36,8 @@ func BenchmarkMarkProcessing(b *testing.B) {
 	}
 }
 
-// BenchmarkFinish finishes a newer run each time. MarkProcessing is not measured.
+// BenchmarkFinish finishes a newer run each time. MarkProcessing is not
+// measured.
 func BenchmarkFinish(b *testing.B) {
 	db, run := benchRun(b)
 	for i := 0; b.Loop(); i++ {
@@ -47,8 +48,8 @@ func BenchmarkFinish(b *testing.B) {
 	}
 }
 
-// benchRun returns a database with one photo, and a function that returns the photo's
-// i-th run, each newer than the one before.
+// benchRun returns a database with one photo, and a function that returns the
+// photo's i-th run, each newer than the one before.
 func benchRun(b *testing.B) (*postgres.DB, func(i int) photo.Run) {
 	b.Helper()
 	db := postgrestest.Open(b)
@@ -60,8 +61,8 @@ func benchRun(b *testing.B) (*postgres.DB, func(i int) photo.Run) {
 	}
 }
 
-// BenchmarkPhotos lists a page of 100 of 10,000 photos, at the start and in the middle
-// of the list. Both must take the same time.
+// BenchmarkPhotos lists a page of 100 of 10,000 photos, at the start and in the
+// middle of the list. Both must take the same time.
 func BenchmarkPhotos(b *testing.B) {
 	const photos, page = 10_000, 100
 	db := postgrestest.Open(b)

@@ -16,9 +16,10 @@ type LockedPhoto struct {
 	Keys   []string // of its thumbnails in the thumbnails bucket
 }
 
-// WithPhotoLocked calls do while it holds a lock on the photo's row, which blocks every
-// write of a run. Files may be deleted under the lock, because no run can refer to
-// them meanwhile. Its errors are photo.ErrNotFound and those of do.
+// WithPhotoLocked calls do while it holds a lock on the photo's row, which
+// blocks every write of a run. Files may be deleted under the lock, because no
+// run can refer to them meanwhile. Its errors are photo.ErrNotFound and those
+// of do.
 func (db *DB) WithPhotoLocked(ctx context.Context, id uuid.UUID, do func(LockedPhoto) error) error {
 	err := pgx.BeginFunc(ctx, db.pool, func(tx pgx.Tx) error {
 		var locked LockedPhoto

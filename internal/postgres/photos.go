@@ -46,15 +46,15 @@ func (db *DB) photo(ctx context.Context, id uuid.UUID) (photo.Photo, error) {
 	return p, nil
 }
 
-// Cursor is a position in a list of photos, which is ordered by CreatedAt and UUID:
-// after the photo with these values. The zero Cursor is the start.
+// Cursor is a position in a list of photos, which is ordered by CreatedAt and
+// UUID: after the photo with these values. The zero Cursor is the start.
 type Cursor struct {
 	CreatedAt time.Time
 	UUID      uuid.UUID
 }
 
-// Photos lists up to limit photos after the cursor that have the status, the oldest
-// first, without their thumbnails.
+// Photos lists up to limit photos after the cursor that have the status, the
+// oldest first, without their thumbnails.
 func (db *DB) Photos(ctx context.Context, status photo.Status, after Cursor, limit int) ([]photo.Photo, error) {
 	return retryRead(db, func() ([]photo.Photo, error) { return db.photos(ctx, status, after, limit) })
 }
@@ -73,11 +73,11 @@ func (db *DB) photos(ctx context.Context, status photo.Status, after Cursor, lim
 	return photos, nil
 }
 
-// AddPhotos inserts a pending photo for each URL, all or none, and returns the photos
-// in the order of the URLs.
+// AddPhotos inserts a pending photo for each URL, all or none, and returns the
+// photos in the order of the URLs.
 func (db *DB) AddPhotos(ctx context.Context, urls []string) ([]photo.Photo, error) {
-	// RETURNING guarantees no order, so the UUIDs are made here to match rows to URLs.
-	// Adding microseconds to created_at keeps the order in lists, too.
+	// RETURNING guarantees no order, so the UUIDs are made here to match rows
+	// to URLs. Adding microseconds to created_at keeps the order in lists, too.
 	ids := make([]uuid.UUID, len(urls))
 	index := make(map[uuid.UUID]int, len(urls))
 	for i := range ids {

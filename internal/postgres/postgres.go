@@ -8,8 +8,9 @@
 //	telemetry.go   traces, metrics, and the backlog
 //
 // Most methods take one round trip. They return photo.ErrNotFound,
-// photo.ErrSuperseded, or ErrUnavailable for a transient error; any other error is
-// a defect. Every method may be retried, but AddPhotos may then add photos twice.
+// photo.ErrSuperseded, or ErrUnavailable for a transient error; any other error
+// is a defect. Every method may be retried, but AddPhotos may then add photos
+// twice.
 package postgres
 
 import (
@@ -35,11 +36,12 @@ import (
 var ErrUnavailable = errors.New("PostgreSQL cannot be reached")
 
 const (
-	// connectTimeout bounds one attempt to connect. It is shorter than the 3 seconds
-	// of a local activity, so that a host that drops packets is reported as such.
+	// connectTimeout bounds one attempt to connect. It is shorter than the 3
+	// seconds of a local activity, so that a host that drops packets is
+	// reported as such.
 	connectTimeout = 2 * time.Second
-	// healthCheckPeriod is the time between checks of idle connections. The pool also
-	// pings a connection before use that was idle for over a second.
+	// healthCheckPeriod is the time between checks of idle connections. The
+	// pool also pings a connection before use that was idle for over a second.
 	healthCheckPeriod = 30 * time.Second
 )
 
@@ -49,9 +51,9 @@ type DB struct {
 	maxConns int32
 }
 
-// Open returns a pool of at most maxConns connections to the database at url. It
-// does not connect, because a process may start before its database. The caller must
-// close the pool.
+// Open returns a pool of at most maxConns connections to the database at url.
+// It does not connect, because a process may start before its database. The
+// caller must close the pool.
 func Open(url string, maxConns int32, options ...Option) (*DB, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -87,16 +89,16 @@ func (db *DB) Migrate(ctx context.Context) error {
 	return db.withConn(ctx, migrations.Apply)
 }
 
-// MigrateWhenReady waits until the database can be reached, and then migrates. If the
-// context ends first, it does not migrate.
+// MigrateWhenReady waits until the database can be reached, and then migrates.
+// If the context ends first, it does not migrate.
 func (db *DB) MigrateWhenReady(ctx context.Context, log *slog.Logger) error {
 	unavailable := func(err error) bool { return errors.Is(err, ErrUnavailable) }
 	return health.WaitUntilReady(ctx, log, "PostgreSQL", unavailable, db.Migrate)
 }
 
-// Reset drops all photos and thumbnails, and creates the schema again. It ends all
-// other connections to the database, which may have cached statements and types of
-// the dropped schema.
+// Reset drops all photos and thumbnails, and creates the schema again. It ends
+// all other connections to the database, which may have cached statements and
+// types of the dropped schema.
 func (db *DB) Reset(ctx context.Context) error {
 	db.pool.Reset()
 	return db.withConn(ctx, func(ctx context.Context, conn *pgx.Conn) error {
@@ -118,9 +120,10 @@ func (db *DB) withConn(ctx context.Context, do func(context.Context, *pgx.Conn) 
 	return translate(do(ctx, conn.Conn()))
 }
 
-// retryRead retries a read that failed because of a broken connection. After a restart
-// of the server, every connection of the pool may be broken, so that there are up to
-// maxConns retries. It does not retry if it cannot connect or the context has ended.
+// retryRead retries a read that failed because of a broken connection. After a
+// restart of the server, every connection of the pool may be broken, so that
+// there are up to maxConns retries. It does not retry if it cannot connect or
+// the context has ended.
 func retryRead[T any](db *DB, read func() (T, error)) (value T, err error) {
 	for range db.maxConns + 1 {
 		value, err = read()
@@ -132,12 +135,13 @@ func retryRead[T any](db *DB, read func() (T, error)) (value T, err error) {
 	return value, err
 }
 
-// translate wraps transient errors of pgx in ErrUnavailable. It is the only function
-// that inspects them, and goes by SQLSTATE, never by message. Transient are class 08
-// (connection), class 53 (resources, such as too many connections or a full disk),
-// 57P (shutdown, restart), 25006 (a standby before its promotion), 40001
-// (serialization failure), 40P01 (deadlock), broken connections and timeouts.
-// See https://www.postgresql.org/docs/15/errcodes-appendix.html.
+// translate wraps transient errors of pgx in ErrUnavailable. It is the only
+// function that inspects them, and goes by SQLSTATE, never by message.
+// Transient are class 08 (connection), class 53 (resources, such as too many
+// connections or a full disk), 57P (shutdown, restart), 25006 (a standby before
+// its promotion), 40001 (serialization failure), 40P01 (deadlock), broken
+// connections and timeouts. See
+// https://www.postgresql.org/docs/15/errcodes-appendix.html.
 func translate(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return err

@@ -11,27 +11,29 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// canAcquire is the condition under which a run may take or keep ownership of its
-// photo: the run started later than the owner did, or it is the owner and has not
-// finished. A run starts again if its first workflow task is lost, so that the start
-// is part of the fencing token. The parameters are those of fenceArgs.
+// canAcquire is the condition under which a run may take or keep ownership of
+// its photo: the run started later than the owner did, or it is the owner and
+// has not finished. A run starts again if its first workflow task is lost, so
+// that the start is part of the fencing token. The parameters are those of
+// fenceArgs.
 const canAcquire = `uuid = $1 AND (run_started_at IS NULL OR run_started_at < $3 OR (run_id = $2 AND run_started_at = $3 AND status = 'processing'))`
 
-// owned is the condition that the run owns the photo: it has called MarkProcessing,
-// and neither has it called Finish nor has a newer run acquired the photo. The
-// parameters are those of fenceArgs.
+// owned is the condition that the run owns the photo: it has called
+// MarkProcessing, and neither has it called Finish nor has a newer run acquired
+// the photo. The parameters are those of fenceArgs.
 const owned = `uuid = $1 AND run_id = $2 AND run_started_at = $3 AND status = 'processing'`
 
-// fenceArgs returns the parameters $1 to $3 of canAcquire and owned: the photo, the
-// run's ID, and its start, truncated to the microseconds that PostgreSQL stores.
+// fenceArgs returns the parameters $1 to $3 of canAcquire and owned: the photo,
+// the run's ID, and its start, truncated to the microseconds that PostgreSQL
+// stores.
 func fenceArgs(run photo.Run) []any {
 	return []any{run.Photo, run.ID, run.StartedAt.UTC().Truncate(time.Microsecond)}
 }
 
-// MarkProcessing makes the run the photo's owner, and the photo's status processing.
-// It is idempotent, and has no effect after Finish, except for a later start of the
-// run. It returns photo.ErrNotFound, or photo.ErrSuperseded if a newer run has
-// acquired the photo.
+// MarkProcessing makes the run the photo's owner, and the photo's status
+// processing. It is idempotent, and has no effect after Finish, except for a
+// later start of the run. It returns photo.ErrNotFound, or photo.ErrSuperseded
+// if a newer run has acquired the photo.
 func (db *DB) MarkProcessing(ctx context.Context, run photo.Run) error {
 	tag, err := db.pool.Exec(ctx, `UPDATE photos SET status = 'processing', run_id = $2, run_started_at = $3,
 		failure_code = NULL, failure_message = NULL, updated_at = now() WHERE `+canAcquire, fenceArgs(run)...)
@@ -45,11 +47,11 @@ func (db *DB) MarkProcessing(ctx context.Context, run photo.Run) error {
 }
 
 // Finish writes the photo's final status: failed if there is a failure, else
-// completed. The run must own the photo, or be newer than its owner: a run that was
-// canceled before MarkProcessing finishes, too. Only the first call has an effect,
-// and a later start of the run is no first call; first is true if the call wrote the
-// status. Finish returns photo.ErrNotFound, or photo.ErrSuperseded if a newer run has
-// acquired the photo.
+// completed. The run must own the photo, or be newer than its owner: a run that
+// was canceled before MarkProcessing finishes, too. Only the first call has an
+// effect, and a later start of the run is no first call; first is true if the
+// call wrote the status. Finish returns photo.ErrNotFound, or
+// photo.ErrSuperseded if a newer run has acquired the photo.
 func (db *DB) Finish(ctx context.Context, run photo.Run, failure *photo.Failure) (first bool, err error) {
 	status, code, message := photo.Completed, (*string)(nil), (*string)(nil)
 	if failure != nil {
@@ -67,8 +69,9 @@ func (db *DB) Finish(ctx context.Context, run photo.Run, failure *photo.Failure)
 	return true, nil
 }
 
-// explainNotAcquired returns the reason why an UPDATE with canAcquire changed no row:
-// photo.ErrNotFound, photo.ErrSuperseded, or nil if the run itself has finished.
+// explainNotAcquired returns the reason why an UPDATE with canAcquire changed
+// no row: photo.ErrNotFound, photo.ErrSuperseded, or nil if the run itself has
+// finished.
 func (db *DB) explainNotAcquired(ctx context.Context, run photo.Run) error {
 	var owner *string
 	err := db.pool.QueryRow(ctx, `SELECT run_id FROM photos WHERE uuid = $1`, run.Photo).Scan(&owner)
@@ -84,8 +87,8 @@ func (db *DB) explainNotAcquired(ctx context.Context, run photo.Run) error {
 	}
 }
 
-// SourceURL returns the photo's URL, or photo.ErrSuperseded unless the run owns the
-// photo.
+// SourceURL returns the photo's URL, or photo.ErrSuperseded unless the run owns
+// the photo.
 func (db *DB) SourceURL(ctx context.Context, run photo.Run) (string, error) {
 	var url string
 	err := db.pool.QueryRow(ctx, `SELECT url FROM photos WHERE `+owned, fenceArgs(run)...).Scan(&url)

@@ -72,8 +72,8 @@ func TestARunThatNeverMarkedCanFinish(t *testing.T) {
 	require.Equal(t, photo.Failed, b.get(t).Status, "changes nothing")
 }
 
-// TestARunThatStartsAgain starts a run twice, as after a lost workflow task, and then
-// resumes the worker of the first start.
+// TestARunThatStartsAgain starts a run twice, as after a lost workflow task,
+// and then resumes the worker of the first start.
 func TestARunThatStartsAgain(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

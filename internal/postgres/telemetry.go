@@ -15,8 +15,8 @@ import (
 // Option is an option of Open.
 type Option func(*pgxpool.Config)
 
-// Traced records a span for each statement. The span has the statement's text, but
-// not its parameters, one of which may be a photo's URL.
+// Traced records a span for each statement. The span has the statement's text,
+// but not its parameters, one of which may be a photo's URL.
 func Traced(tracers trace.TracerProvider) Option {
 	return func(cfg *pgxpool.Config) {
 		cfg.ConnConfig.Tracer = otelpgx.NewTracer(
@@ -33,14 +33,15 @@ func (db *DB) Measure(meters metric.MeterProvider) error {
 	return otelpgx.RecordStats(db.pool, otelpgx.WithStatsMeterProvider(meters))
 }
 
-// The limits bound the rows that Backlog reads: it takes 8 ms with a million photos.
+// The limits bound the rows that Backlog reads: it takes 8 ms with a million
+// photos.
 const (
 	backlogLimit = 10_000 // largest count of a status
 	oldestLimit  = 1_000  // processing photos among which the oldest run is searched
 )
 
-// Backlog has the number of unfinished photos, up to 10,000 of each status, and the
-// age of the oldest; 0 if there is none.
+// Backlog has the number of unfinished photos, up to 10,000 of each status, and
+// the age of the oldest; 0 if there is none.
 type Backlog struct {
 	Pending    int
 	PendingFor time.Duration // since the oldest photo was added
@@ -49,8 +50,9 @@ type Backlog struct {
 	ProcessingFor time.Duration // since the oldest run started
 }
 
-// Backlog reads the backlog. It searches the oldest run among the 1,000 processing
-// photos that were added first. A stuck photo becomes one of them as others finish.
+// Backlog reads the backlog. It searches the oldest run among the 1,000
+// processing photos that were added first. A stuck photo becomes one of them as
+// others finish.
 func (db *DB) Backlog(ctx context.Context) (b Backlog, err error) {
 	var pending, processing float64
 	err = db.pool.QueryRow(ctx, `SELECT

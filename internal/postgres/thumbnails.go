@@ -10,10 +10,10 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// PublishThumbnails makes the photo's thumbnails exactly those given, and records
-// their source, in one transaction and one round trip. It keeps rows that are equal,
-// and deletes the others. It is idempotent, and returns photo.ErrSuperseded unless the
-// run owns the photo.
+// PublishThumbnails makes the photo's thumbnails exactly those given, and
+// records their source, in one transaction and one round trip. It keeps rows
+// that are equal, and deletes the others. It is idempotent, and returns
+// photo.ErrSuperseded unless the run owns the photo.
 func (db *DB) PublishThumbnails(ctx context.Context, run photo.Run, source photo.SourceInfo, thumbnails []photo.Thumbnail) error {
 	var widths, heights []int16
 	var keys []string
@@ -22,8 +22,8 @@ func (db *DB) PublishThumbnails(ctx context.Context, run photo.Run, source photo
 		heights = append(heights, int16(t.Size.Height))
 		keys = append(keys, t.Key)
 	}
-	// A batch is one implicit transaction. Its first statement locks the photo's row,
-	// so that the fence has the same result in all three.
+	// A batch is one implicit transaction. Its first statement locks the
+	// photo's row, so that the fence has the same result in all three.
 	batch := &pgx.Batch{}
 	batch.Queue(`UPDATE photos SET source_media_type = $4, source_bytes = $5, source_sha256 = $6, updated_at = now() WHERE `+owned,
 		append(fenceArgs(run), source.MediaType, source.Bytes, source.SHA256)...)

@@ -14,15 +14,16 @@ import (
 	"github.com/photo-processor/photo-processor/workflows"
 )
 
-// Starter starts workflows on one task queue. Its errors are those of the Temporal
-// client.
+// Starter starts workflows on one task queue. Its errors are those of the
+// Temporal client.
 type Starter struct {
 	Temporal  client.Client
 	TaskQueue string
 }
 
 // Photo starts the workflow of a photo that was posted singly. If the photo's
-// workflow is running, Photo returns that run; a closed workflow gets a new run.
+// workflow is running, Photo returns that run; a closed workflow gets a new
+// run.
 func (s Starter) Photo(ctx context.Context, id uuid.UUID) (client.WorkflowRun, error) {
 	return s.photo(ctx, id, workflows.PrioritySingle)
 }
@@ -44,9 +45,9 @@ func (s Starter) photo(ctx context.Context, id uuid.UUID, priority temporal.Prio
 	}, workflows.ProcessPhoto, workflows.ProcessPhotoInput{Photo: id})
 }
 
-// Batch starts a StartPhotos workflow, which then starts the photos' workflows. If
-// the error is nil, Temporal has accepted all photos; otherwise it has accepted
-// either all or none.
+// Batch starts a StartPhotos workflow, which then starts the photos' workflows.
+// If the error is nil, Temporal has accepted all photos; otherwise it has
+// accepted either all or none.
 func (s Starter) Batch(ctx context.Context, ids []uuid.UUID) (client.WorkflowRun, error) {
 	return s.Temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 		ID:            "start-photos-" + uuid.NewString(),

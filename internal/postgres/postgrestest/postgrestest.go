@@ -1,6 +1,6 @@
-// Package postgrestest creates PostgreSQL databases for tests. The tests of a package
-// share one server, and each test has its own database: a clone of a template that is
-// migrated once.
+// Package postgrestest creates PostgreSQL databases for tests. The tests of a
+// package share one server, and each test has its own database: a clone of a
+// template that is migrated once.
 package postgrestest
 
 import (
@@ -22,8 +22,8 @@ import (
 
 var server string // the shared server's connection string
 
-// Main runs the tests with a PostgreSQL server, and returns the exit code. Call it in
-// TestMain.
+// Main runs the tests with a PostgreSQL server, and returns the exit code. Call
+// it in TestMain.
 func Main(m *testing.M) int {
 	dsn, stop, err := devstacktest.Postgres(context.Background())
 	if err != nil {
@@ -35,8 +35,8 @@ func Main(m *testing.M) int {
 	return m.Run()
 }
 
-// Open creates a database with the current schema and no rows, and opens it with a
-// pool of 8 connections.
+// Open creates a database with the current schema and no rows, and opens it
+// with a pool of 8 connections.
 func Open(t testing.TB) *postgres.DB {
 	t.Helper()
 	db, err := postgres.Open(URL(t), 8)
