@@ -1,19 +1,21 @@
-// Package activities holds the steps of a photo's life that touch the outside
-// world: one file per step, in the order in which the workflow takes them.
+// Package activities holds the activities, one per file. Four are the steps of
+// a photo, which the workflow ProcessPhoto runs in this order:
 //
-//	MarkProcessing  the run takes the photo                       (PostgreSQL)
+//	MarkProcessing  the run takes ownership of the photo          (PostgreSQL)
 //	FetchSource     URL ──▶ this worker's source cache            (PostgreSQL, HTTP)
 //	MakeThumbnails  source ──▶ libvips ──▶ thumbnails, rows       (bucket, PostgreSQL)
-//	Finish          final status; files that are left over go     (PostgreSQL, bucket)
+//	Finish          final status; orphaned files are deleted      (PostgreSQL, bucket)
 //
-// Each runs as a local activity first and as a regular one if that fails; attempt.go
-// has what an attempt does beside its step: heartbeats, retry budgets, lost workers.
-// ReconcilePage and StartPage are about other workflows: the first looks for photos
-// that a run has left processing, the second starts a page of a large request.
+// Each step runs as a local activity first, and as a regular activity if that
+// fails. attempt.go adds heartbeats, retry budgets and the count of lost
+// workers to each. The other two belong to other workflows: ReconcilePage finds
+// photos that a closed run left processing, and StartPage starts a page of a
+// large request.
 //
-// Every activity is idempotent, because Temporal runs it at least once, and every
-// write is fenced by its run, because a worker that was thought lost may wake up at
-// any time. The errors are Temporal application errors: see errors.go.
+// Every activity is idempotent, because Temporal runs it at least once. Every
+// write is fenced by its run, because a worker that was counted as lost may
+// resume at any time. Errors are Temporal application errors; errors.go has the
+// table.
 package activities
 
 import (
@@ -32,33 +34,34 @@ import (
 	"github.com/photo-processor/photo-processor/internal/sourcecache"
 )
 
-// Activities holds what the activities need. Workflows name the methods
-// through a nil pointer of this type.
+// Activities holds the dependencies of the activities, which are its methods.
+// Workflows name the methods through a nil pointer of this type.
 type Activities struct {
 	DB         *postgres.DB
 	Sources    *sourcecache.Cache
 	Thumbnails *blob.Bucket
 	Fetcher    *source.Fetcher
 	Renderer   Renderer
-	Format     photo.Format // of what the renderer makes
+	Format     photo.Format // of the renderer's thumbnails
 	Log        *slog.Logger // for lines about photos
-	Metrics    *Metrics     // nil: nothing is measured
+	Metrics    *Metrics     // nil records nothing
 
-	// BucketTimeout bounds one request to the bucket. Without it, a bucket that does
-	// not answer would be noticed only when the attempt runs out of time.
+	// BucketTimeout bounds one request to the bucket. Without it, a request
+	// without an answer would take all the time of its attempt.
 	BucketTimeout time.Duration
 
-	// For ReconcilePage and StartPage. The functions start a photo's workflow unless
-	// it is running; StartInBatch does so behind the photos that are posted singly.
+	// ReconcilePage and StartPage use these. Both functions do nothing if the
+	// photo's workflow is running. StartBatchPhoto starts it with a lower
+	// priority.
 	Temporal         client.Client
-	StartProcessing  func(ctx context.Context, id uuid.UUID) error
-	StartInBatch     func(ctx context.Context, id uuid.UUID) error
-	StartConcurrency int // of one StartPage
+	StartPhoto       func(ctx context.Context, id uuid.UUID) error
+	StartBatchPhoto  func(ctx context.Context, id uuid.UUID) error
+	StartConcurrency int // concurrent calls of StartBatchPhoto in one StartPage
 }
 
-// Renderer makes a photo's thumbnails, as configured, from the bytes of its
-// source. Its errors are *photo.Failure, or the context's. It is an interface
-// so that tests can have it crash and hang.
+// Renderer makes thumbnails of a source, in the configured sizes and format.
+// Its errors are a *photo.Failure, a *renderer.SourceReadError, or the
+// context's. It is an interface so that tests can inject crashes and hangs.
 type Renderer interface {
 	Render(ctx context.Context, source renderer.Source) ([]photo.Picture, error)
 }

@@ -16,80 +16,84 @@ import (
 	"github.com/photo-processor/photo-processor/internal/sourcecache"
 )
 
-// Step is the part that the inputs of all four steps of a photo share.
-type Step struct {
+// StepInput is the common part of the inputs of a photo's four steps.
+type StepInput struct {
 	Run photo.Run `json:"run"`
-	// LocalFailure is the failure of the photo with which the step's local activity
-	// ended. The regular activity's first attempt does not work: it reports this
-	// failure, so that Temporal counts it, shows it, and waits before attempt 2.
+	// LocalFailure is the failure of the photo that the step's local activity
+	// ended with; nil if there was none. The regular activity's first attempt
+	// only reports this failure: Temporal counts it, shows it, and backs off
+	// before attempt 2.
 	LocalFailure *photo.Failure `json:"local_failure,omitempty"`
 }
 
 // Progress is the heartbeat details of a step's regular activity. The Web UI
-// shows them while the activity is pending, and Temporal hands those of one
-// attempt to the next.
+// shows them while the activity is pending, and Temporal passes the last
+// details of an attempt to the next attempt.
 type Progress struct {
 	BytesReceived int64 `json:"bytes_received,omitempty"` // of the source
-	// Failures counts the failures of the photo so far by code: the spent part of
-	// each code's retry budget. Infrastructure errors spend nothing.
+	// Failures counts the failures of the photo by code: the spent part of each
+	// code's retry budget. Infrastructure errors spend no budget.
 	Failures map[photo.Code]int `json:"failures,omitempty"`
-	// Reported is the last attempt that ended with an error of its own. The
-	// attempts between it and the present one were lost with their workers.
+	// Reported is the number of the last attempt that reported its error. The
+	// attempts between it and the current one were lost with their workers.
 	Reported int32 `json:"reported,omitempty"`
 }
 
-// maxLostWorkers is how many attempts in a row may be lost with their workers.
-// One is a deployment or a machine that died; five are a photo that crashes the
-// worker.
+// maxLostWorkers is the number of attempts in a row whose lost workers fail the
+// photo. One lost worker is a deployment or a machine failure; after five, the
+// photo most likely crashes the worker.
 const maxLostWorkers = 5
 
 const (
-	// heartbeatInterval is how often a regular activity sends heartbeats; the
-	// workflow's heartbeat timeout is six times that. A cancellation is noticed with
-	// a heartbeat.
+	// heartbeatInterval is the time between the heartbeats of a regular
+	// activity; the workflow's heartbeat timeout is six times as long. An
+	// activity learns of its cancellation from the response to a heartbeat.
 	heartbeatInterval = 5 * time.Second
-	// firstHeartbeat is the delay before the first heartbeat, short so that the Web UI
-	// soon shows one. A step that finishes sooner sends none.
+	// firstHeartbeat is the delay of the first heartbeat. It is short, so that
+	// the Web UI soon shows progress; a shorter step sends no heartbeat.
 	firstHeartbeat = 500 * time.Millisecond
-	// reportTime is reserved at the end of an attempt for reporting that it timed out.
+	// reportTime is reserved at the end of an attempt for reporting that it
+	// timed out.
 	reportTime = 5 * time.Second
 )
 
-// attempt is one attempt at a step.
+// attempt is the state of one attempt at a step.
 type attempt struct {
-	before Progress                           // of the attempts before
-	source atomic.Pointer[sourcecache.Source] // that it waits for, if any
+	previous Progress                           // of the attempts before
+	source   atomic.Pointer[sourcecache.Source] // being waited for; nil if none is
 }
 
+// progress returns the heartbeat details.
 func (a *attempt) progress() any {
-	progress := a.before
+	progress := a.previous
 	if source := a.source.Load(); source != nil {
 		progress.BytesReceived = source.Received.Load()
 	}
 	return progress
 }
 
-// runStep runs one attempt at a step of a photo, as a local or as a regular
-// activity, and returns Temporal's error: see errors.go. A panic is an internal
-// failure. The spent retry budgets and the lost workers are counted in the
-// heartbeat details. A local activity has none; it is the first attempt.
-func runStep[R any](ctx context.Context, a *Activities, in Step, do func(context.Context, *attempt) (R, error)) (result R, err error) {
+// runStep runs one attempt at a step of a photo, in a local or a regular
+// activity. It calls do, and turns its error or panic into an application
+// error, which is non-retryable when it fails the photo. Heartbeat details
+// carry the spent retry budgets and the count of lost workers from one regular
+// attempt to the next.
+func runStep[R any](ctx context.Context, a *Activities, in StepInput, do func(context.Context, *attempt) (R, error)) (result R, err error) {
 	info := activity.GetInfo(ctx)
 	ctx = withPhotoAttrs(ctx, in.Run, slog.Int("attempt", int(info.Attempt)))
-	var now attempt
-	a.readHeartbeat(ctx, &now.before)
-	if info.Attempt-1-now.before.Reported >= maxLostWorkers {
+	var current attempt
+	a.readHeartbeat(ctx, &current.previous)
+	if info.Attempt-1-current.previous.Reported >= maxLostWorkers {
 		lost := photo.Fail(photo.RenderCrashed, "the worker was lost %d times while it processed the photo", maxLostWorkers)
 		return result, failureError(lost, true)
 	}
 	failure := in.LocalFailure
-	if failure == nil || now.before.Reported > 0 {
-		result, failure, err = runAttempt(ctx, a, &now, do)
+	if failure == nil || current.previous.Reported > 0 {
+		result, failure, err = runAttempt(ctx, a, &current, do)
 		if err == nil {
 			return result, nil
 		}
 	}
-	progress := Progress{Failures: maps.Clone(now.before.Failures), Reported: info.Attempt}
+	progress := Progress{Failures: maps.Clone(current.previous.Failures), Reported: info.Attempt}
 	if failure != nil {
 		if progress.Failures == nil {
 			progress.Failures = map[photo.Code]int{}
@@ -101,54 +105,59 @@ func runStep[R any](ctx context.Context, a *Activities, in Step, do func(context
 	return result, err
 }
 
-// readHeartbeat reads the heartbeat details of the attempt before, if there are any.
-// What another version has written, and this one cannot read, is left out.
+// readHeartbeat decodes the heartbeat details of the previous attempt into
+// details. Details that are missing, or that another version wrote in another
+// format, leave it unchanged.
 func (a *Activities) readHeartbeat(ctx context.Context, details any) {
 	if !activity.HasHeartbeatDetails(ctx) {
 		return
 	}
 	if err := activity.GetHeartbeatDetails(ctx, details); err != nil {
-		a.Log.WarnContext(ctx, "the heartbeat details cannot be read; the attempt begins without", "error", err)
+		a.Log.WarnContext(ctx, "the previous attempt's heartbeat details cannot be decoded; the attempt starts without them", "error", err)
 	}
 }
 
-// reportProgress hands the details to the next attempt: the SDK sends them before the
-// error of this one. The context of a worker that stops would not let it.
+// reportProgress records the heartbeat details for the next attempt; the SDK
+// sends them before the error of this attempt. The context may have been
+// canceled, by a worker that stops, and the SDK sends no heartbeat of a
+// canceled context.
 func reportProgress(ctx context.Context, details any) {
 	activity.RecordHeartbeat(context.WithoutCancel(ctx), details)
 }
 
-// runAttempt calls do, with heartbeats if the activity is a regular one, and
-// classifies its error. A regular attempt stops shortly before the start-to-close
-// timeout. After that timeout it could not report, and would count as a lost worker.
-func runAttempt[R any](ctx context.Context, a *Activities, now *attempt, do func(context.Context, *attempt) (R, error)) (result R, failure *photo.Failure, err error) {
+// runAttempt calls do and classifies its error. A regular activity sends
+// heartbeats meanwhile, and its context ends reportTime before the
+// start-to-close timeout: an attempt that reaches the timeout cannot report,
+// and would count as a lost worker.
+func runAttempt[R any](ctx context.Context, a *Activities, current *attempt, do func(context.Context, *attempt) (R, error)) (result R, failure *photo.Failure, err error) {
 	info := activity.GetInfo(ctx)
 	if !info.IsLocalActivity {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, info.Deadline.Add(-reportTime))
 		defer cancel()
-		stop := sendHeartbeats(ctx, now.progress)
-		defer stop() // none comes after the one that reports how the attempt ended
+		stop := sendHeartbeats(ctx, current.progress)
+		defer stop() // before reportProgress, whose details must be the last
 	}
-	if result, err = recoverPanic(ctx, a, now, do); err == nil {
+	if result, err = recoverPanic(ctx, a, current, do); err == nil {
 		return result, nil, nil
 	}
 	failure, err = a.classifyAndLog(ctx, err)
 	return result, failure, err
 }
 
-// recoverPanic calls do, and returns an error if it panics.
-func recoverPanic[R any](ctx context.Context, a *Activities, now *attempt, do func(context.Context, *attempt) (R, error)) (result R, err error) {
+// recoverPanic calls do, and returns a panic as an error.
+func recoverPanic[R any](ctx context.Context, a *Activities, current *attempt, do func(context.Context, *attempt) (R, error)) (result R, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			a.Log.ErrorContext(ctx, "an activity panicked", "panic", v, "stack", string(debug.Stack()))
+			a.Log.ErrorContext(ctx, "an activity panicked; the attempt fails as an internal error", "panic", v, "stack", string(debug.Stack()))
 			err = fmt.Errorf("panic: %v", v)
 		}
 	}()
-	return do(ctx, now)
+	return do(ctx, current)
 }
 
-// sendHeartbeats sends heartbeats until the returned function is called, and has returned.
+// sendHeartbeats sends heartbeats in the background. The returned function
+// stops that, and waits until a heartbeat that is being sent has been sent.
 func sendHeartbeats(ctx context.Context, details func() any) (stop func()) {
 	done := make(chan struct{})
 	var sender sync.WaitGroup

@@ -20,8 +20,8 @@ import (
 	"github.com/photo-processor/photo-processor/workflows"
 )
 
-// runWorkflow takes the photo through its workflow, on a clock that skips the pauses: it
-// returns the workflow's error and how long the pauses were.
+// runWorkflow runs the photo's workflow on a clock that skips timers. It
+// returns the sum of the backoffs, and the workflow's error.
 func (b *testBundle) runWorkflow(t *testing.T, register func(env *testsuite.TestWorkflowEnvironment)) (paused time.Duration, err error) {
 	t.Helper()
 	var suite testsuite.WorkflowTestSuite
@@ -52,8 +52,8 @@ func (b *testBundle) requireFailed(t *testing.T, err error, code photo.Code) {
 	require.Equal(t, appErr.Message(), p.Failure.Message)
 }
 
-// scripted is a renderer that fails as often as there are scripts, with what they
-// return.
+// scripted is a renderer whose first renders return the results of the scripts,
+// one each.
 type scripted struct {
 	activities.Renderer
 	scripts []func() error
@@ -75,8 +75,7 @@ func repeat(n int, err error) (scripts []func() error) {
 	return scripts
 }
 
-// TestRetryBudgets holds each code to the number of attempts that it gets, and to the
-// pauses between them.
+// TestRetryBudgets checks the number of attempts and the backoff of each code.
 func TestRetryBudgets(t *testing.T) {
 	const forever = 100
 	for name, c := range map[string]struct {
@@ -131,8 +130,8 @@ func TestRetryBudgets(t *testing.T) {
 	}
 }
 
-// TestInfrastructureErrorsSpendNoBudget has a bucket be away between two crashes of
-// the renderer, of which the second is one too many.
+// TestInfrastructureErrorsSpendNoBudget makes the source cache unreadable six
+// times between the two crashes of the renderer that fail the photo.
 func TestInfrastructureErrorsSpendNoBudget(t *testing.T) {
 	b := setup(t)
 	scripted := &scripted{Renderer: b.Renderer, scripts: append(repeat(1, photo.Fail(photo.RenderCrashed, "")),
@@ -144,8 +143,8 @@ func TestInfrastructureErrorsSpendNoBudget(t *testing.T) {
 	require.EqualValues(t, 1, b.requests.Load())
 }
 
-// TestLostWorkers has workers be lost with MakeThumbnails: Temporal hears no more of
-// the attempt, and no heartbeat tells how it ended.
+// TestLostWorkers loses workers during MakeThumbnails: their attempts end with
+// a heartbeat timeout and report nothing.
 func TestLostWorkers(t *testing.T) {
 	lost := temporal.NewHeartbeatTimeoutError()
 	for name, c := range map[string]struct {
@@ -183,13 +182,13 @@ func TestLostWorkers(t *testing.T) {
 	}
 }
 
-// TestALocalFailureIsReported by the first attempt that can: one that was lost with its
-// worker has not.
+// TestALocalFailureIsReported by the first attempt that is not lost with its
+// worker, and by no later attempt.
 func TestALocalFailureIsReported(t *testing.T) {
 	b := setup(t)
 	b.mark(t, b.run)
 	local := &photo.Failure{Code: photo.SourceUnavailable, Message: "the source answered 503", RetryAfter: time.Minute}
-	in := activities.FetchSourceInput{Step: activities.Step{Run: b.run, LocalFailure: local}}
+	in := activities.FetchSourceInput{StepInput: activities.StepInput{Run: b.run, LocalFailure: local}}
 	_, err := b.env.ExecuteActivity(b.FetchSource, in)
 	appErr := requireType(t, err, string(photo.SourceUnavailable), true)
 	require.Equal(t, time.Minute, appErr.NextRetryDelay())
@@ -202,8 +201,8 @@ func TestALocalFailureIsReported(t *testing.T) {
 	requireType(t, err, string(photo.SourceUnavailable), true)
 }
 
-// TestAnAttemptReportsThatItRanOutOfTime before Temporal takes its worker for lost: it
-// spends no budget.
+// TestAnAttemptReportsThatItRanOutOfTime checks that an attempt ends before its
+// start-to-close timeout, reports that, and spends no retry budget.
 func TestAnAttemptReportsThatItRanOutOfTime(t *testing.T) {
 	b := setup(t)
 	b.mark(t, b.run)
@@ -218,14 +217,15 @@ func TestAnAttemptReportsThatItRanOutOfTime(t *testing.T) {
 		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 			StartToCloseTimeout: 6 * time.Second, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1},
 		})
-		return workflow.ExecuteActivity(ctx, b.FetchSource, activities.FetchSourceInput{Step: step(b.run)}).Get(ctx, nil)
+		return workflow.ExecuteActivity(ctx, b.FetchSource, activities.FetchSourceInput{StepInput: step(b.run)}).Get(ctx, nil)
 	})
 	requireType(t, env.GetWorkflowError(), activities.AttemptTimeout, true)
 	require.Equal(t, activities.Progress{Reported: 1}, progress)
 	require.NoError(t, b.finish(b.run, nil)) // ends the fetch
 }
 
-// TestAPanicInTheFetch happens on another goroutine than the activity's.
+// TestAPanicInTheFetch panics in the goroutine of the fetch, not of the
+// activity.
 func TestAPanicInTheFetch(t *testing.T) {
 	b := setup(t)
 	b.DB = nil

@@ -13,25 +13,26 @@ import (
 	"github.com/photo-processor/photo-processor/internal/renderer"
 )
 
-// Types of application errors that are no failure of the photo, beside the
-// codes of photo.Failure.
+// Types of application errors that are not a failure of the photo. They are
+// never stored on a photo, and so are not codes of photo.Failure.
 const (
-	// DatabaseUnavailable and StorageUnavailable are infrastructure errors: they
-	// spend no retry budget, and Temporal retries until PostgreSQL, the thumbnails
-	// bucket or the disk is back.
+	// DatabaseUnavailable and StorageUnavailable are infrastructure errors.
+	// They spend no retry budget: Temporal retries until PostgreSQL, the
+	// thumbnails bucket or the worker's disk is back.
 	DatabaseUnavailable = "database_unavailable"
 	StorageUnavailable  = "storage_unavailable"
-	// AttemptTimeout is the type of an attempt that ran out of time. It spends no retry
-	// budget: source and renderer have shorter timeouts, with codes of their own.
+	// AttemptTimeout is an attempt that ran out of time. It spends no retry
+	// budget, because the source and the renderer have shorter timeouts with
+	// codes of their own.
 	AttemptTimeout = "attempt_timeout"
-	// Superseded ends a run that a newer run has taken the photo from. It writes no
+	// Superseded ends a run that no longer owns its photo. Such a run writes no
 	// status.
 	Superseded = "superseded"
 )
 
-// storageError marks what a bucket or a disk of ours answered.
+// storageError is an error of the thumbnails bucket or of the worker's disk.
 type storageError struct {
-	what string // one of those below
+	what string // thumbnailsBucket or sourceCacheDir
 	err  error
 }
 
@@ -43,13 +44,15 @@ const (
 func (e *storageError) Error() string { return e.what + ": " + e.err.Error() }
 func (e *storageError) Unwrap() error { return e.err }
 
-// classify is the one table from Go's errors to Temporal's. Only the type of an
-// application error survives the way through Temporal, so that the workflow cannot use
-// errors.Is. It returns either the failure of the photo, with the error that only the
-// log may show, or nil and the error for Temporal. An error that the table does not have
-// is a defect.
+// classify is the one table from Go errors to failures of the photo and to
+// Temporal's application errors. It returns either a failure and the error that
+// caused it, whose text is for the log only, or nil and the application error
+// for Temporal. An error that is not in the table is a defect: photo.Internal.
+//
+// The workflow matches errors by their type: errors.Is does not survive
+// Temporal.
 func classify(ctx context.Context, err error) (*photo.Failure, error) {
-	if ctx.Err() != nil { // cancelled, timed out, or the worker stops: Temporal knows which
+	if ctx.Err() != nil { // canceled, timed out, or the worker stops
 		return nil, contextError(ctx)
 	}
 	if failure, ok := errors.AsType[*photo.Failure](err); ok {
@@ -65,15 +68,15 @@ func classify(ctx context.Context, err error) (*photo.Failure, error) {
 	case errors.Is(err, photo.ErrSuperseded):
 		return nil, temporal.NewNonRetryableApplicationError(photo.ErrSuperseded.Error(), Superseded, nil)
 	case errors.Is(err, postgres.ErrUnavailable):
-		return nil, temporal.NewApplicationErrorWithCause("PostgreSQL cannot be reached; trying until it can", DatabaseUnavailable, err)
+		return nil, temporal.NewApplicationErrorWithCause("PostgreSQL cannot be reached; Temporal retries until it can", DatabaseUnavailable, err)
 	case isStorage:
-		return nil, temporal.NewApplicationErrorWithCause(storage.what+" cannot be used; trying until it can", StorageUnavailable, err)
+		return nil, temporal.NewApplicationErrorWithCause(storage.what+" cannot be used; Temporal retries until it can", StorageUnavailable, err)
 	default:
 		return photo.Fail(photo.Internal, "internal error; the worker's log has the details"), err
 	}
 }
 
-// classifyAndLog is classify, with one line in the log for a failure.
+// classifyAndLog calls classify, and logs a failure.
 func (a *Activities) classifyAndLog(ctx context.Context, err error) (*photo.Failure, error) {
 	failure, err := classify(ctx, err)
 	if failure != nil {
@@ -82,8 +85,9 @@ func (a *Activities) classifyAndLog(ctx context.Context, err error) (*photo.Fail
 	return failure, err
 }
 
-// contextError says why the activity's context ended. For local activities the SDK does
-// so only if it notices before the activity returns.
+// contextError returns the error for an activity whose context has ended. A
+// local activity needs an explicit timeout or cancellation error: the SDK makes
+// one only if it notices the end of the context before the activity returns.
 func contextError(ctx context.Context) error {
 	isLocal, timedOut := activity.GetInfo(ctx).IsLocalActivity, errors.Is(ctx.Err(), context.DeadlineExceeded)
 	switch {
@@ -92,14 +96,15 @@ func contextError(ctx context.Context) error {
 	case isLocal:
 		return temporal.NewCanceledError()
 	case timedOut:
-		return temporal.NewApplicationErrorWithCause("the attempt ran out of time; trying again", AttemptTimeout, ctx.Err())
+		return temporal.NewApplicationErrorWithCause("the attempt ran out of time; Temporal retries", AttemptTimeout, ctx.Err())
 	default:
 		return ctx.Err()
 	}
 }
 
-// failureError is the application error of a photo's failure. Failures are
-// everyday: the SDK does not log benign errors, and classifyAndLog has.
+// failureError returns the application error of a photo's failure. Expected
+// failures are benign, so that the SDK does not log them: classifyAndLog
+// already has.
 func failureError(failure *photo.Failure, nonRetryable bool) error {
 	category := temporal.ApplicationErrorCategoryBenign
 	if failure.Code == photo.Internal {

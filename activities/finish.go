@@ -7,24 +7,24 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// FinishInput says how a run ended.
+// FinishInput is the outcome of a run.
 type FinishInput struct {
-	Step
-	Thumbnails int            `json:"thumbnails"`        // how many MakeThumbnails has published
+	StepInput
+	Thumbnails int            `json:"thumbnails"`        // number that MakeThumbnails published
 	Failure    *photo.Failure `json:"failure,omitempty"` // nil: the photo is completed
 }
 
 // WithLocalFailure returns the input of the regular activity.
 func (in FinishInput) WithLocalFailure(f *photo.Failure) any { in.LocalFailure = f; return in }
 
-// Finish writes the photo's final status, and then removes the files that no row
-// names, and the source from the cache. It is idempotent: the status is one UPDATE
-// that a run can make once, unless a newer run has taken the photo, and removing
-// what is gone does nothing. It is retried until all is removed, also through an
-// outage of the bucket.
+// Finish removes the source from the cache, writes the photo's final status,
+// and deletes the photo's orphaned files. It is idempotent: postgres.DB.Finish
+// writes the status once, for a run that owns the photo or is newer than its
+// owner, and a deleted file may be deleted again. Temporal retries Finish until
+// no orphaned file is left.
 func (a *Activities) Finish(ctx context.Context, in FinishInput) error {
 	a.Sources.Remove(sourceKey(in.Run))
-	_, err := runStep(ctx, a, in.Step, func(ctx context.Context, _ *attempt) (any, error) {
+	_, err := runStep(ctx, a, in.StepInput, func(ctx context.Context, _ *attempt) (any, error) {
 		return nil, a.finish(ctx, in)
 	})
 	return err
@@ -35,12 +35,12 @@ func (a *Activities) finish(ctx context.Context, in FinishInput) error {
 	if first {
 		a.reportFinished(ctx, in.Failure)
 	}
-	if err != nil && !errors.Is(err, photo.ErrNotFound) { // of a photo that was deleted meanwhile, the files are left
+	if err != nil && !errors.Is(err, photo.ErrNotFound) { // the files of a deleted photo are orphaned
 		return err
 	}
 	if err == nil && in.Failure == nil {
-		// Usually the photo has just the files it should have: that costs one
-		// request to the bucket.
+		// Usually no file is orphaned, and listing the files suffices. Sweeping
+		// would also lock the photo's row.
 		files, err := a.listThumbnails(ctx, in.Run.Photo)
 		if err != nil || len(files) == in.Thumbnails {
 			return err
@@ -49,7 +49,7 @@ func (a *Activities) finish(ctx context.Context, in FinishInput) error {
 	return a.sweep(ctx, in.Run.Photo)
 }
 
-// reportFinished counts and logs a photo's final status, once for each run.
+// reportFinished counts and logs a photo's final status.
 func (a *Activities) reportFinished(ctx context.Context, failure *photo.Failure) {
 	a.Metrics.countFinished(ctx, failure)
 	if failure == nil {

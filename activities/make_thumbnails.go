@@ -14,45 +14,46 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// MakeThumbnailsInput says for which run to make the photo's thumbnails.
-type MakeThumbnailsInput struct{ Step }
+// MakeThumbnailsInput names the run for which to make the photo's thumbnails.
+type MakeThumbnailsInput struct{ StepInput }
 
 // WithLocalFailure returns the input of the regular activity.
 func (in MakeThumbnailsInput) WithLocalFailure(f *photo.Failure) any { in.LocalFailure = f; return in }
 
-// MakeThumbnailsResult says what was made of what, for the reader of the history.
+// MakeThumbnailsResult describes the thumbnails and their source, for the
+// history.
 type MakeThumbnailsResult struct {
-	Thumbnails   []string `json:"thumbnails"` // their sizes, such as "320x213", the largest first
-	Milliseconds int64    `json:"ms"`         // that rendering and storing them took
-	// Source is what the thumbnails were made of. It differs from the result of
+	Thumbnails   []string `json:"thumbnails"` // sizes, such as "320x213", the largest first
+	Milliseconds int64    `json:"ms"`         // duration of rendering and storing
+	// Source describes the rendered bytes. It differs from the result of
 	// FetchSource if the source was fetched again and had changed.
 	Source       photo.SourceInfo `json:"source"`
 	FetchedAgain bool             `json:"fetched_again,omitempty"`
 }
 
-// MakeThumbnails renders the photo's source, writes the files, and makes the
-// photo's rows exactly those. It takes the source from this worker's cache, and
-// fetches it again if it is not there: facts and thumbnails are always those of the
-// bytes that were rendered. Files that no row names any more are removed by Finish.
+// MakeThumbnails renders the photo's source, writes the thumbnails to the
+// bucket, and then replaces the photo's rows. It reads the source from this
+// worker's cache, and fetches it again on a miss; the rows always describe the
+// rendered bytes. Finish deletes the files that this orphans.
 //
 // It is idempotent: a file's key contains the digest of its content, so that
-// another attempt writes the same; the rows are written in one transaction that
-// only the owning run can make, after the files are there.
+// another attempt at the same source writes the same files, and one
+// transaction, fenced by the run, makes the rows exactly those of this attempt.
 func (a *Activities) MakeThumbnails(ctx context.Context, in MakeThumbnailsInput) (*MakeThumbnailsResult, error) {
-	return runStep(ctx, a, in.Step, func(ctx context.Context, now *attempt) (*MakeThumbnailsResult, error) {
-		return a.makeThumbnails(ctx, in.Run, now)
+	return runStep(ctx, a, in.StepInput, func(ctx context.Context, current *attempt) (*MakeThumbnailsResult, error) {
+		return a.makeThumbnails(ctx, in.Run, current)
 	})
 }
 
-func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run, now *attempt) (*MakeThumbnailsResult, error) {
+func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run, current *attempt) (*MakeThumbnailsResult, error) {
 	if !activity.GetInfo(ctx).IsLocalActivity {
-		// Perhaps the bucket was away, which the local attempt found only after it had
-		// rendered: neither the source nor the CPU is used before it is back.
+		// An outage of the bucket may be why the local activity failed. Check
+		// the bucket before the retry fetches and renders in vain.
 		if err := a.callBucket(ctx, a.checkBucket); err != nil {
 			return nil, err
 		}
 	}
-	source, hit, err := a.cachedSource(ctx, run, now)
+	source, hit, err := a.cachedSource(ctx, run, current)
 	a.Metrics.countLookup(ctx, hit)
 	if err != nil {
 		return nil, err
@@ -77,7 +78,8 @@ func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run, now *att
 	return result, nil
 }
 
-// publish writes the files and then the rows.
+// publish writes the files and then the rows, so that a row's file always
+// exists.
 func (a *Activities) publish(ctx context.Context, run photo.Run, source photo.SourceInfo, pictures []photo.Picture) ([]photo.Thumbnail, error) {
 	thumbnails, err := a.writePictures(ctx, run, pictures)
 	if err == nil {
@@ -86,7 +88,8 @@ func (a *Activities) publish(ctx context.Context, run photo.Run, source photo.So
 		err = a.DB.PublishThumbnails(queryCtx, run, source, thumbnails)
 	}
 	if errors.Is(err, photo.ErrSuperseded) || ctx.Err() != nil {
-		// The run may have ended without this attempt, so that no row names the files.
+		// The run may have finished before this attempt wrote its files, so
+		// that Finish did not see them.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.BucketTimeout)
 		defer cancel()
 		err = errors.Join(err, a.sweep(ctx, run.Photo))
@@ -94,16 +97,19 @@ func (a *Activities) publish(ctx context.Context, run photo.Run, source photo.So
 	return thumbnails, err
 }
 
-// checkBucket fails unless there is a bucket that lets the worker in.
+// checkBucket returns an error unless the bucket exists and the worker may
+// access it.
 func (a *Activities) checkBucket(ctx context.Context) error {
 	accessible, err := a.Thumbnails.IsAccessible(ctx)
 	if err == nil && !accessible {
-		err = errors.New("there is no such bucket")
+		err = errors.New("the bucket does not exist")
 	}
 	return err
 }
 
-// writePictures stores each picture under a key that its content decides.
+// writePictures writes each picture to the bucket, under a key such as
+// "<uuid>/320x213-5e0c….jpg", which contains 8 bytes of the content's SHA-256
+// digest.
 func (a *Activities) writePictures(ctx context.Context, run photo.Run, pictures []photo.Picture) ([]photo.Thumbnail, error) {
 	var thumbnails []photo.Thumbnail
 	for _, p := range pictures {

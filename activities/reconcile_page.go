@@ -16,44 +16,47 @@ import (
 	"github.com/photo-processor/photo-processor/internal/postgres"
 )
 
-// ReconcileCursor is a place in the list of photos that are processing.
+// ReconcileCursor is a position in the list of processing photos, which is
+// ordered by CreatedAt and UUID: after the photo with these values. The zero
+// value is the start.
 type ReconcileCursor struct {
 	CreatedAt time.Time `json:"created_at"`
 	UUID      uuid.UUID `json:"uuid"`
 }
 
-// ReconcilePageInput says which photos to look at: up to Limit of those that
-// are processing, from the cursor on.
+// ReconcilePageInput selects the photos to check.
 type ReconcilePageInput struct {
 	After ReconcileCursor `json:"after"`
-	Limit int             `json:"limit"`
+	Limit int             `json:"limit"` // largest number of photos
 }
 
 // Reconciled counts photos.
 type Reconciled struct {
-	Checked   int `json:"checked"`   // that are processing
-	Ended     int `json:"ended"`     // whose run was terminated: they have failed
-	Restarted int `json:"restarted"` // whose run is gone: they are processed again
+	Checked      int `json:"checked"`   // found processing
+	MarkedFailed int `json:"ended"`     // failed, because their run was terminated
+	Restarted    int `json:"restarted"` // processed again, because their run left no final status
 }
 
-// ReconcilePageResult says what was done, and where the next page begins.
+// ReconcilePageResult has the counts of one page, and the cursor of the next.
 type ReconcilePageResult struct {
 	Reconciled
 	Next ReconcileCursor `json:"next"`
 	Last bool            `json:"last"` // there is no next page
 }
 
-// describeConcurrency is how many workflows are looked at concurrently.
+// describeConcurrency is the number of concurrent DescribeWorkflowExecution
+// requests.
 const describeConcurrency = 8
 
-// ReconcilePage looks at a page of the photos that are processing. It is
-// idempotent: a photo whose run is open is left alone, a final status is
-// fenced by the run that it is of, and a workflow is started once only.
+// ReconcilePage checks a page of the processing photos against Temporal, and
+// repairs those whose run has closed. It is idempotent: a photo with an open
+// run is left alone, a final status is fenced by its run, and a photo whose
+// workflow is running gets no second one.
 func (a *Activities) ReconcilePage(ctx context.Context, in ReconcilePageInput) (*ReconcilePageResult, error) {
 	result, err := a.reconcilePage(ctx, in)
 	if err != nil {
 		failure, err := a.classifyAndLog(ctx, err)
-		if failure != nil { // retried without end: no photo is to blame
+		if failure != nil { // a defect; no photo may fail for it, so that it is retried
 			err = failureError(failure, false)
 		}
 		return nil, err
@@ -63,7 +66,7 @@ func (a *Activities) ReconcilePage(ctx context.Context, in ReconcilePageInput) (
 
 func (a *Activities) reconcilePage(ctx context.Context, in ReconcilePageInput) (*ReconcilePageResult, error) {
 	defer sendHeartbeats(ctx, func() any { return nil })()
-	page, err := a.DB.Processing(ctx, postgres.Cursor{CreatedAt: in.After.CreatedAt, UUID: in.After.UUID}, in.Limit)
+	page, err := a.DB.ListProcessing(ctx, postgres.Cursor{CreatedAt: in.After.CreatedAt, UUID: in.After.UUID}, in.Limit)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +84,7 @@ func (a *Activities) reconcilePage(ctx context.Context, in ReconcilePageInput) (
 			done, err := a.reconcile(ctx, p.Run)
 			mu.Lock()
 			defer mu.Unlock()
-			result.Ended += done.Ended
+			result.MarkedFailed += done.MarkedFailed
 			result.Restarted += done.Restarted
 			return err
 		})
@@ -89,7 +92,8 @@ func (a *Activities) reconcilePage(ctx context.Context, in ReconcilePageInput) (
 	return result, group.Wait()
 }
 
-// reconcile looks at one photo that was processing a moment ago.
+// reconcile checks and repairs one photo. Its status was processing when the
+// page was listed, and may have changed.
 func (a *Activities) reconcile(ctx context.Context, run photo.Run) (done Reconciled, err error) {
 	ctx = withPhotoAttrs(ctx, run)
 	status, err := a.runStatus(ctx, run)
@@ -97,26 +101,26 @@ func (a *Activities) reconcile(ctx context.Context, run photo.Run) (done Reconci
 		return done, err
 	}
 	if status == enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED {
-		a.Log.WarnContext(ctx, "the photo's workflow was terminated")
-		err := a.finish(ctx, FinishInput{Step: Step{Run: run}, Failure: photo.Fail(photo.Canceled, "the workflow was terminated")})
+		a.Log.WarnContext(ctx, "the photo's workflow was terminated; the photo is marked failed")
+		err := a.finish(ctx, FinishInput{StepInput: StepInput{Run: run}, Failure: photo.Fail(photo.Canceled, "the workflow was terminated")})
 		if errors.Is(err, photo.ErrSuperseded) {
-			return done, nil // somebody has posted it again meanwhile
+			return done, nil // the photo was posted again, and a newer run owns it
 		}
-		return Reconciled{Ended: 1}, err
+		return Reconciled{MarkedFailed: 1}, err
 	}
-	// A run writes its final status before it closes: look again, now that it
-	// is known to be closed.
-	still, err := a.DB.StillProcessing(ctx, run)
-	if err != nil || !still {
+	// A run writes its final status before it closes. It may have done both
+	// after the page was listed, so read the status again.
+	processing, err := a.DB.IsProcessing(ctx, run)
+	if err != nil || !processing {
 		return done, err
 	}
-	a.Log.WarnContext(ctx, "the photo's run is gone; it is processed again", "status", status)
-	return Reconciled{Restarted: 1}, a.StartProcessing(ctx, run.Photo)
+	a.Log.WarnContext(ctx, "the photo's run closed without a final status, or is unknown to Temporal; the photo is processed again", "status", status)
+	return Reconciled{Restarted: 1}, a.StartPhoto(ctx, run.Photo)
 }
 
-// runStatus reads the run's status from Temporal; unspecified if Temporal does not
-// have it. A photo of the first schema may have no run: then the workflow's newest
-// counts.
+// runStatus reads the run's status from Temporal; it is unspecified for a run
+// that Temporal does not have. For a photo of the first schema, which has no
+// run ID, it is the status of the workflow's latest run.
 func (a *Activities) runStatus(ctx context.Context, run photo.Run) (enumspb.WorkflowExecutionStatus, error) {
 	description, err := a.Temporal.DescribeWorkflowExecution(ctx, photo.WorkflowID(run.Photo), run.ID)
 	if _, ok := errors.AsType[*serviceerror.NotFound](err); ok {

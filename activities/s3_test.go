@@ -17,8 +17,8 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// s3 is an S3 server and the proxy through which the activities see it: it
-// counts their requests, and answers them itself where the test says so.
+// s3 is an S3 server behind a proxy, which counts the activities' requests and
+// may answer them itself.
 type s3 struct {
 	*devstacktest.S3Server
 	proxy  *httptest.Server
@@ -54,8 +54,8 @@ func startS3(t *testing.T) *s3 {
 	return s
 }
 
-// counted gives the requests since it was last called.
-func (s *s3) counted() map[string]int {
+// takeCounts returns the number of requests by operation since the last call.
+func (s *s3) takeCounts() map[string]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	counted := s.requests
@@ -63,7 +63,7 @@ func (s *s3) counted() map[string]int {
 	return counted
 }
 
-// use has the thumbnails' bucket be a new one of the server.
+// use makes a new bucket of the server the thumbnails bucket.
 func (s *s3) use(t *testing.T, b *testBundle) {
 	t.Helper()
 	require.NoError(t, s.DeleteBucket("thumbnails"))
@@ -78,26 +78,26 @@ func (s *s3) files(t *testing.T) []string {
 	return files
 }
 
-// TestS3RequestsOfOnePhoto is what a photo costs. What object stores charge for
-// is requests: those named in docs/object-storage.md are these.
+// TestS3RequestsOfOnePhoto counts the requests of one photo, because object
+// stores charge for requests. docs/object-storage.md has the same numbers.
 func TestS3RequestsOfOnePhoto(t *testing.T) {
 	s3, b := startS3(t), setup(t)
 	s3.use(t, b)
 	b.process(t, b.run)
-	require.Equal(t, map[string]int{"PUT": 1, "LIST": 1}, s3.counted())
+	require.Equal(t, map[string]int{"PUT": 1, "LIST": 1}, s3.takeCounts())
 	require.Equal(t, []string{b.get(t).Thumbnails[0].Key}, s3.files(t))
 
 	t.Run("again, with another picture", func(t *testing.T) {
 		b.run = b.nextRun()
 		b.serve(picture(t, 200, 300, color.Black))
 		b.process(t, b.run)
-		require.Equal(t, map[string]int{"PUT": 1, "LIST": 2, "HEAD": 1, "DELETE": 1}, s3.counted())
+		require.Equal(t, map[string]int{"PUT": 1, "LIST": 2, "HEAD": 1, "DELETE": 1}, s3.takeCounts())
 		require.Equal(t, []string{b.get(t).Thumbnails[0].Key}, s3.files(t))
 	})
 }
 
-// TestS3Outages has the object store fail in each way at each step: it is never
-// the photo's fault.
+// TestS3Outages lets the object store fail in every way at every step: each is
+// an infrastructure error, and never fails the photo.
 func TestS3Outages(t *testing.T) {
 	s3, b := startS3(t), setup(t)
 	b.BucketTimeout = time.Second
@@ -111,7 +111,7 @@ func TestS3Outages(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{
 		"down": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		"silent": func(_ http.ResponseWriter, r *http.Request) {
-			_, _ = io.Copy(io.Discard, r.Body) // only then it is noticed that the client has gone
+			_, _ = io.Copy(io.Discard, r.Body) // net/http detects a closed connection only after the body is read
 			<-r.Context().Done()
 		},
 		"overloaded": refuse(http.StatusServiceUnavailable, "SlowDown"),
@@ -123,7 +123,7 @@ func TestS3Outages(t *testing.T) {
 			s3.use(t, b)
 			b.run = b.nextRun()
 			b.mark(t, b.run)
-			requireOurs := func(t *testing.T, step func() error) {
+			requireStorageError := func(t *testing.T, step func() error) {
 				t.Helper()
 				s3.answer.Store(&answer)
 				err := step()
@@ -131,10 +131,10 @@ func TestS3Outages(t *testing.T) {
 				appErr := requireType(t, err, activities.StorageUnavailable, true)
 				require.Contains(t, appErr.Message(), "the thumbnails bucket cannot be used")
 			}
-			requireOurs(t, func() error { _, err := b.make(b.run); return err })
+			requireStorageError(t, func() error { _, err := b.make(b.run); return err })
 			_, err := b.make(b.run)
 			require.NoError(t, err)
-			requireOurs(t, func() error { return b.finish(b.run, nil) })
+			requireStorageError(t, func() error { return b.finish(b.run, nil) })
 			require.NoError(t, b.finish(b.run, nil))
 			require.Equal(t, photo.Completed, b.get(t).Status)
 			require.Len(t, s3.files(t), 1)

@@ -16,14 +16,14 @@ type StartPageInput struct {
 
 // StartPageProgress is the heartbeat details of StartPage.
 type StartPageProgress struct {
-	Started int64 `json:"started"` // of the page's photos, from its beginning
+	Started int64 `json:"started"` // number of the page's photos, from the first
 }
 
-// StartPage starts the workflows of a page of photos, StartConcurrency at a time.
-// It is idempotent as far as it matters: a photo whose workflow is running gets no
-// second one. A retry continues from the last heartbeat. Photos that a lost worker
-// started after that heartbeat are started again; one that has been finished meanwhile is
-// then processed twice.
+// StartPage starts the workflows of a page of photos, StartConcurrency at a
+// time. A retry continues after the photos of the last heartbeat. Photos that a
+// lost worker started after that heartbeat are started again. This has no
+// effect while their workflow runs, and processes a photo again that has
+// finished, to the same result.
 func (a *Activities) StartPage(ctx context.Context, in StartPageInput) error {
 	var before StartPageProgress
 	a.readHeartbeat(ctx, &before)
@@ -33,16 +33,16 @@ func (a *Activities) StartPage(ctx context.Context, in StartPageInput) error {
 	defer sendHeartbeats(ctx, progress)()
 	for int(started.Load()) < len(in.Photos) {
 		from := int(started.Load())
-		few := in.Photos[from:min(from+a.StartConcurrency, len(in.Photos))]
+		next := in.Photos[from:min(from+a.StartConcurrency, len(in.Photos))]
 		group, groupCtx := errgroup.WithContext(ctx)
-		for _, id := range few {
-			group.Go(func() error { return a.StartInBatch(groupCtx, id) })
+		for _, id := range next {
+			group.Go(func() error { return a.StartBatchPhoto(groupCtx, id) })
 		}
 		if err := group.Wait(); err != nil {
 			reportProgress(ctx, progress())
-			return err // Temporal's own, retried by the policy
+			return err // of the Temporal client; the retry policy applies
 		}
-		started.Add(int64(len(few)))
+		started.Add(int64(len(next)))
 	}
 	return nil
 }

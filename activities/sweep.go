@@ -14,26 +14,28 @@ import (
 	"github.com/photo-processor/photo-processor/internal/postgres"
 )
 
-// thumbnailPrefix starts the keys of a photo's thumbnails: a folder of its own.
+// thumbnailPrefix returns the common prefix of the keys of a photo's
+// thumbnails.
 func thumbnailPrefix(id uuid.UUID) string { return id.String() + "/" }
 
-// sweep removes the photo's files that no row names. It works while the photo's
-// row is locked, and only where nobody works on the photo, so that it can never
-// remove a thumbnail that has been written and is about to be recorded.
+// sweep deletes the photo's orphaned files: those that no row refers to. It
+// holds a lock on the photo's row, and does nothing while the photo is
+// processing, so that it never deletes a file whose row is about to be written.
 func (a *Activities) sweep(ctx context.Context, id uuid.UUID) error {
-	err := a.DB.WithPhotoLocked(ctx, id, func(held postgres.Locked) error {
-		if held.Status == photo.Processing {
-			return nil // who works on it sweeps at the end
+	err := a.DB.WithPhotoLocked(ctx, id, func(locked postgres.LockedPhoto) error {
+		if locked.Status == photo.Processing {
+			return nil // the owner sweeps when it finishes
 		}
-		return a.removeThumbnails(ctx, id, held.Keys...)
+		return a.removeThumbnails(ctx, id, locked.Keys...)
 	})
-	if errors.Is(err, photo.ErrNotFound) { // the row was deleted: no file is needed
+	if errors.Is(err, photo.ErrNotFound) { // every file of a deleted photo is orphaned
 		return a.removeThumbnails(ctx, id)
 	}
 	return err
 }
 
-// removeThumbnails deletes the photo's files, but for the keys to keep.
+// removeThumbnails deletes the photo's files, except those with the keys to
+// keep.
 func (a *Activities) removeThumbnails(ctx context.Context, id uuid.UUID, keep ...string) error {
 	keys, err := a.listThumbnails(ctx, id)
 	if err != nil {
@@ -68,8 +70,8 @@ func (a *Activities) listThumbnails(ctx context.Context, id uuid.UUID) (keys []s
 	return keys, err
 }
 
-// callBucket makes a request to the thumbnails bucket, within BucketTimeout. Its
-// errors are storage errors.
+// callBucket makes a request to the thumbnails bucket, within BucketTimeout.
+// Its errors are *storageError.
 func (a *Activities) callBucket(ctx context.Context, request func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, a.BucketTimeout)
 	defer cancel()

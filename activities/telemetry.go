@@ -16,8 +16,9 @@ import (
 	"github.com/photo-processor/photo-processor/internal/telemetry"
 )
 
-// Metrics count what the activities do. docs/metrics.md describes them. No label
-// ever holds what is different for each photo.
+// Metrics are the instruments of the activities; docs/metrics.md describes
+// them. No label has a value that differs from photo to photo, which would make
+// a time series of each.
 type Metrics struct {
 	finished metric.Int64Counter
 	steps    metric.Float64Histogram
@@ -25,7 +26,7 @@ type Metrics struct {
 	lookups  metric.Int64Counter
 }
 
-// NewMetrics makes the metrics of a worker.
+// NewMetrics creates the instruments.
 func NewMetrics(meters metric.MeterProvider) (*Metrics, error) {
 	meter := meters.Meter("github.com/photo-processor/photo-processor/activities")
 	finished, err1 := meter.Int64Counter("photo_processor.photos.finished",
@@ -68,7 +69,7 @@ func (m *Metrics) countLookup(ctx context.Context, hit bool) {
 	m.lookups.Add(ctx, 1, metric.WithAttributeSet(attribute.NewSet(attribute.String("result", result))))
 }
 
-// recordStep records what one attempt at a step took that began at start.
+// recordStep records the duration and the outcome of one attempt at a step.
 func (m *Metrics) recordStep(ctx context.Context, step string, start time.Time, err error) {
 	if m == nil {
 		return
@@ -77,8 +78,8 @@ func (m *Metrics) recordStep(ctx context.Context, step string, start time.Time, 
 		attribute.String("step", step), attribute.String("outcome", outcomeLabel(ctx, err)))))
 }
 
-// Interceptor measures every activity, whether it runs as a local or a regular
-// one.
+// Interceptor returns an interceptor that records every local and regular
+// activity.
 func (m *Metrics) Interceptor() interceptor.WorkerInterceptor {
 	return &stepInterceptor{metrics: m}
 }
@@ -104,19 +105,22 @@ func (s *stepTimer) ExecuteActivity(ctx context.Context, in *interceptor.Execute
 	return result, err
 }
 
-// stepLabels are the activities' names in labels.
+// stepLabels maps activity types to values of the label step. Its values
+// "fetch" and "render" are parts of fetch_source and make_thumbnails, without
+// the waiting.
 var stepLabels = map[string]string{
 	"MarkProcessing": "mark_processing",
-	"FetchSource":    "fetch_source",    // which waits for a fetch
-	"MakeThumbnails": "make_thumbnails", // which waits for a render
+	"FetchSource":    "fetch_source",
+	"MakeThumbnails": "make_thumbnails",
 	"Finish":         "finish",
 	"ReconcilePage":  "reconcile_page",
 	"StartPage":      "start_page",
 }
 
-// outcomeLabel classifies an attempt's end: the photo has "failed", an
-// infrastructure error was an "outage", the attempt was "canceled" or ran into its
-// "timeout", or a newer run has "superseded" its run.
+// outcomeLabel returns the value of the label outcome: "ok", "failed" for a
+// failure of the photo, "outage" for an infrastructure error, "timeout" or
+// "canceled" for an attempt whose context ended, or "superseded" for a run that
+// lost its photo.
 func outcomeLabel(ctx context.Context, err error) string {
 	_, isFailure := errors.AsType[*photo.Failure](err)
 	appErr, isAppErr := errors.AsType[*temporal.ApplicationError](err)
@@ -138,8 +142,8 @@ func outcomeLabel(ctx context.Context, err error) string {
 	}
 }
 
-// withPhotoAttrs returns a context whose log lines say which photo and run they are
-// about, and what else is given.
+// withPhotoAttrs returns a context whose log lines have the attributes of the
+// photo and its run, and more.
 func withPhotoAttrs(ctx context.Context, run photo.Run, more ...slog.Attr) context.Context {
 	return telemetry.WithAttrs(ctx, append(telemetry.PhotoAttrs(run.Photo, run.ID), more...)...)
 }

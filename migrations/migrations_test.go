@@ -15,8 +15,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
 
-// firstSchema is what the project's first schema makes, with the enum's values
-// as given: there were two lists of them.
+// firstSchema returns the SQL of the project's first schema, and rows. The enum
+// photo_status has the given values: existing databases have one of two lists.
 func firstSchema(values string) string {
 	return `
 CREATE TYPE photo_status AS ENUM (` + values + `);
@@ -53,9 +53,9 @@ func connect(t *testing.T, url string) *pgx.Conn {
 	return conn
 }
 
-// schema describes the columns, constraints and indexes of the two tables, and
-// the values of the enum whatever their order.
-func schema(t *testing.T, conn *pgx.Conn) []string {
+// describeSchema lists the columns, constraints and indexes of both tables, and
+// the values of the enum in alphabetical order.
+func describeSchema(t *testing.T, conn *pgx.Conn) []string {
 	t.Helper()
 	rows, err := conn.Query(t.Context(), `
 		SELECT format('%s.%s %s %s default %s', table_name, column_name, udt_name, is_nullable, column_default)
@@ -79,9 +79,9 @@ func TestApplyToAnEmptyDatabase(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, postgrestest.Empty(t))
 	require.NoError(t, migrations.Apply(t.Context(), conn))
-	before := schema(t, conn)
+	before := describeSchema(t, conn)
 	require.NoError(t, migrations.Apply(t.Context(), conn), "a second time")
-	require.Equal(t, before, schema(t, conn))
+	require.Equal(t, before, describeSchema(t, conn))
 }
 
 func TestApplyAdoptsTheFirstSchema(t *testing.T) {
@@ -98,7 +98,7 @@ func TestApplyAdoptsTheFirstSchema(t *testing.T) {
 
 			require.NoError(t, migrations.Apply(t.Context(), conn))
 
-			require.Equal(t, schema(t, fresh), schema(t, conn), "the same as in a new database")
+			require.Equal(t, describeSchema(t, fresh), describeSchema(t, conn), "the same as in a new database")
 			var photos string
 			require.NoError(t, conn.QueryRow(t.Context(),
 				`SELECT string_agg(uuid || ' ' || url || ' ' || status, E'\n' ORDER BY url) FROM photos`).Scan(&photos))
@@ -109,12 +109,12 @@ func TestApplyAdoptsTheFirstSchema(t *testing.T) {
 			require.Equal(t, "file:///thumbs/2.jpg", thumbnail)
 
 			_, err = conn.Exec(t.Context(), `UPDATE photos SET status = 'failed', failure_code = 'x', failure_message = 'y'`)
-			require.NoError(t, err, "the values that were added can be used")
+			require.NoError(t, err, "the added values can be used")
 		})
 	}
 }
 
-func TestApplyKeepsRowsThatTheChecksWouldRefuse(t *testing.T) {
+func TestApplyKeepsRowsThatViolateTheChecks(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, postgrestest.Empty(t))
 	_, err := conn.Exec(t.Context(), firstSchema(`'pending', 'completed'`)+`
@@ -123,10 +123,10 @@ func TestApplyKeepsRowsThatTheChecksWouldRefuse(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, migrations.Apply(t.Context(), conn))
 	_, err = conn.Exec(t.Context(), `INSERT INTO photos (url) VALUES ('')`)
-	require.ErrorContains(t, err, "photos__url_check", "new rows are held to them")
+	require.ErrorContains(t, err, "photos__url_check", "new rows are checked")
 }
 
-func TestApplyByManyAtOnce(t *testing.T) {
+func TestApplyConcurrently(t *testing.T) {
 	t.Parallel()
 	url := postgrestest.Empty(t)
 	_, err := connect(t, url).Exec(t.Context(), firstSchema(`'pending', 'completed'`))
@@ -137,7 +137,7 @@ func TestApplyByManyAtOnce(t *testing.T) {
 		group.Go(func() error { return migrations.Apply(t.Context(), conn) })
 	}
 	require.NoError(t, group.Wait())
-	require.Equal(t, schema(t, connect(t, postgrestest.URL(t))), schema(t, connect(t, url)))
+	require.Equal(t, describeSchema(t, connect(t, postgrestest.URL(t))), describeSchema(t, connect(t, url)))
 }
 
 func TestApplyLeavesANewerSchemaAlone(t *testing.T) {
@@ -151,11 +151,11 @@ func TestApplyLeavesANewerSchemaAlone(t *testing.T) {
 func TestReset(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, postgrestest.URL(t))
-	before := schema(t, conn)
+	before := describeSchema(t, conn)
 	_, err := conn.Exec(t.Context(), `INSERT INTO photos (url) VALUES ('https://photos.example/1.jpg')`)
 	require.NoError(t, err)
 	require.NoError(t, migrations.Reset(t.Context(), conn))
-	require.Equal(t, before, schema(t, conn))
+	require.Equal(t, before, describeSchema(t, conn))
 	var photos int
 	require.NoError(t, conn.QueryRow(t.Context(), `SELECT count(*) FROM photos`).Scan(&photos))
 	require.Zero(t, photos)

@@ -21,7 +21,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/postgres"
 )
 
-// run has the photo processed, and gives how its workflow ended.
+// run starts the photo's workflow, and returns its error when it has closed.
 func (b *testBundle) run(t *testing.T, id uuid.UUID) error {
 	t.Helper()
 	run, err := b.starter().Photo(t.Context(), id)
@@ -29,7 +29,7 @@ func (b *testBundle) run(t *testing.T, id uuid.UUID) error {
 	return run.Get(t.Context(), nil)
 }
 
-// statuses are those of the photos; "" of one that is not there.
+// statuses returns the photos' statuses; "" for a photo that does not exist.
 func (b *testBundle) statuses(t *testing.T, ids ...uuid.UUID) (all []photo.Status) {
 	t.Helper()
 	for _, id := range ids {
@@ -42,9 +42,9 @@ func (b *testBundle) statuses(t *testing.T, ids ...uuid.UUID) (all []photo.Statu
 	return all
 }
 
-// strays gives the keys that are named by a row of these photos or by a file, but
-// not by both.
-func (b *testBundle) strays(t *testing.T, ids ...uuid.UUID) (withoutFile, withoutRow []string) {
+// listMismatches returns the keys of rows of these photos that have no file,
+// and of files that have no row.
+func (b *testBundle) listMismatches(t *testing.T, ids ...uuid.UUID) (withoutFile, withoutRow []string) {
 	t.Helper()
 	files := map[string]bool{}
 	dir := strings.TrimPrefix(b.cfg.ThumbnailsBucket, "file://")
@@ -73,13 +73,12 @@ func (b *testBundle) strays(t *testing.T, ids ...uuid.UUID) (withoutFile, withou
 	return withoutFile, withoutRow
 }
 
-// TestARestoredDatabase restores an older dump of the photos while Temporal and
-// the bucket remember what has happened since, and then does what
-// docs/operating.md says.
+// TestARestoredDatabase restores an older dump of PostgreSQL, but not of
+// Temporal and the bucket, and then follows docs/operating.md.
 func TestARestoredDatabase(t *testing.T) {
 	b := setup(t)
 	b.cfg.ShutdownTimeout = time.Second // for the source that does not answer
-	var height atomic.Int64             // of the picture: another makes another thumbnail
+	var height atomic.Int64             // of the picture, to get different thumbnails
 	height.Store(426)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/never" {
@@ -103,8 +102,8 @@ func TestARestoredDatabase(t *testing.T) {
 	dump, err := exec.Command("pg_dump", "--clean", "--if-exists", b.cfg.DatabaseURL).Output()
 	require.NoError(t, err)
 
-	// What the dump does not know: b.photo ends, one photo gets another
-	// thumbnail, one its first, one is in a step that never ends, one is new.
+	// After the dump, b.photo completes, one photo gets another thumbnail, one
+	// its first, one starts to fetch without end, and one is added.
 	close(b.release)
 	b.requireCompleted(t)
 	height.Store(300)
@@ -132,14 +131,14 @@ func TestARestoredDatabase(t *testing.T) {
 	b.work(t)
 	require.Equal(t, activities.Reconciled{Checked: 1, Restarted: 1}, b.reconcile(t))
 	b.requireCompleted(t)
-	// The run that was under way finds that the photo is not its own.
+	// The running workflow no longer owns its photo.
 	var ended *temporal.ApplicationError
 	require.ErrorAs(t, b.temporal.GetWorkflow(t.Context(), photo.WorkflowID(underWay), "").Get(t.Context(), nil), &ended)
 	require.Equal(t, activities.Superseded, ended.Type())
 
-	// What the operator does: the photos that are pending, and those whose files
-	// are not those of their rows.
-	withoutFile, withoutRow := b.strays(t, all...)
+	// The operator processes the pending photos, and the photos whose files do
+	// not match their rows.
+	withoutFile, withoutRow := b.listMismatches(t, all...)
 	require.Len(t, withoutFile, 1)
 	require.Contains(t, withoutFile[0], changed.String())
 	require.Len(t, withoutRow, 3) // of changed, later, added
@@ -148,8 +147,8 @@ func TestARestoredDatabase(t *testing.T) {
 	require.ErrorAs(t, b.run(t, added), &ended)
 	require.Equal(t, "PhotoNotFound", ended.Type())
 	require.Equal(t, []photo.Status{photo.Completed, photo.Completed, photo.Completed, photo.Pending, ""}, b.statuses(t, all...))
-	withoutFile, withoutRow = b.strays(t, all...)
+	withoutFile, withoutRow = b.listMismatches(t, all...)
 	require.Empty(t, withoutFile)
 	require.Len(t, withoutRow, 1)
-	require.Contains(t, withoutRow[0], added.String(), "it is for the operator to delete")
+	require.Contains(t, withoutRow[0], added.String(), "the operator deletes it")
 }

@@ -13,13 +13,13 @@ import (
 	"github.com/photo-processor/photo-processor/workflows"
 )
 
-// reconcilerID is the id of the schedule, and of the workflows it starts.
-// Task queues share nothing but a namespace.
+// reconcilerID is the ID of the schedule and of its workflows. It contains the
+// task queue, because several installations may share a namespace.
 func reconcilerID(taskQueue string) string { return taskQueue + "-reconciler" }
 
-// scheduleReconciler sees to it that Temporal runs the reconciler regularly.
-// Every worker does so at its start; all but the first find it done, and give
-// the schedule their own configuration.
+// scheduleReconciler creates the schedule that starts ReconcilePhotos every
+// RECONCILE_INTERVAL. Every worker calls it at its start; if the schedule
+// exists, the worker's configuration replaces the schedule's.
 func scheduleReconciler(ctx context.Context, c client.Client, cfg config.Config) error {
 	id := reconcilerID(cfg.TaskQueue)
 	spec := client.ScheduleSpec{Intervals: []client.ScheduleIntervalSpec{{Every: cfg.ReconcileInterval}}}
@@ -29,9 +29,11 @@ func scheduleReconciler(ctx context.Context, c client.Client, cfg config.Config)
 		StaticSummary: "Look for photos that were left processing",
 	}
 	const (
-		// One run at a time: the next looks at all photos anyhow.
+		// Concurrent runs would check the same photos, so skip a run while one
+		// is open.
 		overlap = enumspb.SCHEDULE_OVERLAP_POLICY_SKIP
-		// What was missed while Temporal was down need not be made up for.
+		// The next run checks all photos, so runs that an outage of Temporal
+		// prevented are not caught up.
 		catchup = 10 * time.Second
 	)
 	_, err := c.ScheduleClient().Create(ctx, client.ScheduleOptions{ID: id, Spec: spec, Action: action, Overlap: overlap, CatchupWindow: catchup})
@@ -40,7 +42,7 @@ func scheduleReconciler(ctx context.Context, c client.Client, cfg config.Config)
 	}
 	return c.ScheduleClient().GetHandle(ctx, id).Update(ctx, client.ScheduleUpdateOptions{
 		DoUpdate: func(in client.ScheduleUpdateInput) (*client.ScheduleUpdate, error) {
-			schedule := in.Description.Schedule // its state, such as paused, is the operator's
+			schedule := in.Description.Schedule // keep its state: an operator may have paused it
 			schedule.Spec, schedule.Action = &spec, action
 			schedule.Policy = &client.SchedulePolicies{Overlap: overlap, CatchupWindow: catchup}
 			return &client.ScheduleUpdate{Schedule: &schedule}, nil

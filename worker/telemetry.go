@@ -27,8 +27,9 @@ func databaseOptions(tel *telemetry.Telemetry) []postgres.Option {
 	return []postgres.Option{postgres.Traced(tel.Tracers)}
 }
 
-// measure makes the worker's metrics; nil if nobody asked for any.
-func measure(tel *telemetry.Telemetry, db *postgres.DB, render *renderer.Renderer) (*activities.Metrics, error) {
+// newMetrics registers the worker's metrics, and returns those of the
+// activities. It returns nil if metrics are off.
+func newMetrics(tel *telemetry.Telemetry, db *postgres.DB, render *renderer.Renderer) (*activities.Metrics, error) {
 	if !tel.HasMetrics() {
 		return nil, nil
 	}
@@ -51,14 +52,14 @@ func interceptors(metrics *activities.Metrics) []interceptor.WorkerInterceptor {
 	return []interceptor.WorkerInterceptor{metrics.Interceptor()}
 }
 
-// readiness is what /readyz of a worker looks at.
+// readiness has the dependencies that the worker's /readyz checks.
 type readiness struct {
 	db             *postgres.DB
 	sourceCacheDir string
 	thumbnails     *blob.Bucket
 	renderer       *renderer.Renderer
 	temporal       client.Client
-	working        atomic.Bool // takes tasks
+	polling        atomic.Bool // the worker polls the task queue
 }
 
 func (rd *readiness) handler(log *slog.Logger) http.Handler {
@@ -67,7 +68,7 @@ func (rd *readiness) handler(log *slog.Logger) http.Handler {
 		{Name: "temporal", Title: "Temporal", Ping: rd.pingTemporal},
 		{Name: "thumbnails_bucket", Title: "the thumbnails bucket", Ping: health.Bucket(rd.thumbnails)},
 		{Name: "source_cache_directory", Title: "the directory of the source cache", Missing: "not usable",
-			Ping: func(context.Context) error { return os.MkdirAll(rd.sourceCacheDir, 0o700) }}, // as the first fetch would
+			Ping: func(context.Context) error { return os.MkdirAll(rd.sourceCacheDir, 0o700) }}, // like the first fetch
 		{Name: "renderer", Title: "the renderer", Missing: "not running",
 			Ping:    func(context.Context) error { return rd.renderer.Ready() },
 			Details: func() any { return map[string]any{"sandbox": rd.renderer.Sandbox(), "waiting": rd.renderer.Waiting()} }},
@@ -81,8 +82,8 @@ func (rd *readiness) pingTemporal(ctx context.Context) error {
 }
 
 func (rd *readiness) pingQueue(context.Context) error {
-	if !rd.working.Load() {
-		return errors.New("the worker takes no tasks: it starts or stops")
+	if !rd.polling.Load() {
+		return errors.New("the worker polls no tasks: it is starting or stopping")
 	}
 	return nil
 }

@@ -1,9 +1,9 @@
 // Package workflows tells the story of one photo, as Temporal executes it.
 //
-// Code here is replayed from histories, so it must decide the same each time:
-// it imports nothing that reads clocks, files or the network, and a change of
-// what it does needs workflow.GetVersion as long as older runs may be open.
-// workflowcheck and the replay tests stand guard.
+// Temporal replays this code from histories, so the code must be deterministic:
+// it imports nothing that reads clocks, files or the network. A changed
+// decision needs workflow.GetVersion for as long as older runs may be open.
+// workflowcheck and the replay tests enforce both.
 package workflows
 
 import (
@@ -20,40 +20,26 @@ type ProcessPhotoInput struct {
 	Photo uuid.UUID `json:"photo"`
 }
 
-// act names the activities; it is never dereferenced here.
-var act *activities.Activities
-
-// ProcessPhoto makes a photo's thumbnails. The photo ends completed, or failed
-// with the reason, and the workflow ends in the same way: Completed, Failed
+// ProcessPhoto makes a photo's thumbnails and records its final status,
+// completed or failed. The workflow ends in the same way: Completed, Failed
 // with an application error whose type is the failure's code, or Canceled.
 func ProcessPhoto(ctx workflow.Context, in ProcessPhotoInput) (*activities.MakeThumbnailsResult, error) {
-	run := activities.Step{Run: photo.Run{
+	run := photo.Run{
 		Photo:     in.Photo,
 		ID:        workflow.GetInfo(ctx).WorkflowExecution.RunID,
 		StartedAt: workflow.Now(ctx),
-	}}
-	var made activities.MakeThumbnailsResult
-	err := executeStep(ctx, markProcessing, act.MarkProcessing, activities.MarkProcessingInput{Step: run}, nil)
-	if err == nil {
-		err = executeStep(ctx, fetchSource, act.FetchSource, activities.FetchSourceInput{Step: run}, nil)
 	}
-	if err == nil {
-		err = executeStep(ctx, makeThumbnails, act.MakeThumbnails, activities.MakeThumbnailsInput{Step: run}, &made)
-	}
+	result, err := fetchAndRender(ctx, run)
 	if writesNoStatus(err) {
 		return nil, err
 	}
-
-	// The end is recorded even if the workflow has been cancelled. If that was after
-	// the thumbnails were made, the photo is completed.
-	ctx, _ = workflow.NewDisconnectedContext(ctx)
-	end := activities.FinishInput{Step: run, Thumbnails: len(made.Thumbnails), Failure: toFailure(err)}
-	if err := executeStep(ctx, finish, act.Finish, end, nil); err != nil {
+	failure := toFailure(err)
+	if err := recordStatus(ctx, run, result, failure); err != nil {
 		return nil, err
 	}
-	switch failure := end.Failure; {
+	switch {
 	case failure == nil:
-		return &made, nil
+		return result, nil
 	case failure.Code == photo.Canceled:
 		return nil, temporal.NewCanceledError(failure.Message)
 	default:
@@ -61,40 +47,72 @@ func ProcessPhoto(ctx workflow.Context, in ProcessPhotoInput) (*activities.MakeT
 	}
 }
 
-// executeStep is the one rule by which every step runs: first as a local activity,
-// which costs Temporal a fraction; if that does not succeed, as a regular activity of
-// the same name, which Temporal retries in everyone's sight. Whether a failure ends
-// the photo is decided by the activity, whose error is then non-retryable.
+// fetchAndRender runs the first three steps: the run takes ownership of the
+// photo, fetches its source, and makes the thumbnails.
+func fetchAndRender(ctx workflow.Context, run photo.Run) (*activities.MakeThumbnailsResult, error) {
+	in := activities.StepInput{Run: run}
+	if err := executeStep(ctx, markProcessing, activities.MarkProcessingInput{StepInput: in}, nil); err != nil {
+		return nil, err
+	}
+	if err := executeStep(ctx, fetchSource, activities.FetchSourceInput{StepInput: in}, nil); err != nil {
+		return nil, err
+	}
+	var result activities.MakeThumbnailsResult
+	if err := executeStep(ctx, makeThumbnails, activities.MakeThumbnailsInput{StepInput: in}, &result); err != nil {
+		return nil, err
+	}
+	return &result, nil
+}
+
+// recordStatus runs the last step. Its context is disconnected, so that a
+// canceled workflow records a status, too. A cancellation that arrives after
+// the thumbnails were made does not fail the photo.
+func recordStatus(ctx workflow.Context, run photo.Run, result *activities.MakeThumbnailsResult, failure *photo.Failure) error {
+	ctx, _ = workflow.NewDisconnectedContext(ctx)
+	in := activities.FinishInput{StepInput: activities.StepInput{Run: run}, Failure: failure}
+	if failure == nil {
+		in.Thumbnails = len(result.Thumbnails)
+	}
+	return executeStep(ctx, finish, in, nil)
+}
+
+// executeStep is the one rule by which every step runs. The step first runs as
+// a local activity, which costs Temporal a fraction of a regular one. If the
+// local activity does not succeed, the step runs as a regular activity of the
+// same name, whose retries Temporal makes and shows. The activity decides
+// whether a failure is permanent, and then returns a non-retryable error.
 //
-// Local activities run only in the workflow's first task. If there is a second task,
-// something happened that a local activity cannot handle: a slow source, an outage, or a
-// worker that crashed. If the photo is the reason, Temporal would hand out the task again
-// without end; the lost workers of a regular activity are counted.
+// Only the first workflow task runs local activities. A later task follows a
+// slow source, an outage or a worker crash, none of which a local activity can
+// handle. Temporal would reschedule a task whose photo crashes the worker
+// without limit, whereas the lost workers of a regular activity are counted.
 //
-// A cancellation counts even if it meets an attempt that fails: Temporal does not retry
-// the activity then.
-func executeStep(ctx workflow.Context, s step, activity any, in stepInput, out any) error {
+// A cancellation that arrives during a retryable failure ends the step as
+// canceled, because Temporal does not retry the activity after it.
+func executeStep(ctx workflow.Context, s step, in activityInput, out any) error {
 	workflow.SetCurrentDetails(ctx, s.summary)
-	var failure *photo.Failure
+	var localFailure *photo.Failure
 	if workflow.GetInfo(ctx).GetCurrentHistoryLength() <= firstTaskStarted {
-		err := workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(ctx, s.localOptions()), activity, in).Get(ctx, out)
+		err := workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(ctx, s.localOptions()), s.activity, in).Get(ctx, out)
 		if err == nil || isNonRetryable(err) {
 			return err
 		}
-		failure = toLocalFailure(err)
+		localFailure = toLocalFailure(err)
 	}
-	err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, s.regularOptions()), activity, in.WithLocalFailure(failure)).Get(ctx, out)
+	err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, s.regularOptions()), s.activity, in.WithLocalFailure(localFailure)).Get(ctx, out)
 	if err != nil && !isNonRetryable(err) && ctx.Err() != nil {
 		return ctx.Err()
 	}
 	return err
 }
 
-// stepInput is the input of a step's activity.
-type stepInput interface {
+// activityInput is the input of a step's activity.
+type activityInput interface {
+	// WithLocalFailure returns the input of the regular activity, which reports
+	// the failure of the local one; nil if that was no failure of the photo.
 	WithLocalFailure(*photo.Failure) any
 }
 
-// firstTaskStarted is the id of the event with which the first workflow task starts,
-// after WorkflowExecutionStarted and WorkflowTaskScheduled.
+// firstTaskStarted is the ID of the event that starts the first workflow task.
+// The events before it are WorkflowExecutionStarted and WorkflowTaskScheduled.
 const firstTaskStarted = 3

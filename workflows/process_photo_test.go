@@ -21,14 +21,14 @@ import (
 )
 
 var (
-	act      *activities.Activities
-	thePhoto = uuid.MustParse("0b5a1f7e-58c5-4b3c-9a53-0e1f6d2a7c11")
-	fetched  = &activities.FetchSourceResult{SourceInfo: photo.SourceInfo{MediaType: "image/jpeg", Bytes: 1234567}}
-	made     = &activities.MakeThumbnailsResult{Source: fetched.SourceInfo, Thumbnails: []string{"320x213"}}
+	activityNames *activities.Activities
+	thePhoto      = uuid.MustParse("0b5a1f7e-58c5-4b3c-9a53-0e1f6d2a7c11")
+	fetched       = &activities.FetchSourceResult{SourceInfo: photo.SourceInfo{MediaType: "image/jpeg", Bytes: 1234567}}
+	made          = &activities.MakeThumbnailsResult{Source: fetched.SourceInfo, Thumbnails: []string{"320x213"}}
 )
 
-// testBundle is a workflow whose activities are played by the test: time is
-// skipped, so that retries cost none.
+// testBundle is a workflow environment with mocked activities. Its clock skips
+// timers, so that retries take no real time.
 type testBundle struct {
 	*testsuite.TestWorkflowEnvironment
 	finished []activities.FinishInput // in the order of the calls
@@ -47,35 +47,36 @@ func setup(t *testing.T) *testBundle {
 	return b
 }
 
-// marks lets MarkProcessing succeed once, fetches FetchSource.
+// marks lets MarkProcessing succeed once.
 func (b *testBundle) marks() { b.onMark().Return(nil).Once() }
 
+// fetches lets FetchSource succeed once.
 func (b *testBundle) fetches() { b.onFetch().Return(fetched, nil).Once() }
 
-// finishes lets Finish succeed once, and remembers its input.
+// finishes lets Finish succeed once, and records its input.
 func (b *testBundle) finishes() {
-	b.OnActivity(act.Finish, mock.Anything, mock.Anything).Run(func(args mock.Arguments) {
+	b.OnActivity(activityNames.Finish, mock.Anything, mock.Anything).Run(func(args mock.Arguments) {
 		b.finished = append(b.finished, args.Get(1).(activities.FinishInput))
 	}).Return(nil).Once()
 }
 
 func (b *testBundle) onMark() *testsuite.MockCallWrapper {
-	return b.OnActivity(act.MarkProcessing, mock.Anything, mock.Anything)
+	return b.OnActivity(activityNames.MarkProcessing, mock.Anything, mock.Anything)
 }
 
 func (b *testBundle) onFetch() *testsuite.MockCallWrapper {
-	return b.OnActivity(act.FetchSource, mock.Anything, mock.Anything)
+	return b.OnActivity(activityNames.FetchSource, mock.Anything, mock.Anything)
 }
 
 func (b *testBundle) onMake() *testsuite.MockCallWrapper {
-	return b.OnActivity(act.MakeThumbnails, mock.Anything, mock.Anything)
+	return b.OnActivity(activityNames.MakeThumbnails, mock.Anything, mock.Anything)
 }
 
 func (b *testBundle) onFinish() *testsuite.MockCallWrapper {
-	return b.OnActivity(act.Finish, mock.Anything, mock.Anything)
+	return b.OnActivity(activityNames.Finish, mock.Anything, mock.Anything)
 }
 
-// run executes the workflow to its end and gives its error.
+// run executes the workflow until it closes, and returns its error.
 func (b *testBundle) run(t *testing.T) error {
 	t.Helper()
 	b.ExecuteWorkflow(workflows.ProcessPhoto, workflows.ProcessPhotoInput{Photo: thePhoto})
@@ -96,8 +97,8 @@ func (b *testBundle) requireFailed(t *testing.T, err error, code photo.Code) {
 	require.Equal(t, thePhoto, b.finished[0].Run.Photo)
 }
 
-// final is the error of an activity that has decided that the photo fails.
-func final(code photo.Code) error {
+// permanent is the error of an activity that fails the photo.
+func permanent(code photo.Code) error {
 	return temporal.NewNonRetryableApplicationError("message of "+string(code), code.ErrorType(), nil)
 }
 
@@ -113,15 +114,15 @@ func TestCompletes(t *testing.T) {
 		run = in.Run
 		return nil
 	}).Once()
-	want := activities.Step{}
+	want := activities.StepInput{}
 	b.onFetch().Return(func(ctx context.Context, in activities.FetchSourceInput) (*activities.FetchSourceResult, error) {
 		want.Run = run
-		require.Equal(t, want, in.Step)
+		require.Equal(t, want, in.StepInput)
 		require.True(t, activity.GetInfo(ctx).IsLocalActivity)
 		return fetched, nil
 	}).Once()
 	b.onMake().Return(func(ctx context.Context, in activities.MakeThumbnailsInput) (*activities.MakeThumbnailsResult, error) {
-		require.Equal(t, want, in.Step)
+		require.Equal(t, want, in.StepInput)
 		require.True(t, activity.GetInfo(ctx).IsLocalActivity)
 		return made, nil
 	}).Once()
@@ -132,7 +133,7 @@ func TestCompletes(t *testing.T) {
 	require.Equal(t, thePhoto, run.Photo)
 	require.NotEmpty(t, run.ID)
 	require.False(t, run.StartedAt.IsZero())
-	require.Equal(t, []activities.FinishInput{{Step: want, Thumbnails: 1}}, b.finished)
+	require.Equal(t, []activities.FinishInput{{StepInput: want, Thumbnails: 1}}, b.finished)
 	var result *activities.MakeThumbnailsResult
 	require.NoError(t, b.GetWorkflowResult(&result))
 	require.Equal(t, made, result)
@@ -140,7 +141,7 @@ func TestCompletes(t *testing.T) {
 
 func TestPhotoNotFound(t *testing.T) {
 	b := setup(t)
-	b.onMark().Return(final(photo.NotFound)).Once()
+	b.onMark().Return(permanent(photo.NotFound)).Once()
 	appErr, ok := errors.AsType[*temporal.ApplicationError](b.run(t))
 	require.True(t, ok)
 	require.Equal(t, "PhotoNotFound", appErr.Type())
@@ -172,17 +173,17 @@ func TestASupersededRunWritesNoStatus(t *testing.T) {
 	}
 }
 
-func TestAFinalFailureEndsThePhoto(t *testing.T) {
+func TestAPermanentFailureFailsThePhoto(t *testing.T) {
 	for step, fails := range map[string]func(b *testBundle){
-		"MarkProcessing": func(b *testBundle) { b.onMark().Return(final(photo.Internal)).Once() },
+		"MarkProcessing": func(b *testBundle) { b.onMark().Return(permanent(photo.Internal)).Once() },
 		"FetchSource": func(b *testBundle) {
 			b.marks()
-			b.onFetch().Return(nil, final(photo.Internal)).Once()
+			b.onFetch().Return(nil, permanent(photo.Internal)).Once()
 		},
 		"MakeThumbnails": func(b *testBundle) {
 			b.marks()
 			b.fetches()
-			b.onMake().Return(nil, final(photo.Internal)).Once()
+			b.onMake().Return(nil, permanent(photo.Internal)).Once()
 		},
 	} {
 		t.Run(step, func(t *testing.T) {
@@ -194,9 +195,9 @@ func TestAFinalFailureEndsThePhoto(t *testing.T) {
 	}
 }
 
-// TestTheRuleOfSteps has FetchSource's local activity end in every way, and looks at
-// what the regular activity is then told.
-func TestTheRuleOfSteps(t *testing.T) {
+// TestExecuteStep lets FetchSource's local activity end in every way, and
+// checks whether a regular activity follows and which failure it receives.
+func TestExecuteStep(t *testing.T) {
 	type call struct {
 		Local   bool
 		Failure *photo.Failure
@@ -235,7 +236,7 @@ func TestTheRuleOfSteps(t *testing.T) {
 	}
 	t.Run("only in the first workflow task", func(t *testing.T) {
 		b := setup(t)
-		b.SetCurrentHistoryLength(6) // as after a first task that was lost
+		b.SetCurrentHistoryLength(6) // the first task was lost
 		b.SetOnLocalActivityStartedListener(func(info *activity.Info, _ context.Context, _ []any) {
 			t.Errorf("%s is a local activity", info.ActivityType.Name)
 		})
@@ -247,9 +248,9 @@ func TestTheRuleOfSteps(t *testing.T) {
 	})
 }
 
-// TestInfrastructureErrorsAreRetriedWithoutEnd as far as the test suite does, which
-// gives up after ten attempts.
-func TestInfrastructureErrorsAreRetriedWithoutEnd(t *testing.T) {
+// TestInfrastructureErrorsAreRetriedWithoutLimit lets each step fail nine
+// times, because the test suite gives up after ten attempts.
+func TestInfrastructureErrorsAreRetriedWithoutLimit(t *testing.T) {
 	const local, regular = 1, 9
 	b := setup(t)
 	b.onMark().Return(databaseAway).Times(local + regular)

@@ -8,18 +8,19 @@ import (
 	"github.com/photo-processor/photo-processor/activities"
 )
 
-// ReconcilePhotosInput says where to begin; its zero value is the beginning.
+// ReconcilePhotosInput says where a run continues. The zero value starts with
+// the oldest photo.
 type ReconcilePhotosInput struct {
 	After  activities.ReconcileCursor `json:"after"`
-	Totals activities.Reconciled      `json:"totals"` // of the runs that this one continues
+	Totals activities.Reconciled      `json:"totals"` // sums of the runs that this run continues
 }
 
 const (
-	// reconcilePages is how many pages one run looks at before it continues as a
-	// new one: so many that this is rare, so few that the history stays small.
+	// reconcilePages is the number of pages that one run checks before it
+	// continues as a new run: 4,000 photos, and a history of about 120 events.
 	reconcilePages = 20
-	// reconcileLimit is how many photos are in a page. Each costs Temporal a
-	// look, so that a page takes about a second.
+	// reconcileLimit is the number of photos in a page. Each costs a request to
+	// Temporal, so that a page takes about a second.
 	reconcileLimit = 200
 )
 
@@ -31,19 +32,20 @@ var reconcileOptions = workflow.ActivityOptions{
 	RetryPolicy:         &retryPolicy,
 }
 
-// ReconcilePhotos finds the photos that are processing although their run has
-// ended without a word, as one does that was terminated, and gives each its
-// true end or starts it again. A schedule runs it; see package worker.
+// ReconcilePhotos finds photos whose status is processing although their run
+// has closed without recording a final status. A photo whose run was terminated
+// fails; any other is processed again. A schedule starts this workflow; see
+// package worker.
 func ReconcilePhotos(ctx workflow.Context, in ReconcilePhotosInput) (*activities.Reconciled, error) {
 	ctx = workflow.WithActivityOptions(ctx, reconcileOptions)
 	for range reconcilePages {
 		var page activities.ReconcilePageResult
-		err := workflow.ExecuteActivity(ctx, act.ReconcilePage, activities.ReconcilePageInput{After: in.After, Limit: reconcileLimit}).Get(ctx, &page)
+		err := workflow.ExecuteActivity(ctx, activityNames.ReconcilePage, activities.ReconcilePageInput{After: in.After, Limit: reconcileLimit}).Get(ctx, &page)
 		if err != nil {
 			return nil, err
 		}
 		in.Totals.Checked += page.Checked
-		in.Totals.Ended += page.Ended
+		in.Totals.MarkedFailed += page.MarkedFailed
 		in.Totals.Restarted += page.Restarted
 		if page.Last {
 			return &in.Totals, nil

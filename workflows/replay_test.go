@@ -21,10 +21,10 @@ import (
 	"github.com/photo-processor/photo-processor/workflows"
 )
 
-// TestReplay runs today's workflow code against the histories of real runs. It
-// fails when the code decides otherwise than it did then, which would break
-// the runs that are open while it is deployed. What to do about it is in the
-// README, under "Changing a workflow".
+// TestReplay replays the committed histories with the present workflow code. It
+// fails when a decision differs from the history's: such code would break the
+// runs that are open during its deployment. See "Changing a workflow" in the
+// README.
 func TestReplay(t *testing.T) {
 	for _, file := range histories(t) {
 		t.Run(nameOf(file), func(t *testing.T) {
@@ -36,8 +36,9 @@ func TestReplay(t *testing.T) {
 // sumsFile has the checksums of the histories of v1.
 var sumsFile = filepath.Join(historiesDir, "SHA256SUMS")
 
-// TestCommittedHistoriesStay fails when a history of v1 has been changed or removed:
-// a run like it may still be open. Code that cannot replay it needs a version.
+// TestCommittedHistoriesStay fails when a history of v1 was changed or removed:
+// runs with such a history may be open. Code that cannot replay it needs
+// workflow.GetVersion.
 func TestCommittedHistoriesStay(t *testing.T) {
 	sums := map[string]string{}
 	for _, file := range histories(t) {
@@ -55,20 +56,22 @@ func TestCommittedHistoriesStay(t *testing.T) {
 	require.Empty(t, sums, "histories without a checksum: add what `sha256sum` prints to %s", sumsFile)
 }
 
-// decisions are those of the workflows, as a hasty developer might change them.
+// decisions parametrize a copy of the workflows. Each field is a decision that
+// an incompatible change might alter.
 type decisions struct {
-	order          []any // of the first three steps
-	noLocal        bool  // every step is a regular activity
-	alwaysLocal    bool  // also after the first workflow task
-	noRegular      bool  // a failed local activity is the end
-	noFinish       bool  // after a failure or a cancellation
-	finishCanceled bool  // Finish runs in the context that was cancelled
+	order          []any // the first three steps
+	noLocal        bool  // every step runs as a regular activity
+	alwaysLocal    bool  // later workflow tasks run local activities, too
+	noRegular      bool  // a failed local activity is not repeated as a regular one
+	noFinish       bool  // a failed or canceled photo has no Finish
+	finishCanceled bool  // Finish runs in the canceled context
 	photosPerPage  int
 	reconcilePages int
 }
 
-func decided() decisions {
-	return decisions{order: []any{act.MarkProcessing, act.FetchSource, act.MakeThumbnails}, photosPerPage: 200, reconcilePages: 20}
+// currentDecisions are those of the workflows under test.
+func currentDecisions() decisions {
+	return decisions{order: []any{activityNames.MarkProcessing, activityNames.FetchSource, activityNames.MakeThumbnails}, photosPerPage: 200, reconcilePages: 20}
 }
 
 func (d decisions) step(ctx workflow.Context, activity any) error {
@@ -76,18 +79,18 @@ func (d decisions) step(ctx workflow.Context, activity any) error {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: 1, WaitForCancellation: true})
 	if !d.noLocal && (d.alwaysLocal || workflow.GetInfo(ctx).GetCurrentHistoryLength() <= 3) {
 		err := workflow.ExecuteLocalActivity(ctx, activity, nil).Get(ctx, nil)
-		if err == nil || d.noRegular || isFinal(err) {
+		if err == nil || d.noRegular || isNonRetryable(err) {
 			return err
 		}
 	}
 	err := workflow.ExecuteActivity(ctx, activity, nil).Get(ctx, nil)
-	if err != nil && !isFinal(err) && ctx.Err() != nil {
+	if err != nil && !isNonRetryable(err) && ctx.Err() != nil {
 		return ctx.Err()
 	}
 	return err
 }
 
-func isFinal(err error) bool {
+func isNonRetryable(err error) bool {
 	var appErr *temporal.ApplicationError
 	return errors.As(err, &appErr) && appErr.NonRetryable()
 }
@@ -107,7 +110,7 @@ func (d decisions) processPhoto(ctx workflow.Context, _ workflows.ProcessPhotoIn
 	if !d.finishCanceled {
 		ctx, _ = workflow.NewDisconnectedContext(ctx)
 	}
-	if err := d.step(ctx, act.Finish); err != nil {
+	if err := d.step(ctx, activityNames.Finish); err != nil {
 		return err
 	}
 	return err
@@ -115,7 +118,7 @@ func (d decisions) processPhoto(ctx workflow.Context, _ workflows.ProcessPhotoIn
 
 func (d decisions) startPhotos(ctx workflow.Context, in workflows.StartPhotosInput) error {
 	for range slices.Chunk(in.Photos, d.photosPerPage) {
-		if err := (decisions{noLocal: true}).step(ctx, act.StartPage); err != nil {
+		if err := (decisions{noLocal: true}).step(ctx, activityNames.StartPage); err != nil {
 			return err
 		}
 	}
@@ -126,15 +129,15 @@ func (d decisions) reconcilePhotos(ctx workflow.Context, in workflows.ReconcileP
 	for range d.reconcilePages {
 		var page activities.ReconcilePageResult
 		ctx := workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: 1})
-		if err := workflow.ExecuteActivity(ctx, act.ReconcilePage, nil).Get(ctx, &page); err != nil || page.Last {
+		if err := workflow.ExecuteActivity(ctx, activityNames.ReconcilePage, nil).Get(ctx, &page); err != nil || page.Last {
 			return err
 		}
 	}
 	return workflow.NewContinueAsNewError(ctx, workflows.ReconcilePhotos, in)
 }
 
-// TestReplayRefusesAChange replays the histories with workflows that decide otherwise,
-// and checks which of them notice.
+// TestReplayRefusesAChange replays the histories with incompatibly changed
+// workflows, and checks which histories detect the change.
 func TestReplayRefusesAChange(t *testing.T) {
 	local := []string{"completed", "failed_source_forbidden", "failed_corrupt_image", "failed_photo_not_found",
 		"completed_slow_source", "failed_source_unavailable", "completed_after_render_crash", "completed_after_heartbeat_timeout",
@@ -148,7 +151,7 @@ func TestReplayRefusesAChange(t *testing.T) {
 	}{
 		"none": {func(*decisions) {}, nil},
 		"FetchSource comes first": {func(d *decisions) {
-			d.order = []any{act.FetchSource, act.MarkProcessing, act.MakeThumbnails}
+			d.order = []any{activityNames.FetchSource, activityNames.MarkProcessing, activityNames.MakeThumbnails}
 		}, []string{"completed", "failed_source_forbidden", "completed_after_lost_task", "completed_slow_source"}},
 		"MakeThumbnails is left out": {func(d *decisions) { d.order = d.order[:2] },
 			[]string{"completed", "failed_corrupt_image", "completed_slow_source", "completed_after_render_crash", "canceled_while_rendering"}},
@@ -161,7 +164,7 @@ func TestReplayRefusesAChange(t *testing.T) {
 		"21 pages to a run of the reconciler":   {func(d *decisions) { d.reconcilePages = 21 }, []string{"reconciled_as_new_run"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			changed := decided()
+			changed := currentDecisions()
 			c.change(&changed)
 			refused := map[string]error{}
 			for _, file := range histories(t) {
@@ -187,7 +190,7 @@ func histories(t *testing.T) []string {
 
 func nameOf(file string) string { return strings.TrimSuffix(filepath.Base(file), ".json") }
 
-// replay replays one history with these workflows.
+// replay replays the history in the file with the given workflows.
 func replay(file string, processPhoto, startPhotos, reconcilePhotos any) error {
 	replayer := worker.NewWorkflowReplayer()
 	for name, w := range map[string]any{"ProcessPhoto": processPhoto, "StartPhotos": startPhotos, "ReconcilePhotos": reconcilePhotos} {
@@ -196,7 +199,8 @@ func replay(file string, processPhoto, startPhotos, reconcilePhotos any) error {
 	return replayer.ReplayWorkflowHistoryFromJSONFile(quiet{}, file)
 }
 
-// quiet keeps the SDK from logging what the tests expect.
+// quiet is an SDK logger that discards all lines: the tests provoke many
+// warnings.
 type quiet struct{}
 
 func (quiet) Debug(string, ...any) {}

@@ -23,7 +23,7 @@ func TestStartPhotosStartsAllInPages(t *testing.T) {
 	}
 	var started []uuid.UUID
 	var pages []int
-	b.OnActivity(act.StartPage, mock.Anything, mock.Anything).Return(func(ctx context.Context, in activities.StartPageInput) error {
+	b.OnActivity(activityNames.StartPage, mock.Anything, mock.Anything).Return(func(ctx context.Context, in activities.StartPageInput) error {
 		if activity.GetInfo(ctx).Attempt == 1 { // every page fails once
 			return temporal.NewApplicationError("Temporal is overloaded", "")
 		}

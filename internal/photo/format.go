@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// Format is what thumbnails are encoded as.
+// Format is the image format of thumbnails.
 type Format string
 
-// The formats that thumbnails can have.
+// The formats.
 const (
 	JPEG Format = "jpeg"
 	WebP Format = "webp"
@@ -17,10 +17,10 @@ const (
 	PNG  Format = "png"
 )
 
-// Formats lists them, the default first.
+// Formats lists all formats, the default first.
 var Formats = []Format{JPEG, WebP, AVIF, PNG}
 
-// ParseFormat reads the name of a format, in upper or lower case.
+// ParseFormat parses the name of a format, in upper or lower case.
 func ParseFormat(text string) (Format, error) {
 	f := Format(strings.ToLower(strings.TrimSpace(text)))
 	if !slices.Contains(Formats, f) {
@@ -29,7 +29,7 @@ func ParseFormat(text string) (Format, error) {
 	return f, nil
 }
 
-// Extension is how the names of files in the format end, such as ".jpg".
+// Extension returns the extension of file names, such as ".jpg".
 func (f Format) Extension() string {
 	if f == JPEG {
 		return ".jpg"
@@ -37,5 +37,5 @@ func (f Format) Extension() string {
 	return "." + string(f)
 }
 
-// MediaType is the format's, such as "image/jpeg".
+// MediaType returns the media type, such as "image/jpeg".
 func (f Format) MediaType() string { return "image/" + string(f) }

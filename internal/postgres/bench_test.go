@@ -12,17 +12,14 @@ import (
 	"github.com/photo-processor/photo-processor/internal/postgres/postgrestest"
 )
 
-// The server of the tests does not sync its disk: what is measured is the
+// The test server does not sync its disk, so the benchmarks measure the
 // statements and their round trips.
 
-// BenchmarkRun is all SQL of one photo's run.
+// BenchmarkRun executes all SQL of one photo's run.
 func BenchmarkRun(b *testing.B) {
-	db := postgrestest.Open(b)
-	added, err := db.AddPhotos(b.Context(), []string{"https://photos.example/1.jpg"})
-	require.NoError(b, err)
-	start := time.Now()
+	db, newRun := benchRun(b)
 	for i := 0; b.Loop(); i++ {
-		run := photo.Run{Photo: added[0].UUID, ID: fmt.Sprint(i), StartedAt: start.Add(time.Duration(i) * time.Millisecond)}
+		run := newRun(i)
 		require.NoError(b, mark(b, db, run))
 		_, err := db.SourceURL(b.Context(), run)
 		require.NoError(b, err)
@@ -31,7 +28,7 @@ func BenchmarkRun(b *testing.B) {
 	}
 }
 
-// BenchmarkMarkProcessing has a newer run take the photo each time.
+// BenchmarkMarkProcessing acquires the photo by a newer run each time.
 func BenchmarkMarkProcessing(b *testing.B) {
 	db, run := benchRun(b)
 	for i := 0; b.Loop(); i++ {
@@ -39,8 +36,8 @@ func BenchmarkMarkProcessing(b *testing.B) {
 	}
 }
 
-// BenchmarkFinish finishes a photo that a newer run has taken each time, the
-// taking not counted.
+// BenchmarkFinish finishes a newer run each time. MarkProcessing is not
+// measured.
 func BenchmarkFinish(b *testing.B) {
 	db, run := benchRun(b)
 	for i := 0; b.Loop(); i++ {
@@ -51,7 +48,8 @@ func BenchmarkFinish(b *testing.B) {
 	}
 }
 
-// benchRun gives a database with one photo, and ever newer runs of it.
+// benchRun returns a database with one photo, and a function that returns the
+// photo's i-th run, each newer than the one before.
 func benchRun(b *testing.B) (*postgres.DB, func(i int) photo.Run) {
 	b.Helper()
 	db := postgrestest.Open(b)
@@ -63,8 +61,8 @@ func benchRun(b *testing.B) (*postgres.DB, func(i int) photo.Run) {
 	}
 }
 
-// BenchmarkPhotos lists a page of 100 of 10,000 photos, at the list's start and in
-// its middle, which must cost the same.
+// BenchmarkPhotos lists a page of 100 of 10,000 photos, at the start and in the
+// middle of the list. Both must take the same time.
 func BenchmarkPhotos(b *testing.B) {
 	const photos, page = 10_000, 100
 	db := postgrestest.Open(b)

@@ -7,12 +7,12 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// QueryRowForTest runs a query of a test's own.
+// QueryRowForTest runs a test's query.
 func (db *DB) QueryRowForTest(ctx context.Context, sql string, args ...any) pgx.Row {
 	return db.pool.QueryRow(ctx, sql, args...)
 }
 
-// ExecForTest runs a statement of a test's own.
+// ExecForTest runs a test's statement.
 func (db *DB) ExecForTest(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
 	return db.pool.Exec(ctx, sql, args...)
 }

@@ -23,9 +23,9 @@ func scanPhoto(row pgx.CollectableRow) (p photo.Photo, err error) {
 	return p, err
 }
 
-// Photo gives one photo with its thumbnails, or photo.ErrNotFound.
+// Photo returns one photo with its thumbnails, or photo.ErrNotFound.
 func (db *DB) Photo(ctx context.Context, id uuid.UUID) (photo.Photo, error) {
-	return reread(db, func() (photo.Photo, error) { return db.photo(ctx, id) })
+	return retryRead(db, func() (photo.Photo, error) { return db.photo(ctx, id) })
 }
 
 func (db *DB) photo(ctx context.Context, id uuid.UUID) (photo.Photo, error) {
@@ -46,17 +46,17 @@ func (db *DB) photo(ctx context.Context, id uuid.UUID) (photo.Photo, error) {
 	return p, nil
 }
 
-// Cursor is a place in the list of photos with one status: just after the
-// photo that was created then, with that UUID. The zero Cursor is the start.
+// Cursor is a position in a list of photos, which is ordered by CreatedAt and
+// UUID: after the photo with these values. The zero Cursor is the start.
 type Cursor struct {
 	CreatedAt time.Time
 	UUID      uuid.UUID
 }
 
-// Photos gives up to limit photos that have the status, oldest first, from the
-// cursor on, without their thumbnails.
+// Photos lists up to limit photos after the cursor that have the status, the
+// oldest first, without their thumbnails.
 func (db *DB) Photos(ctx context.Context, status photo.Status, after Cursor, limit int) ([]photo.Photo, error) {
-	return reread(db, func() ([]photo.Photo, error) { return db.photos(ctx, status, after, limit) })
+	return retryRead(db, func() ([]photo.Photo, error) { return db.photos(ctx, status, after, limit) })
 }
 
 func (db *DB) photos(ctx context.Context, status photo.Status, after Cursor, limit int) ([]photo.Photo, error) {
@@ -73,16 +73,16 @@ func (db *DB) photos(ctx context.Context, status photo.Status, after Cursor, lim
 	return photos, nil
 }
 
-// AddPhotos inserts a pending photo for each URL, all or none, and gives them
-// in the order of the URLs.
+// AddPhotos inserts a pending photo for each URL, all or none, and returns the
+// photos in the order of the URLs.
 func (db *DB) AddPhotos(ctx context.Context, urls []string) ([]photo.Photo, error) {
-	// RETURNING promises no order, so that rows are matched to URLs by the UUIDs
-	// that are made here. The microseconds keep the order in lists, too.
+	// RETURNING guarantees no order, so the UUIDs are made here to match rows
+	// to URLs. Adding microseconds to created_at keeps the order in lists, too.
 	ids := make([]uuid.UUID, len(urls))
-	place := make(map[uuid.UUID]int, len(urls))
+	index := make(map[uuid.UUID]int, len(urls))
 	for i := range ids {
 		ids[i] = uuid.New()
-		place[ids[i]] = i
+		index[ids[i]] = i
 	}
 	rows, err := db.pool.Query(ctx, `INSERT INTO photos (uuid, url, created_at)
 		SELECT id, url, now() + n * interval '1 microsecond' FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS t (id, url, n)
@@ -96,7 +96,7 @@ func (db *DB) AddPhotos(ctx context.Context, urls []string) ([]photo.Photo, erro
 	}
 	photos := make([]photo.Photo, len(urls))
 	for _, p := range added {
-		photos[place[p.UUID]] = p
+		photos[index[p.UUID]] = p
 	}
 	return photos, nil
 }

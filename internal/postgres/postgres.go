@@ -1,12 +1,16 @@
 // Package postgres holds all SQL of photo-processor, one file per concern:
 //
-//	runs.go        what a run of the workflow writes, fenced by that run
-//	photos.go      what the API reads and adds
+//	runs.go        a run's writes, which its run ID and start fence
+//	reconcile.go   the reconciler's queries
+//	lock.go        the lock under which files are deleted
+//	photos.go      the API's reads, and the photos that it adds
 //	thumbnails.go  the rows of a photo's thumbnails
+//	telemetry.go   traces, metrics, and the backlog
 //
-// Every method is one round trip where it can be. Errors are photo.ErrNotFound
-// and photo.ErrSuperseded, ErrUnavailable when the database cannot be reached
-// (every method is safe to call again), or else a defect.
+// Most methods take one round trip. They return photo.ErrNotFound,
+// photo.ErrSuperseded, or ErrUnavailable for a transient error; any other error
+// is a defect. Every method may be retried, but AddPhotos may then add photos
+// twice.
 package postgres
 
 import (
@@ -27,16 +31,17 @@ import (
 	"github.com/photo-processor/photo-processor/migrations"
 )
 
-// ErrUnavailable says that PostgreSQL could not be reached, or went away
-// half-way. Nothing is wrong with the request; it may be sent again.
+// ErrUnavailable is a transient error: PostgreSQL could not be reached, or the
+// connection broke. The statement may have been executed.
 var ErrUnavailable = errors.New("PostgreSQL cannot be reached")
 
 const (
-	// connectTimeout bounds one attempt to connect, so that a host which
-	// swallows packets is noticed well before a local activity's time is up.
+	// connectTimeout bounds one attempt to connect. It is shorter than the 3
+	// seconds of a local activity, so that a host that drops packets is
+	// reported as such.
 	connectTimeout = 2 * time.Second
-	// healthCheckPeriod is how often idle connections are looked at; a
-	// connection that sat idle for over a second is also checked before use.
+	// healthCheckPeriod is the time between checks of idle connections. The
+	// pool also pings a connection before use that was idle for over a second.
 	healthCheckPeriod = 30 * time.Second
 )
 
@@ -46,8 +51,9 @@ type DB struct {
 	maxConns int32
 }
 
-// Open prepares a pool of at most maxConns connections for the database at
-// url. It does not connect: a process may start before its database.
+// Open returns a pool of at most maxConns connections to the database at url.
+// It does not connect, because a process may start before its database. The
+// caller must close the pool.
 func Open(url string, maxConns int32, options ...Option) (*DB, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -69,10 +75,10 @@ func Open(url string, maxConns int32, options ...Option) (*DB, error) {
 	return &DB{pool: pool, maxConns: maxConns}, nil
 }
 
-// Close waits for the connections in use to be returned, and closes all.
+// Close closes all connections, after waiting for those in use.
 func (db *DB) Close() { db.pool.Close() }
 
-// Ping reports whether the database answers, and has the schema.
+// Ping returns an error unless the database answers and has the schema.
 func (db *DB) Ping(ctx context.Context) error {
 	_, err := db.pool.Exec(ctx, `SELECT FROM photos LIMIT 0`)
 	return translate(err)
@@ -83,15 +89,16 @@ func (db *DB) Migrate(ctx context.Context) error {
 	return db.withConn(ctx, migrations.Apply)
 }
 
-// MigrateWhenReady migrates as soon as the database can be reached; not at all if
-// the context is done before.
+// MigrateWhenReady waits until the database can be reached, and then migrates.
+// If the context ends first, it does not migrate.
 func (db *DB) MigrateWhenReady(ctx context.Context, log *slog.Logger) error {
 	unavailable := func(err error) bool { return errors.Is(err, ErrUnavailable) }
 	return health.WaitUntilReady(ctx, log, "PostgreSQL", unavailable, db.Migrate)
 }
 
-// Reset drops all photos and thumbnails, and makes the schema anew. All other
-// connections to the database are ended: they may have cached what is gone.
+// Reset drops all photos and thumbnails, and creates the schema again. It ends
+// all other connections to the database, which may have cached statements and
+// types of the dropped schema.
 func (db *DB) Reset(ctx context.Context) error {
 	db.pool.Reset()
 	return db.withConn(ctx, func(ctx context.Context, conn *pgx.Conn) error {
@@ -113,10 +120,11 @@ func (db *DB) withConn(ctx context.Context, do func(context.Context, *pgx.Conn) 
 	return translate(do(ctx, conn.Conn()))
 }
 
-// reread repeats a read whose connection had been ended by a restart of the
-// server, which a pool may notice only when it uses it: once for each connection
-// that it can have. Where there is no server to connect to, it gives up at once.
-func reread[T any](db *DB, read func() (T, error)) (value T, err error) {
+// retryRead retries a read that failed because of a broken connection. After a
+// restart of the server, every connection of the pool may be broken, so that
+// there are up to maxConns retries. It does not retry if it cannot connect or
+// the context has ended.
+func retryRead[T any](db *DB, read func() (T, error)) (value T, err error) {
 	for range db.maxConns + 1 {
 		value, err = read()
 		_, noServer := errors.AsType[*pgconn.ConnectError](err)
@@ -127,11 +135,13 @@ func reread[T any](db *DB, read func() (T, error)) (value T, err error) {
 	return value, err
 }
 
-// translate is the one place that reads PostgreSQL's errors. It goes by
-// SQLSTATE, never by message: classes 08 (connection), 53 (resources, such as
-// too many connections or a full disk), 57P (shutdown, restart) and 25006 (a
-// standby that took over has not been promoted yet) pass by themselves, as do
-// broken connections and time-outs. https://www.postgresql.org/docs/15/errcodes-appendix.html
+// translate wraps transient errors of pgx in ErrUnavailable. It is the only
+// function that inspects them, and goes by SQLSTATE, never by message.
+// Transient are class 08 (connection), class 53 (resources, such as too many
+// connections or a full disk), 57P (shutdown, restart), 25006 (a standby before
+// its promotion), 40001 (serialization failure), 40P01 (deadlock), broken
+// connections and timeouts. See
+// https://www.postgresql.org/docs/15/errcodes-appendix.html.
 func translate(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return err
@@ -140,7 +150,7 @@ func translate(err error) error {
 		switch {
 		case strings.HasPrefix(pgErr.Code, "08"), strings.HasPrefix(pgErr.Code, "53"),
 			strings.HasPrefix(pgErr.Code, "57P"), pgErr.Code == "25006",
-			pgErr.Code == "40001", pgErr.Code == "40P01": // serialization failure, deadlock
+			pgErr.Code == "40001", pgErr.Code == "40P01":
 			return fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 		return err

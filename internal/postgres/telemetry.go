@@ -12,11 +12,11 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Option changes how a database is opened.
+// Option is an option of Open.
 type Option func(*pgxpool.Config)
 
-// Traced makes a span of each statement, with its text, and without its
-// parameters: a photo's URL is one.
+// Traced records a span for each statement. The span has the statement's text,
+// but not its parameters, one of which may be a photo's URL.
 func Traced(tracers trace.TracerProvider) Option {
 	return func(cfg *pgxpool.Config) {
 		cfg.ConnConfig.Tracer = otelpgx.NewTracer(
@@ -28,31 +28,31 @@ func Traced(tracers trace.TracerProvider) Option {
 	}
 }
 
-// Measure has the meters show the state of the pool.
+// Measure registers metrics of the pool's connections.
 func (db *DB) Measure(meters metric.MeterProvider) error {
 	return otelpgx.RecordStats(db.pool, otelpgx.WithStatsMeterProvider(meters))
 }
 
-// What Backlog counts, and at how many rows it looks, is bounded, and so what it
-// costs: eight milliseconds where there are a million
+// The limits bound the rows that Backlog reads: it takes 8 ms with a million
 // photos.
 const (
-	backlogLimit = 10_000
-	oldestLimit  = 1_000
+	backlogLimit = 10_000 // largest count of a status
+	oldestLimit  = 1_000  // processing photos among which the oldest run is searched
 )
 
-// Backlog is how many photos have not been finished, up to 10,000 of each
-// status, and how long the oldest of them has been waiting; 0 if there is none.
+// Backlog has the number of unfinished photos, up to 10,000 of each status, and
+// the age of the oldest; 0 if there is none.
 type Backlog struct {
 	Pending    int
-	PendingFor time.Duration // since the photo was added
+	PendingFor time.Duration // since the oldest photo was added
 
 	Processing    int
-	ProcessingFor time.Duration // since its run began
+	ProcessingFor time.Duration // since the oldest run started
 }
 
-// Backlog takes a photo's age from the 1,000 that were added first: one that is
-// stuck becomes one of those as others are finished.
+// Backlog reads the backlog. It searches the oldest run among the 1,000
+// processing photos that were added first. A stuck photo becomes one of them as
+// others finish.
 func (db *DB) Backlog(ctx context.Context) (b Backlog, err error) {
 	var pending, processing float64
 	err = db.pool.QueryRow(ctx, `SELECT
@@ -64,7 +64,7 @@ func (db *DB) Backlog(ctx context.Context) (b Backlog, err error) {
 		) AS oldest), 0)::float8`,
 		backlogLimit, oldestLimit).Scan(&b.Pending, &pending, &b.Processing, &processing)
 	if err != nil {
-		return Backlog{}, fmt.Errorf("look at the backlog: %w", translate(err))
+		return Backlog{}, fmt.Errorf("read the backlog: %w", translate(err))
 	}
 	b.PendingFor = time.Duration(pending * float64(time.Second))
 	b.ProcessingFor = time.Duration(processing * float64(time.Second))

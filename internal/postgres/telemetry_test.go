@@ -24,7 +24,7 @@ func TestBacklog(t *testing.T) {
 	for i, ago := range []time.Duration{time.Minute, time.Hour, 2 * time.Hour} {
 		run := photo.Run{Photo: added[i].UUID, ID: "run", StartedAt: time.Now().Add(-ago)}
 		require.NoError(t, mark(t, db, run))
-		if i == 2 { // the oldest of all is done
+		if i == 2 { // the oldest run has finished
 			require.NoError(t, finish(t, db, run, nil))
 		}
 	}
@@ -37,7 +37,7 @@ func TestBacklog(t *testing.T) {
 	require.InDelta(t, time.Hour.Seconds(), b.ProcessingFor.Seconds(), 60)
 }
 
-func TestBacklogCountsNoFurtherThanItsBound(t *testing.T) {
+func TestBacklogStopsAtItsLimit(t *testing.T) {
 	t.Parallel()
 	db := postgrestest.Open(t)
 	urls := make([]string, 10_003)

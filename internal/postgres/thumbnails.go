@@ -10,11 +10,10 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// PublishThumbnails makes the photo's rows exactly those given, in one
-// transaction and one round trip: rows that are right already stay as they
-// are, those of older sizes or contents go. It also records what the source
-// was. Only the run that owns the photo can do it; doing it again changes
-// nothing.
+// PublishThumbnails makes the photo's thumbnails exactly those given, and
+// records their source, in one transaction and one round trip. It keeps rows
+// that are equal, and deletes the others. It is idempotent, and returns
+// photo.ErrSuperseded unless the run owns the photo.
 func (db *DB) PublishThumbnails(ctx context.Context, run photo.Run, source photo.SourceInfo, thumbnails []photo.Thumbnail) error {
 	var widths, heights []int16
 	var keys []string
@@ -23,8 +22,8 @@ func (db *DB) PublishThumbnails(ctx context.Context, run photo.Run, source photo
 		heights = append(heights, int16(t.Size.Height))
 		keys = append(keys, t.Key)
 	}
-	// A batch is one implicit transaction. Its first statement locks the row;
-	// where the fence holds it back, the others see the same and do nothing.
+	// A batch is one implicit transaction. Its first statement locks the
+	// photo's row, so that the fence has the same result in all three.
 	batch := &pgx.Batch{}
 	batch.Queue(`UPDATE photos SET source_media_type = $4, source_bytes = $5, source_sha256 = $6, updated_at = now() WHERE `+owned,
 		append(fenceArgs(run), source.MediaType, source.Bytes, source.SHA256)...)
@@ -52,7 +51,7 @@ func (db *DB) PublishThumbnails(ctx context.Context, run photo.Run, source photo
 	return nil
 }
 
-// thumbnails gives the photo's thumbnails by width, then height.
+// thumbnails lists the photo's thumbnails by width, then height.
 func (db *DB) thumbnails(ctx context.Context, id uuid.UUID) ([]photo.Thumbnail, error) {
 	rows, err := db.pool.Query(ctx, `SELECT uuid, width, height, url, created_at FROM photo_thumbnails
 		WHERE photo_uuid = $1 ORDER BY width, height`, id)

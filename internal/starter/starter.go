@@ -14,21 +14,22 @@ import (
 	"github.com/photo-processor/photo-processor/workflows"
 )
 
-// Starter starts workflows on one task queue.
+// Starter starts workflows on one task queue. Its errors are those of the
+// Temporal client.
 type Starter struct {
 	Temporal  client.Client
 	TaskQueue string
 }
 
-// Photo starts the workflow that processes a photo, for a client that may be
-// waiting for it. A workflow that is running goes on; one that has closed is
-// started again.
+// Photo starts the workflow of a photo that was posted singly. If the photo's
+// workflow is running, Photo returns that run; a closed workflow gets a new
+// run.
 func (s Starter) Photo(ctx context.Context, id uuid.UUID) (client.WorkflowRun, error) {
 	return s.photo(ctx, id, workflows.PrioritySingle)
 }
 
-// BatchPhoto is Photo for a photo of a batch, whose tasks come behind those of
-// photos that were posted singly.
+// BatchPhoto is Photo for a photo of a batch. Its tasks have a lower priority,
+// because a client may be waiting for a photo that was posted singly.
 func (s Starter) BatchPhoto(ctx context.Context, id uuid.UUID) (client.WorkflowRun, error) {
 	return s.photo(ctx, id, workflows.PriorityBatch)
 }
@@ -44,8 +45,9 @@ func (s Starter) photo(ctx context.Context, id uuid.UUID, priority temporal.Prio
 	}, workflows.ProcessPhoto, workflows.ProcessPhotoInput{Photo: id})
 }
 
-// Batch starts a workflow that starts the photos' workflows. When Batch returns
-// nil, Temporal has accepted all photos; after an error it may have.
+// Batch starts a StartPhotos workflow, which then starts the photos' workflows.
+// If the error is nil, Temporal has accepted all photos; otherwise it has
+// accepted either all or none.
 func (s Starter) Batch(ctx context.Context, ids []uuid.UUID) (client.WorkflowRun, error) {
 	return s.Temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 		ID:            "start-photos-" + uuid.NewString(),

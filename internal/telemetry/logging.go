@@ -122,7 +122,7 @@ func withPhoto(attrs []slog.Attr) []slog.Attr {
 		if a.Key != "WorkflowID" || a.Value.Kind() != slog.KindString {
 			continue
 		}
-		if id, ok := photo.OfWorkflow(a.Value.String()); ok {
+		if id, ok := photo.ParseWorkflowID(a.Value.String()); ok {
 			return append(slices.Clip(attrs), slog.String(photoKey, id.String()))
 		}
 	}

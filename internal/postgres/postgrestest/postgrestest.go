@@ -1,6 +1,6 @@
-// Package postgrestest gives each test a PostgreSQL database of its own: a
-// clone of a template that was migrated once, on a server that the package's
-// tests share.
+// Package postgrestest creates PostgreSQL databases for tests. The tests of a
+// package share one server, and each test has its own database: a clone of a
+// template that is migrated once.
 package postgrestest
 
 import (
@@ -22,8 +22,8 @@ import (
 
 var server string // the shared server's connection string
 
-// Main is for TestMain: it runs the tests while a server runs, and gives the
-// exit code.
+// Main runs the tests with a PostgreSQL server, and returns the exit code. Call
+// it in TestMain.
 func Main(m *testing.M) int {
 	dsn, stop, err := devstacktest.Postgres(context.Background())
 	if err != nil {
@@ -35,27 +35,11 @@ func Main(m *testing.M) int {
 	return m.Run()
 }
 
-// Open gives a database with the current schema and no rows.
+// Open creates a database with the current schema and no rows, and opens it
+// with a pool of 8 connections.
 func Open(t testing.TB) *postgres.DB {
 	t.Helper()
-	return open(t, URL(t))
-}
-
-// URL gives the connection string of such a database.
-func URL(t testing.TB) string {
-	t.Helper()
-	return create(t, current{})
-}
-
-// Empty gives the connection string of a database with nothing in it.
-func Empty(t testing.TB) string {
-	t.Helper()
-	return create(t, pgtestdb.NoopMigrator{})
-}
-
-func open(t testing.TB, url string) *postgres.DB {
-	t.Helper()
-	db, err := postgres.Open(url, 8)
+	db, err := postgres.Open(URL(t), 8)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,29 +47,44 @@ func open(t testing.TB, url string) *postgres.DB {
 	return db
 }
 
-func create(t testing.TB, migrator pgtestdb.Migrator) string {
+// URL creates a database with the current schema and no rows, and returns its
+// connection string.
+func URL(t testing.TB) string {
+	t.Helper()
+	return create(t, migrator{})
+}
+
+// Empty creates a database without a schema, and returns its connection string.
+func Empty(t testing.TB) string {
+	t.Helper()
+	return create(t, pgtestdb.NoopMigrator{})
+}
+
+func create(t testing.TB, template pgtestdb.Migrator) string {
 	t.Helper()
 	cfg, err := pgx.ParseConfig(server)
 	if err != nil {
 		t.Fatal(err)
 	}
-	made := pgtestdb.Custom(t, pgtestdb.Config{
+	database := pgtestdb.Custom(t, pgtestdb.Config{
 		DriverName:                "pgx",
 		User:                      cfg.User,
 		Port:                      fmt.Sprint(cfg.Port),
 		Database:                  cfg.Database,
-		Options:                   url.Values{"host": {cfg.Host}}.Encode(), // a socket is no host of a URL
+		Options:                   url.Values{"host": {cfg.Host}}.Encode(), // Host is a socket's directory, which cannot be the host of a URL
 		ForceTerminateConnections: true,
-	}, migrator)
-	return made.URL()
+	}, template)
+	return database.URL()
 }
 
-// current migrates the template.
-type current struct{}
+// migrator applies the migrations to the template database.
+type migrator struct{}
 
-func (current) Hash() (string, error) { return migrations.Fingerprint() }
+// Hash identifies the template: a new migration makes a new template.
+func (migrator) Hash() (string, error) { return migrations.Fingerprint() }
 
-func (current) Migrate(ctx context.Context, _ *sql.DB, cfg pgtestdb.Config) error {
+// Migrate applies all migrations.
+func (migrator) Migrate(ctx context.Context, _ *sql.DB, cfg pgtestdb.Config) error {
 	conn, err := pgx.Connect(ctx, cfg.URL())
 	if err != nil {
 		return err

@@ -13,7 +13,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/postgres"
 )
 
-// addMany adds photos whose source answers at once.
+// addMany adds n photos whose source answers at once.
 func (b *testBundle) addMany(t *testing.T, n int) []uuid.UUID {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(b.content) }))
@@ -38,15 +38,16 @@ func (b *testBundle) completed(t *testing.T) []photo.Photo {
 	return photos
 }
 
-// TestASinglePhotoPassesABatch posts one photo behind many, to a worker that
-// takes two at a time, and looks at the order in which they are completed.
+// TestASinglePhotoPassesABatch posts a single photo after a large batch, to a
+// worker with two slots, and checks that it is completed before most of the
+// batch.
 func TestASinglePhotoPassesABatch(t *testing.T) {
 	for name, start := range map[string]func(t *testing.T, b *testBundle, batch []uuid.UUID){
-		"that the worker starts": func(t *testing.T, b *testBundle, batch []uuid.UUID) {
+		"started by StartPhotos": func(t *testing.T, b *testBundle, batch []uuid.UUID) {
 			_, err := b.starter().Batch(t.Context(), batch)
 			require.NoError(t, err)
 		},
-		"that is in the queue": func(t *testing.T, b *testBundle, batch []uuid.UUID) {
+		"in the queue": func(t *testing.T, b *testBundle, batch []uuid.UUID) {
 			for _, id := range batch {
 				_, err := b.starter().BatchPhoto(t.Context(), id)
 				require.NoError(t, err)
@@ -70,10 +71,10 @@ func TestASinglePhotoPassesABatch(t *testing.T) {
 			photoRun, err := b.starter().Photo(t.Context(), single)
 			require.NoError(t, err)
 			require.NoError(t, photoRun.Get(t.Context(), nil))
-			// The photo of setup is among them.
+			// b.photo is completed, too.
 			passed := many + 2 - len(b.completed(t))
 			t.Logf("%d were completed before it, %d meanwhile, %d after it", before, many+2-before-passed, passed)
-			require.Less(t, many+2-before-passed, 20, "a few had been handed out already")
+			require.Less(t, many+2-before-passed, 20, "few were in progress already")
 			require.Greater(t, passed, 50, "too few were left to show anything")
 		})
 	}
