@@ -23,8 +23,8 @@ import (
 
 // TestReplay replays the committed histories with the present workflow code. It
 // fails when a decision differs from the history's: such code would break the
-// runs that are open during its deployment. See "Changing a workflow" in the
-// README.
+// runs that are open during its deployment. See "Change a workflow" in
+// CONTRIBUTING.md.
 func TestReplay(t *testing.T) {
 	for _, file := range histories(t) {
 		t.Run(nameOf(file), func(t *testing.T) {
