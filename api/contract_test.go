@@ -203,7 +203,7 @@ func TestContractRejectsUndocumentedResponses(t *testing.T) {
 }
 
 // TestFailureCodesAreDocumented compares the codes of internal/photo with those
-// of the contract, and with the table for operators.
+// of the contract, and with the table in README.md.
 func TestFailureCodesAreDocumented(t *testing.T) {
 	t.Parallel()
 	codes := failureCodes(t)

@@ -270,7 +270,14 @@ func writeTable(w io.Writer, header []string, lines [][]string) {
 
 // facts describes the conditions of the measurement.
 func (r *report) facts() []string {
-	runs := len(r.columns[0].runs)
+	limitRuns, stackRuns := 0, 0
+	for _, c := range r.columns {
+		if c.stack == limitColumn {
+			limitRuns = max(limitRuns, len(c.runs))
+		} else {
+			stackRuns = max(stackRuns, len(c.runs))
+		}
+	}
 	facts := []string{
 		"Machine: " + r.machine.String(),
 		fmt.Sprintf("Versions: %s, libvips %s, %s", runtime.Version(), vips.Version, r.stackVersions()),
@@ -278,7 +285,7 @@ func (r *report) facts() []string {
 		fmt.Sprintf("Boxes: 1 is %s, 3 are %s", sizesText(boxSets[1]), sizesText(boxSets[3])),
 		fmt.Sprintf("The limit: one process, %d goroutines, %s from memory with %s, no network and no database; each file equally often", runtime.NumCPU(), byMake,
 			strings.Join(renderer.Environment(), " ")),
-		fmt.Sprintf("Runs of each: %d, on the same stack after %d photos to warm up; rates and costs are medians, latencies are over all runs, memory is the peak of all", runs, warmup),
+		fmt.Sprintf("Runs: %d of the limit, %d of each stack, on the same stack after %d photos to warm up; rates and costs are medians, latencies are over all runs, memory is the peak of all", limitRuns, stackRuns, warmup),
 		fmt.Sprintf("While a batch was under way, single photos were posted every %s, at most one for %d of the batch; they count as photos", singleInterval, singleShare),
 		"Memory: the largest that a process of its kind ever was; where it says “in … processes”, the largest sum, looked at each second, with what they share counted once",
 	}

@@ -39,3 +39,9 @@ func (f Format) Extension() string {
 
 // MediaType returns the media type, such as "image/jpeg".
 func (f Format) MediaType() string { return "image/" + string(f) }
+
+// Picture is one encoded thumbnail.
+type Picture struct {
+	Size  Size   // of the encoded picture; not larger than its box or the source
+	Bytes []byte // a file in the configured Format
+}

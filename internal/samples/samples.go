@@ -3,8 +3,6 @@ package samples
 import (
 	"fmt"
 	"io"
-	"math"
-	"math/rand/v2"
 	"strings"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
@@ -67,18 +65,4 @@ func URLs(base string) []string {
 // GeneratedURL returns the URL of a seed's landscape where Handler serves base.
 func GeneratedURL(base string, seed uint64, size photo.Size) string {
 	return fmt.Sprintf("%s/generated/%d/%s.jpg", strings.TrimSuffix(base, "/"), seed, size)
-}
-
-// CameraSize returns the size of a typical photo: 2 to 15 megapixels; 3:2, 4:3
-// or 16:9; and one in three upright. It depends on the seed alone.
-func CameraSize(seed uint64) photo.Size {
-	random := rand.New(rand.NewPCG(seed, 1))
-	pixels := 2e6 + 13e6*random.Float64()
-	ratio := []float64{3.0 / 2, 4.0 / 3, 16.0 / 9}[random.IntN(3)]
-	height := math.Sqrt(pixels / ratio)
-	size := photo.Size{Width: int(math.Round(height * ratio)), Height: int(math.Round(height))}
-	if random.IntN(3) == 0 {
-		size.Width, size.Height = size.Height, size.Width
-	}
-	return size
 }

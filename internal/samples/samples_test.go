@@ -57,25 +57,6 @@ func TestURLs(t *testing.T) {
 	assert.Equal(t, "http://h/generated/42/4000x3000.jpg", GeneratedURL("http://h/", 42, photo.Size{Width: 4000, Height: 3000}))
 }
 
-func TestCameraSize(t *testing.T) {
-	t.Parallel()
-
-	sizes := map[photo.Size]bool{}
-	upright := 0
-	for seed := range uint64(300) {
-		size := CameraSize(seed)
-		assert.Equal(t, size, CameraSize(seed))
-		pixels := size.Width * size.Height
-		assert.True(t, 1_990_000 < pixels && pixels < 15_010_000, "%s", size)
-		sizes[size] = true
-		if size.Height > size.Width {
-			upright++
-		}
-	}
-	assert.Greater(t, len(sizes), 290)
-	assert.True(t, 50 < upright && upright < 150, "%d of 300 are upright", upright)
-}
-
 func TestDrawPrints(t *testing.T) {
 	t.Parallel()
 

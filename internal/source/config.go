@@ -86,7 +86,7 @@ type Config struct {
 	Tracer trace.Tracer
 
 	// MaxRetryAfter is the maximum of a failure's RetryAfter; a longer
-	// Retry-After header is shortened to it. Defaults to 5 minutes.
+	// Retry-After header is shortened to it. Defaults to 10 minutes.
 	MaxRetryAfter time.Duration
 }
 
@@ -102,7 +102,7 @@ func (c *Config) normalize() error {
 	setDefault(&errs, "MinBytesPerSecond", &c.MinBytesPerSecond, 1<<10)
 	setDefault(&errs, "SpeedWindow", &c.SpeedWindow, 10*time.Second)
 	setDefault(&errs, "HostConcurrency", &c.HostConcurrency, 8)
-	setDefault(&errs, "MaxRetryAfter", &c.MaxRetryAfter, 5*time.Minute)
+	setDefault(&errs, "MaxRetryAfter", &c.MaxRetryAfter, 10*time.Minute)
 
 	switch {
 	case c.MaxRedirects == 0:
