@@ -23,10 +23,9 @@ var (
 	photosFlag  = flag.Int("photos", 500, "how many photos TestCluster processes")
 )
 
-// TestCluster is a bad day for `make cluster`: while a batch is processed, one
-// of three workers, Temporal's server and PostgreSQL are killed, one after the
-// other. It is a test of its own because Temporal's server takes minutes to
-// build.
+// TestCluster kills one of three workers, Temporal's server and PostgreSQL of
+// `make cluster`, one after the other, while a batch is processed. It runs only with
+// -cluster, because Temporal's server takes minutes to build.
 func TestCluster(t *testing.T) {
 	if !*clusterFlag {
 		t.Skip("only with -cluster; see make test-cluster")
@@ -63,7 +62,7 @@ func TestCluster(t *testing.T) {
 		watch <- out
 	}()
 	for i, name := range []string{"worker-2", "temporal", "postgres"} {
-		// Each while some are completed and some are not.
+		// In the middle of the batch.
 		require.Eventually(t, func() bool { return p.count(t, photo.Completed) > *photosFlag*(i+1)/5 }, 5*time.Minute, 20*time.Millisecond)
 		require.NoError(t, syscall.Kill(p.pid(t, name), syscall.SIGKILL))
 		require.Eventually(t, func() bool {
@@ -102,7 +101,7 @@ func TestCluster(t *testing.T) {
 	})
 }
 
-// setting gives a variable of the environment that the program runs with.
+// setting returns a variable of the environment that the program runs with.
 func (p *program) setting(t *testing.T, name string) string {
 	t.Helper()
 	for i := len(p.env) - 1; i >= 0; i-- {

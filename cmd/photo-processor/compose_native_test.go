@@ -19,10 +19,9 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// TestComposeNatively starts what docker-compose.yml describes without Docker:
-// the same programs, in its order, each with its command, its environment and
-// nothing else, waiting for its health checks. What a container would give is
-// put in their place: names and ports of other containers, paths of mounts.
+// TestComposeNatively runs the services of docker-compose.yml without Docker: the
+// same programs, in the same order, with exactly their commands and environments,
+// waiting for their health checks. It translates hosts, ports and mount paths.
 func TestComposeNatively(t *testing.T) {
 	if !*clusterFlag {
 		t.Skip("only with -cluster; see make test-cluster")

@@ -34,9 +34,8 @@ func secrets(t *testing.T) []string {
 	return strings.Fields(strings.ReplaceAll(string(found[1]), "\\", ""))
 }
 
-// loadCompose reads docker-compose.yml as docker compose does, which checks it
-// against the schema, with all profiles. The environment is that of .env and
-// what is given here, without that of the test.
+// loadCompose loads docker-compose.yml with all profiles by docker compose's own
+// library, which validates it. The environment is .env and the given variables.
 func loadCompose(t *testing.T, environment []string) (*types.Project, error) {
 	t.Helper()
 	options, err := cli.NewProjectOptions([]string{composeFile},
@@ -61,7 +60,7 @@ func composeProject(t *testing.T) *types.Project {
 	return project
 }
 
-// isStep tells whether the service is one that ends.
+// isStep reports whether the service exits when it is done.
 func isStep(service types.ServiceConfig) bool {
 	return strings.HasPrefix(service.Restart, types.RestartPolicyOnFailure)
 }
@@ -110,9 +109,9 @@ func TestComposeServices(t *testing.T) {
 	}
 }
 
-// TestComposeOrder holds that every service that is waited for comes to what is
-// waited for: docker compose up --wait does not end before, and takes a step
-// that ends for a failure unless somebody waits for its end.
+// TestComposeOrder checks that every dependency can be satisfied: `docker compose up
+// --wait` would wait for ever, and treats the exit of a step as a failure unless
+// another service depends on its completion.
 func TestComposeOrder(t *testing.T) {
 	t.Parallel()
 	project := composeProject(t)
@@ -144,8 +143,8 @@ func TestComposeOrder(t *testing.T) {
 	}, conditions(project.Services["worker"]))
 }
 
-// TestComposeSources has workers reach no private address but that of the
-// sample photos, which Docker gives to nobody else.
+// TestComposeSources checks that workers may fetch from no private address but that
+// of the sample photos, which Docker assigns to no other container.
 func TestComposeSources(t *testing.T) {
 	t.Parallel()
 	project := composeProject(t)
@@ -158,8 +157,8 @@ func TestComposeSources(t *testing.T) {
 	require.False(t, netip.MustParsePrefix(pool.IPRange).Contains(address))
 }
 
-// TestComposeMetrics has each service serve its metrics where Prometheus asks
-// for them, and nobody outside reach them.
+// TestComposeMetrics checks that each service serves its metrics where Prometheus
+// scrapes them, and that their ports are not published.
 func TestComposeMetrics(t *testing.T) {
 	t.Parallel()
 	project := composeProject(t)
@@ -198,8 +197,7 @@ func TestComposeMetrics(t *testing.T) {
 	}
 }
 
-// TestComposeS3 has workers find the bucket of the profile s3 at the URL that
-// .env gives.
+// TestComposeS3 checks that the URL in .env is that of the profile s3's bucket.
 func TestComposeS3(t *testing.T) {
 	t.Parallel()
 	project := composeProject(t)
@@ -218,7 +216,8 @@ func TestComposeS3(t *testing.T) {
 	}
 }
 
-// s3BucketURL is what .env says to set THUMBNAILS_BUCKET to with the profile s3.
+// s3BucketURL is the value of THUMBNAILS_BUCKET that .env proposes for the profile
+// s3.
 func s3BucketURL(t *testing.T) string {
 	t.Helper()
 	env, err := os.ReadFile(composeEnv)
@@ -236,7 +235,7 @@ func conditions(service types.ServiceConfig) map[string]string {
 	return all
 }
 
-// startOrder gives the services, each after those it depends on.
+// startOrder returns the services, each after its dependencies.
 func startOrder(t *testing.T, project *types.Project) (order []types.ServiceConfig) {
 	t.Helper()
 	const underWay, done = 1, 2
@@ -260,8 +259,8 @@ func startOrder(t *testing.T, project *types.Project) (order []types.ServiceConf
 	return order
 }
 
-// TestComposeVariables holds docker-compose.yml against .env, and has every
-// password missed.
+// TestComposeVariables compares the variables of docker-compose.yml with .env, and
+// checks that no password has a default.
 func TestComposeVariables(t *testing.T) {
 	t.Parallel()
 	compose, err := os.ReadFile(composeFile)
@@ -292,7 +291,8 @@ func TestComposeVariables(t *testing.T) {
 	require.Equal(t, slices.Sorted(maps.Keys(used)), slices.Sorted(maps.Keys(defined)))
 }
 
-// TestComposeVersions holds .env and the Dockerfile against what is tested.
+// TestComposeVersions compares the versions in .env and the Dockerfile with those
+// that are tested.
 func TestComposeVersions(t *testing.T) {
 	t.Parallel()
 	project := composeProject(t)

@@ -26,10 +26,10 @@ import (
 	"github.com/photo-processor/photo-processor/internal/devstack/devstacktest"
 )
 
-// imageUser is the Dockerfile's.
+// imageUser is the UID of the Dockerfile's user.
 const imageUser = 10001
 
-// containers stands in for Docker.
+// containers runs services as processes, in place of Docker.
 type containers struct {
 	project  *types.Project
 	program  *program
@@ -56,8 +56,8 @@ func newContainers(t *testing.T, p *program) *containers {
 	return c
 }
 
-// volume is a directory in the place of a volume, which Docker makes so that
-// the image's user may write there.
+// volume returns a directory in place of a volume, writable for the image's user as
+// in Docker.
 func (c *containers) volume(name string) string {
 	dir := filepath.Join(c.dir.Root, "volume-"+name)
 	if err := os.Mkdir(dir, 0o777); err == nil {
@@ -66,7 +66,7 @@ func (c *containers) volume(name string) string {
 	return dir
 }
 
-// address is where the port of a container is here.
+// address returns the local address in place of a container's port.
 func (c *containers) address(service string, port int) string {
 	name := fmt.Sprintf("%s:%d", service, port)
 	if c.ports[name] == 0 {
@@ -84,7 +84,7 @@ var (
 	onlyPort    = regexp.MustCompile(`^[0-9]{4,5}$`)
 )
 
-// translate puts what is here in the place of what is in the container.
+// translate replaces hosts, ports and paths of containers by local ones.
 func (c *containers) translate(service types.ServiceConfig, text string) string {
 	if slices.Contains(service.Tmpfs, text) {
 		return c.volume("tmpfs-" + service.Name)
@@ -123,7 +123,7 @@ func (c *containers) hostAndPort(service types.ServiceConfig, text string) strin
 	return text
 }
 
-// environment is that of docker-compose.yml, and what every process has.
+// environment returns the service's variables, and PATH and HOME.
 func (c *containers) environment(service types.ServiceConfig) []string {
 	path := []string{
 		filepath.Dir(c.program.path), filepath.Dir(c.programs.Server), filepath.Dir(c.programs.SQLTool), filepath.Dir(c.programs.CLI),
@@ -140,7 +140,7 @@ func (c *containers) environment(service types.ServiceConfig) []string {
 	if service.Build != nil && service.Environment["DATA_DIR"] == nil {
 		env = append(env, "DATA_DIR="+c.volume("data")) // the Dockerfile's ENV
 	}
-	// What is a container's own, and here shared by all.
+	// Ports that each container has for itself.
 	switch service.Name {
 	case "temporal":
 		for _, variable := range []string{"FRONTEND_MEMBERSHIP_PORT", "HISTORY_GRPC_PORT", "HISTORY_MEMBERSHIP_PORT",
@@ -175,7 +175,7 @@ func (c *containers) portVariable(variable, service string, port int) string {
 	return variable + "=" + translated
 }
 
-// command is what the container runs: docker-compose's, or else the image's.
+// command returns the command of docker-compose.yml, else the image's.
 func (c *containers) command(t *testing.T, service types.ServiceConfig) []string {
 	t.Helper()
 	var command []string
@@ -203,7 +203,7 @@ func (c *containers) command(t *testing.T, service types.ServiceConfig) []string
 	return command
 }
 
-// runStep runs a service that ends.
+// runStep runs a service until it exits.
 func (c *containers) runStep(t *testing.T, service types.ServiceConfig) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -227,8 +227,7 @@ func (c *containers) start(t *testing.T, service types.ServiceConfig) {
 		Name: name, LogFile: c.dir.Log(name), Env: env, Dir: c.dir.Root, ReadyTimeout: 2 * time.Minute,
 	}
 	if service.Name == "postgres" {
-		// The image's entrypoint makes a cluster, runs what is mounted in its
-		// place for that, and then the command.
+		// Like the image's entrypoint: initdb, the mounted scripts, the command.
 		var err error
 		c.postgres = devstack.Postgres{Dir: c.dir, Port: c.port("postgres", 5432), TCP: true}
 		process, err = c.postgres.Process()
@@ -261,8 +260,8 @@ func (c *containers) start(t *testing.T, service types.ServiceConfig) {
 	t.Logf("%s is healthy", name)
 }
 
-// superuser leaves PostgreSQL as the image makes it: with the superuser
-// "postgres" and no database. It gives the URL for that.
+// superuser changes PostgreSQL to the state of the image, with the superuser
+// "postgres" and no database, and returns the superuser's URL.
 func (c *containers) superuser(t *testing.T) string {
 	t.Helper()
 	exec := func(url, sql string) {
@@ -287,8 +286,7 @@ func (c *containers) port(service string, port int) int {
 	return c.ports[fmt.Sprintf("%s:%d", service, port)]
 }
 
-// check does what the health check does. wget, which the images have but not
-// every machine, is played.
+// check runs the health check. It replaces wget, which this machine may not have.
 func (c *containers) check(ctx context.Context, t *testing.T, service types.ServiceConfig, env []string) error {
 	test := service.HealthCheck.Test
 	if test[0] != "CMD" {

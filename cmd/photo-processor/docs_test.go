@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestDependenciesAreExplained holds docs/dependencies.md against go.mod.
+// TestDependenciesAreExplained compares docs/dependencies.md with go.mod.
 func TestDependenciesAreExplained(t *testing.T) {
 	t.Parallel()
 	gomod, err := os.ReadFile("../../go.mod")

@@ -20,7 +20,8 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// TestEndToEnd is a newcomer's first hour with the program, and a bad day.
+// TestEndToEnd follows the README with the built programs, then kills each process
+// of the stack.
 func TestEndToEnd(t *testing.T) {
 	p := build(t)
 	require.Equal(t, "photo-processor test\n", p.must(t, "version"))
@@ -122,7 +123,7 @@ func TestEndToEnd(t *testing.T) {
 			watch <- out
 		}()
 		for i, name := range []string{"worker", "postgres", "temporal"} {
-			// Each while some are completed and some are not.
+			// In the middle of the batch.
 			require.Eventually(t, func() bool { return p.count(t, photo.Completed) > 5+4*i }, time.Minute, 20*time.Millisecond)
 			require.NoError(t, syscall.Kill(p.pid(t, name), syscall.SIGKILL))
 			require.Eventually(t, func() bool {
@@ -146,7 +147,7 @@ func TestEndToEnd(t *testing.T) {
 		before := p.photo(t, pending[0].UUID)
 		require.Contains(t, p.mustDev(t, "stop"), "has stopped")
 		require.Contains(t, p.mustDev(t, "stop"), "not running")
-		// In a shell that has "env" in its environment, as the README has it.
+		// In a shell that has evaluated the output of "env".
 		inShell := *p
 		for _, line := range strings.Split(strings.TrimSpace(p.mustDev(t, "env")), "\n") {
 			inShell.env = append(inShell.env, strings.ReplaceAll(strings.TrimPrefix(line, "export "), "'", ""))

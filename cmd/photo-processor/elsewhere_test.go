@@ -28,11 +28,11 @@ import (
 type service struct {
 	cmd    *exec.Cmd
 	dir    string
-	stderr string // the file that has it
+	stderr string // file
 	exited chan error
 }
 
-// serve starts a service. What the environments set later counts.
+// serve starts a service. Later variables override earlier ones.
 func (p *program) serve(t *testing.T, name string, env ...string) *service {
 	t.Helper()
 	s := &service{dir: t.TempDir(), exited: make(chan error, 1)}
@@ -67,7 +67,7 @@ func (s *service) awaitLog(t *testing.T, text string) {
 	require.Eventually(t, func() bool { return strings.Contains(s.log(t), text) }, time.Minute, 20*time.Millisecond, text)
 }
 
-// awaitExit gives the exit code.
+// awaitExit returns the exit code.
 func (s *service) awaitExit(t *testing.T) int {
 	t.Helper()
 	select {
@@ -79,7 +79,7 @@ func (s *service) awaitExit(t *testing.T) int {
 	}
 }
 
-// elsewhere is the program with servers that are elsewhere.
+// elsewhere is the program with servers on other machines.
 type elsewhere struct {
 	*program
 	s3        *devstacktest.S3Server
@@ -87,8 +87,8 @@ type elsewhere struct {
 	authority *devstacktest.Authority
 }
 
-// TestServersElsewhere has the program work with what is not on its machine: an
-// object store, and a Temporal that asks who comes.
+// TestServersElsewhere runs the program with an object store and a Temporal that
+// authenticates clients.
 func TestServersElsewhere(t *testing.T) {
 	e := elsewhere{program: build(t), authority: devstacktest.NewAuthority(t)}
 	database, stopDatabase, err := devstacktest.Postgres(t.Context())
@@ -112,7 +112,7 @@ func TestServersElsewhere(t *testing.T) {
 	t.Run("two workers share nothing but S3 and PostgreSQL", e.testTwoWorkers)
 }
 
-// secured gives the variables for a Temporal that wants certificates.
+// secured returns the variables for a Temporal that requires client certificates.
 func (e elsewhere) secured(t *testing.T) []string {
 	t.Helper()
 	certificate, key := e.authority.Certificate(t, time.Now().Add(time.Hour))
@@ -123,8 +123,8 @@ func (e elsewhere) secured(t *testing.T) []string {
 	}
 }
 
-// testStart has the development stack use another PostgreSQL and another
-// Temporal than its own.
+// testStart runs the development stack with another PostgreSQL and Temporal than its
+// own.
 func (e elsewhere) testStart(t *testing.T) {
 	p := *e.program
 	p.env = append(append([]string{}, p.env...), e.secured(t)...)
@@ -140,7 +140,7 @@ func (e elsewhere) testStart(t *testing.T) {
 	require.Equal(t, 1, code)
 	require.Contains(t, out, `it has no namespace "nobodys"`)
 
-	// The default profile of a developer is not one that things are tried out with.
+	// The stack ignores a developer's default profile, which may be of production.
 	home := t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(home, "temporalio"), 0o700))
 	profile := "[profile.default]\naddress = \"production.example:7233\"\n"
@@ -152,8 +152,8 @@ func (e elsewhere) testStart(t *testing.T) {
 	require.Equal(t, "production.example:7233", p.variable(t, "TEMPORAL_ADDRESS"))
 }
 
-// testTwoWorkers has two workers, each with a directory of its own, complete a
-// batch. They reach Temporal with certificates, as workers of a deployment.
+// testTwoWorkers processes a batch with two workers that share no directory. They
+// use client certificates and belong to a worker deployment.
 func (e elsewhere) testTwoWorkers(t *testing.T) {
 	p, s3 := *e.program, e.s3
 	p.env = append(append(p.env, e.secured(t)...), "WORKER_DEPLOYMENT=photos", "WORKER_ACTIVITIES=2")
@@ -171,7 +171,7 @@ func (e elsewhere) testTwoWorkers(t *testing.T) {
 	}
 	api.awaitLog(t, "API listens")
 	require.Eventually(t, func() bool { return p.count(t, photo.Pending) == 0 }, time.Minute, 20*time.Millisecond)
-	// As docs/object-storage.md says, with Temporal's own program.
+	// As in docs/object-storage.md, with Temporal's CLI.
 	cli, err := devstack.TemporalCLI(t.Context(), io.Discard)
 	require.NoError(t, err)
 	setCurrent := exec.Command(cli, "worker", "deployment", "set-current-version", "--deployment-name", "photos", "--build-id", "test", "--yes")
@@ -207,8 +207,8 @@ func (e elsewhere) testTwoWorkers(t *testing.T) {
 	requireNoSecretsInRenderers(t, workers[0].cmd.Process.Pid)
 }
 
-// requireNoSecretsInRenderers checks that what decodes strangers' pictures has
-// none of the worker's variables, and so no credentials.
+// requireNoSecretsInRenderers checks that render processes have none of the worker's
+// variables.
 func requireNoSecretsInRenderers(t *testing.T, worker int) {
 	t.Helper()
 	environ := func(pid int) string {
@@ -225,7 +225,7 @@ func requireNoSecretsInRenderers(t *testing.T, worker int) {
 	}
 }
 
-// identity is how Temporal knows a worker.
+// identity returns the identity of a worker in Temporal.
 func (s *service) identity(t *testing.T) string {
 	t.Helper()
 	host, err := os.Hostname()
@@ -233,7 +233,7 @@ func (s *service) identity(t *testing.T) string {
 	return strconv.Itoa(s.cmd.Process.Pid) + "@" + host + "@"
 }
 
-// maker gives the identity of the worker that made a photo's thumbnails.
+// maker returns the identity of the worker that rendered a photo.
 func maker(t *testing.T, temporal temporalclient.Client, id uuid.UUID) (identity string) {
 	t.Helper()
 	events := temporal.GetWorkflowHistory(t.Context(), photo.WorkflowID(id), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
@@ -266,8 +266,8 @@ func (p *program) awaitCompleted(t *testing.T, ids []uuid.UUID) {
 	}
 }
 
-// testRefusals has the program meet servers that will never let it in: it ends,
-// and the reason is one line.
+// testRefusals connects to servers that permanently reject the program: it exits,
+// and logs the reason in one line.
 func (e elsewhere) testRefusals(t *testing.T) {
 	p, s3 := e.program, e.s3
 	keyed := devstacktest.SecureTemporal{Authority: e.authority, APIKey: "key-0123456789"}.Start(t, e.temporal)

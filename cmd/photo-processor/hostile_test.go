@@ -40,13 +40,13 @@ var (
 	verbose = flag.Bool("table", false, "print how each kind of hostile photo ended")
 )
 
-// kind is a kind of hostile photo, and the code with which it must end.
+// kind is a kind of hostile photo, with its expected failure code.
 type kind struct {
 	name    string
-	url     string // where it is, if not at the hostile server
+	url     string // if not at the hostile server
 	answer  http.HandlerFunc
 	want    photo.Code // "" if it must be completed
-	retried bool       // takes the workflow's five attempts, and so minutes
+	retried bool       // takes five attempts, which is minutes
 }
 
 func status(code int) http.HandlerFunc {
@@ -61,8 +61,8 @@ func redirect(url string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, url, http.StatusFound) }
 }
 
-// raw answers with bytes of its own, and keeps the connection until the client
-// has had enough.
+// raw sends bytes instead of an HTTP response, and keeps the connection open until
+// the client closes it.
 func raw(answer string, drip byte) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		conn, buffered, err := w.(http.Hijacker).Hijack()
@@ -76,7 +76,7 @@ func raw(answer string, drip byte) http.HandlerFunc {
 			if _, err := conn.Write([]byte{drip}); err != nil {
 				return
 			}
-			_ = conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond)) // the pace of the drip
+			_ = conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond)) // between two bytes
 			if _, err := conn.Read(make([]byte, 1)); err != nil {
 				if timeout, ok := errors.AsType[net.Error](err); !ok || !timeout.Timeout() {
 					return
@@ -187,7 +187,7 @@ func bombGIF(t *testing.T) []byte {
 	var buf bytes.Buffer
 	require.NoError(t, gif.Encode(&buf, image.NewGray(image.Rect(0, 0, 8, 8)), nil))
 	bomb := buf.Bytes()
-	frame := bytes.Index(bomb, []byte{0x2c, 0, 0, 0, 0, 8, 0, 8, 0}) // a claim of the screen alone is not believed
+	frame := bytes.Index(bomb, []byte{0x2c, 0, 0, 0, 0, 8, 0, 8, 0}) // the size of the screen alone is ignored
 	require.Positive(t, frame)
 	for _, at := range []int{6, 8, frame + 5, frame + 7} {
 		binary.LittleEndian.PutUint16(bomb[at:], bombSide)
@@ -195,7 +195,7 @@ func bombGIF(t *testing.T) []byte {
 	return bomb
 }
 
-// bombTIFF is a TIFF of one strip, whose size is all that it has.
+// bombTIFF is a TIFF with a huge size and one strip without data.
 func bombTIFF() []byte {
 	tiff := []byte("II*\x00\x08\x00\x00\x00")
 	entries := [][2]uint32{{256, bombSide}, {257, bombSide}, {258, 8}, {259, 1}, {262, 1}, {273, 8}, {277, 1}, {278, bombSide}, {279, 1}}
@@ -209,9 +209,8 @@ func bombTIFF() []byte {
 	return binary.LittleEndian.AppendUint32(tiff, 0)
 }
 
-// TestHostileBatch posts hostile photos among good ones. Each hostile one must
-// end with its code, each good one completed, and the worker must be the same
-// process as before.
+// TestHostileBatch posts hostile photos among good ones. Hostile photos must fail with
+// their code, good ones must be completed, and the worker must survive.
 func TestHostileBatch(t *testing.T) {
 	p := build(t)
 	p.env = append(p.env, "SOURCE_ALLOW_CIDRS=127.0.0.1/32", "SOURCE_MAX_BYTES=20000000", "SOURCE_TIMEOUT=5s",
@@ -237,13 +236,13 @@ func TestHostileBatch(t *testing.T) {
 			mux.HandleFunc(fmt.Sprintf("/hostile/%d/", i), k.answer)
 		}
 	}
-	for seed := range number { // drawn beforehand: a good source is a quick one
+	for seed := range number { // drawn beforehand, so that good sources are fast
 		mux.HandleFunc(fmt.Sprintf("/good/%d", seed), content(goodJPEG(t, seed)))
 	}
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 
-	// Good and hostile ones by turns.
+	// Good and hostile photos alternate.
 	conn, err := pgx.Connect(t.Context(), p.variable(t, "DATABASE_URL"))
 	require.NoError(t, err)
 	defer conn.Close(t.Context())
@@ -263,8 +262,8 @@ func TestHostileBatch(t *testing.T) {
 		kindOf[bad], kindOf[good] = k, kind{name: "good"}
 		ids = append(ids, bad, good)
 	}
-	// Meanwhile one renderer crashes and another hangs: that costs the pictures
-	// in their hands another attempt, and nothing else.
+	// Meanwhile one render process crashes and another hangs: their pictures need
+	// another attempt.
 	disturbed := make(chan error, 1)
 	go func() { disturbed <- p.disturb(t, before) }()
 
@@ -307,8 +306,7 @@ func TestHostileBatch(t *testing.T) {
 	require.Zero(t, p.files(t, "sources"))
 }
 
-// disturb has one of the worker's children crash and another hang, in the midst
-// of the batch.
+// disturb kills one render process and suspends another during the batch.
 func (p *program) disturb(t *testing.T, worker int) error {
 	for p.count(t, photo.Completed) < 5 {
 		if err := t.Context().Err(); err != nil {
@@ -327,7 +325,7 @@ func (p *program) disturb(t *testing.T, worker int) error {
 				err := syscall.Kill(crashed, signal)
 				if err == nil {
 					break
-				} else if err != syscall.ESRCH { // replaced a moment ago
+				} else if err != syscall.ESRCH { // replaced meanwhile
 					return err
 				}
 			}
@@ -336,7 +334,7 @@ func (p *program) disturb(t *testing.T, worker int) error {
 	return nil
 }
 
-// children are the process's.
+// children lists the child processes.
 func children(parent int) (pids []int) {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, path := range stats {
@@ -362,7 +360,7 @@ func message(ph client.Photo) string {
 	return ph.Failure.Message
 }
 
-// peakMemory is the most memory, in bytes, that the process has had resident.
+// peakMemory returns the peak of the process's resident memory, in bytes.
 func peakMemory(t *testing.T, pid int) int {
 	t.Helper()
 	status, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))

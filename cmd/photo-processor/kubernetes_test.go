@@ -18,8 +18,8 @@ import (
 	"github.com/photo-processor/photo-processor/internal/config"
 )
 
-// manifest is what the tests read of one. `make check-kubernetes` holds all of it
-// against Kubernetes' own types.
+// manifest has the fields that the tests read. `make check-kubernetes` checks all
+// fields with Kubernetes' own types.
 type manifest struct {
 	Kind       string            `yaml:"kind"`
 	Metadata   named             `yaml:"metadata"`
@@ -98,7 +98,7 @@ type probe struct {
 	TimeoutSeconds int `yaml:"timeoutSeconds"`
 }
 
-// manifests gives those of docs/kubernetes, by kind and name.
+// manifests returns the manifests in docs/kubernetes by kind and name.
 func manifests(t *testing.T) map[string]manifest {
 	t.Helper()
 	all := map[string]manifest{}
@@ -123,7 +123,7 @@ func manifests(t *testing.T) map[string]manifest {
 	return all
 }
 
-// selected gives the labels that a Deployment, a Service or a
+// selected returns the labels that a Deployment, a Service or a
 // PodDisruptionBudget selects.
 func (m manifest) selected(t *testing.T) map[string]string {
 	t.Helper()
@@ -139,7 +139,7 @@ func (m manifest) selected(t *testing.T) map[string]string {
 	return labels
 }
 
-// podEnvironment is that of the deployment's container.
+// podEnvironment returns the variables of the deployment's container.
 func podEnvironment(t *testing.T, all map[string]manifest, c container) map[string]string {
 	t.Helper()
 	variables := map[string]string{}
@@ -177,8 +177,8 @@ func quantity(t *testing.T, text string) int64 {
 	return value * unit
 }
 
-// TestKubernetes holds docs/kubernetes against the configuration, its
-// documentation, the Dockerfile, and what the manifests say of each other.
+// TestKubernetes compares docs/kubernetes with the configuration, its documentation,
+// the Dockerfile, and the manifests with each other.
 func TestKubernetes(t *testing.T) {
 	t.Parallel()
 	all := manifests(t)

@@ -11,9 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestOnlyTheRendererKnowsLibvips: the program that has the passwords and the
-// network has none of the C that reads strangers' pictures, and the other way
-// round.
+// TestOnlyTheRendererKnowsLibvips checks that the program with the passwords and the
+// network does not link libvips, and that the render program links nothing else.
 func TestOnlyTheRendererKnowsLibvips(t *testing.T) {
 	t.Parallel()
 	const module = "github.com/photo-processor/photo-processor"

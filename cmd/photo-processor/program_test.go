@@ -35,22 +35,21 @@ import (
 	"github.com/photo-processor/photo-processor/workflows"
 )
 
-// program is the built program, and an empty data directory to run it on.
+// program is the built programs with an empty data directory.
 type program struct {
 	path string
 	dir  string
 	env  []string
 	api  string // its URL
 
-	workerMetrics string // likewise
+	workerMetrics string // URL of the worker's metrics
 }
 
-// build builds the program as `make build` does, and prepares to run it on
-// free ports.
+// build builds the programs like `make build`, and chooses free ports.
 func build(t *testing.T) *program {
 	t.Helper()
-	// Not t.TempDir: PostgreSQL's user must be able to go there, and the path
-	// of a socket must be short.
+	// Not t.TempDir: PostgreSQL's user must have access, and a socket's path must be
+	// short.
 	dir, err := os.MkdirTemp("/tmp", "photo-processor-e2e-")
 	require.NoError(t, err)
 	require.NoError(t, os.Chmod(dir, 0o711))
@@ -76,7 +75,7 @@ func build(t *testing.T) *program {
 	return p
 }
 
-// twoPorts gives the first of two free ports in a row.
+// twoPorts returns the first of two free ports in a row.
 func twoPorts(t *testing.T) int {
 	t.Helper()
 	for range 100 {
@@ -91,7 +90,7 @@ func twoPorts(t *testing.T) int {
 	return 0
 }
 
-// run runs the program, and gives what it printed and its exit code.
+// run runs photo-processor and returns its output and exit code.
 func (p *program) run(t *testing.T, args ...string) (stdout string, exitCode int) {
 	t.Helper()
 	return p.runProgram(t, p.path, args)
@@ -133,7 +132,7 @@ func (p *program) mustDev(t *testing.T, args ...string) string {
 	return out
 }
 
-// pid gives the process that `photo-processor-dev status` names.
+// pid returns the PID of a process, from `photo-processor-dev status`.
 func (p *program) pid(t *testing.T, name string) int {
 	t.Helper()
 	found := regexp.MustCompile(name + ` +process (\d+)`).FindStringSubmatch(p.mustDev(t, "status"))
@@ -143,7 +142,7 @@ func (p *program) pid(t *testing.T, name string) int {
 	return pid
 }
 
-// variable gives what `photo-processor-dev env` says.
+// variable returns a variable from `photo-processor-dev env`.
 func (p *program) variable(t *testing.T, name string) string {
 	t.Helper()
 	found := regexp.MustCompile(`export ` + name + `='(.*)'`).FindStringSubmatch(p.mustDev(t, "env"))
@@ -168,7 +167,7 @@ func (p *program) photo(t *testing.T, id uuid.UUID) client.Photo {
 	return shown
 }
 
-// childrenOf gives the processes that the process has started.
+// childrenOf lists the child processes.
 func childrenOf(t *testing.T, parent int) (children []int) {
 	t.Helper()
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
@@ -176,7 +175,7 @@ func childrenOf(t *testing.T, parent int) (children []int) {
 	for _, path := range stats {
 		content, err := os.ReadFile(path)
 		if err != nil {
-			continue // it has ended
+			continue // it has exited
 		}
 		var state string
 		var ppid int
@@ -191,14 +190,14 @@ func childrenOf(t *testing.T, parent int) (children []int) {
 	return children
 }
 
-// stop ends the stack also where a test has failed.
+// stop stops the stack, also after a failed test.
 func (p *program) stop() {
 	cmd := exec.Command(p.path+"-dev", "stop")
 	cmd.Env = p.env
 	_ = cmd.Run()
 }
 
-// addGenerated adds photos of several megapixels, each its own.
+// addGenerated adds different photos of a megapixel.
 func (p *program) addGenerated(t *testing.T, n int) (ids []string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), p.variable(t, "DATABASE_URL"))
@@ -214,7 +213,7 @@ func (p *program) addGenerated(t *testing.T, n int) (ids []string) {
 	return ids
 }
 
-// count gives how many photos have the status; -1 while nobody can tell.
+// count returns how many photos have the status, -1 while the API is away.
 func (p *program) count(t *testing.T, status photo.Status) int {
 	t.Helper()
 	n := 0
@@ -228,8 +227,8 @@ func (p *program) count(t *testing.T, status photo.Status) int {
 	return n
 }
 
-// requireThumbnails checks that the photo has one thumbnail for each box, each
-// a picture of the size that its row says.
+// requireThumbnails checks that the photo has one thumbnail per box, each a picture
+// of the recorded size.
 func (p *program) requireThumbnails(t *testing.T, ph client.Photo) {
 	t.Helper()
 	require.Equal(t, photo.Completed, ph.Status, "%s", ph.UUID)
@@ -245,7 +244,7 @@ func (p *program) requireThumbnails(t *testing.T, ph client.Photo) {
 	}
 }
 
-// files counts the files in a bucket, also those that are half-written.
+// files counts the files in a bucket, also incomplete ones.
 func (p *program) files(t *testing.T, bucket string) int {
 	t.Helper()
 	n := 0
@@ -253,7 +252,7 @@ func (p *program) files(t *testing.T, bucket string) int {
 		if err == nil && !d.IsDir() {
 			n++
 		}
-		if errors.Is(err, fs.ErrNotExist) { // it has not been needed
+		if errors.Is(err, fs.ErrNotExist) { // not created yet
 			return nil
 		}
 		return err
@@ -261,7 +260,7 @@ func (p *program) files(t *testing.T, bucket string) int {
 	return n
 }
 
-// requireHistory checks how the workflow ended, and replays its history.
+// requireHistory checks the workflow's status, and replays its history.
 func requireHistory(t *testing.T, temporal temporalclient.Client, workflowID string, want enumspb.WorkflowExecutionStatus) {
 	t.Helper()
 	description, err := temporal.DescribeWorkflow(t.Context(), workflowID, "")

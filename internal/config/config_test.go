@@ -47,7 +47,7 @@ func TestValues(t *testing.T) {
 		"SOURCE_ALLOW_CIDRS": "10.0.0.0/8,fd00::/8",
 		"SOURCE_TIMEOUT":     "90s",
 		"LOG_LEVEL":          "debug",
-		"RENDER_CONCURRENCY": "", // as good as unset
+		"RENDER_CONCURRENCY": "", // counts as unset
 	})
 	require.NoError(t, err)
 	require.Equal(t, []photo.Size{{Width: 320, Height: 320}, {Width: 1024, Height: 768}}, cfg.ThumbnailSizes)
@@ -134,7 +134,7 @@ func TestConfigurationIsDocumented(t *testing.T) {
 	for _, p := range params {
 		shown, ok := documented[p.Key]
 		require.True(t, ok, "docs/configuration.md lacks %s", p.Key)
-		if p.HasDefaultValue && p.DefaultValue != "0" { // what 0 stands for is described
+		if p.HasDefaultValue && p.DefaultValue != "0" { // the page describes what 0 means
 			require.Equal(t, p.DefaultValue, shown, "docs/configuration.md: the default of %s", p.Key)
 		}
 		delete(documented, p.Key)

@@ -18,8 +18,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/devstack/devstacktest"
 )
 
-// connect connects to Temporal as the variables say, and gives the error and
-// what was logged until then.
+// connect waits for Temporal with the variables.
 func connect(ctx context.Context, t *testing.T, variables map[string]string, log *slog.Logger) error {
 	t.Helper()
 	t.Setenv("TEMPORAL_CONFIG_FILE", filepath.Join(t.TempDir(), "none")) // not the developer's
@@ -72,7 +71,7 @@ server_ca_cert_path = %q
 
 	for name, test := range map[string]struct {
 		variables map[string]string
-		want      string // of the one line; none if it works
+		want      string // in the error; "" for success
 	}{
 		"without TLS": {map[string]string{"TEMPORAL_ADDRESS": plain}, ""},
 		"variables that are set to nothing": {map[string]string{
@@ -144,7 +143,7 @@ server_ca_cert_path = %q
 		defer cancel()
 		log := writerFunc(func(line []byte) (int, error) {
 			if strings.Contains(string(line), "waiting for Temporal") {
-				cancel() // asked to stop while it waits
+				cancel() // stopped while it waits
 			}
 			return len(line), nil
 		})

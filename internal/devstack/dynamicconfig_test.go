@@ -46,7 +46,8 @@ history.enabled:
 	}
 }
 
-// TestDynamicConfigKeys has every key of ours occur in the server's program, letter by letter: the server ignores others silently.
+// TestDynamicConfigKeys checks that every key occurs in the server's program, which
+// silently ignores unknown keys.
 func TestDynamicConfigKeys(t *testing.T) {
 	t.Parallel()
 	file, err := os.Open(testCLI(t))
@@ -54,7 +55,7 @@ func TestDynamicConfigKeys(t *testing.T) {
 	defer file.Close()
 	info, err := file.Stat()
 	require.NoError(t, err)
-	// 200 MB, which need not all be read.
+	// Mapped, because it has 200 MB.
 	program, err := syscall.Mmap(int(file.Fd()), 0, int(info.Size()), syscall.PROT_READ, syscall.MAP_SHARED)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, syscall.Munmap(program)) }()

@@ -33,13 +33,13 @@ func query(t *testing.T, postgres Postgres, sql string) string {
 	return value
 }
 
-// TestPostgresKeepsData has one durable cluster go through what a developer's machine does to it.
+// TestPostgresKeepsData stops and kills a durable server in several ways.
 func TestPostgresKeepsData(t *testing.T) {
 	t.Parallel()
 	postgres := Postgres{Dir: newTestDir(t)}
 	pidFile := filepath.Join(postgres.Dir.PostgresData(), "postmaster.pid")
 
-	// An initdb that was killed half way: most of a cluster, under the name of one that is being made.
+	// What an interrupted initdb leaves.
 	unfinished := filepath.Join(postgres.Dir.Root, initPrefix+"1234")
 	require.NoError(t, os.MkdirAll(filepath.Join(unfinished, "base"), 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(unfinished, "PG_VERSION"), []byte("15\n"), 0o600))

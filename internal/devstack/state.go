@@ -40,7 +40,7 @@ type State struct {
 	DatabaseURL     string `json:"database_url"`
 }
 
-// Lock gives this process the sole right to run a stack on the data directory,
+// Lock returns this process the sole right to run a stack on the data directory,
 // and removes the state of an earlier one. The kernel releases the lock when
 // the process ends. The error is a *[RunningError] if another process holds it.
 func (d Dir) Lock() (unlock func() error, err error) {

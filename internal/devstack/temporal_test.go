@@ -15,7 +15,7 @@ import (
 	"go.temporal.io/sdk/client"
 )
 
-// testCLI is Temporal's program, installed if need be.
+// testCLI returns the path of Temporal's CLI.
 func testCLI(t *testing.T) string {
 	t.Helper()
 	cli, err := TemporalCLI(t.Context(), os.Stderr)
@@ -45,7 +45,7 @@ func dialTemporal(t *testing.T, temporal Temporal) client.Client {
 	return c
 }
 
-// TestTemporalKeepsWorkflows has one server go through what a developer's machine does to it.
+// TestTemporalKeepsWorkflows stops and kills a durable server.
 func TestTemporalKeepsWorkflows(t *testing.T) {
 	t.Parallel()
 	temporal := newTestTemporal(t)
@@ -141,7 +141,7 @@ func TestCheckPort(t *testing.T) {
 	other, err := FreePort()
 	require.NoError(t, err)
 	require.NotEqual(t, port, other)
-	// The tests of other packages make connections all the while, and the kernel may give one of them just this port.
+	// The kernel may assign the port to a connection of another package's tests.
 	for range 5 {
 		if err = CheckPort(Temporal{Port: port}.Address(), "the API", "HTTP_ADDR"); err == nil {
 			break

@@ -17,14 +17,14 @@ import (
 	"github.com/photo-processor/photo-processor/internal/telemetry"
 )
 
-// logged gives the one line that was written, as JSON has it.
+// logged parses the only line that was written.
 func logged(t *testing.T, write func(*slog.Logger)) (line map[string]any) {
 	t.Helper()
 	var out bytes.Buffer
 	write(telemetry.NewLogger(&out, slog.LevelInfo, true))
 	require.Equal(t, 1, strings.Count(out.String(), "\n"), out.String())
 	require.NoError(t, json.Unmarshal(out.Bytes(), &line))
-	for name := range line { // JSON would not tell
+	for name := range line { // a JSON parser accepts duplicates
 		require.Equal(t, 1, strings.Count(out.String(), fmt.Sprintf("%q:", name)), "%s", out.String())
 	}
 	return line
@@ -60,7 +60,7 @@ func TestLinesHaveWhatTheContextSays(t *testing.T) {
 	id := uuid.New()
 	ctx := telemetry.WithAttrs(t.Context(), telemetry.PhotoAttrs(id, "run")...)
 	first := telemetry.WithAttrs(ctx, slog.Int("attempt", 1))
-	second := telemetry.WithAttrs(ctx, slog.Int("attempt", 2)) // beside the first, not after it
+	second := telemetry.WithAttrs(ctx, slog.Int("attempt", 2)) // beside the first
 	for attempt, ctx := range map[float64]context.Context{1: first, 2: second} {
 		line := logged(t, func(l *slog.Logger) { l.With("a", 1).InfoContext(ctx, "message", "b", 2) })
 		delete(line, "time")
@@ -73,7 +73,8 @@ func TestLinesHaveWhatTheContextSays(t *testing.T) {
 	require.Equal(t, map[string]any{"b": 2.}, line["g"])
 }
 
-// TestEveryLineAboutAPhotoHasItsIDs has one fail on its second attempt.
+// TestEveryLineAboutAPhotoHasItsIDs processes a photo that fails at its second
+// attempt.
 func TestEveryLineAboutAPhotoHasItsIDs(t *testing.T) {
 	b := setup(t, nil)
 	shown := b.process(t, b.source+"/flaky", nil)
@@ -96,7 +97,7 @@ func TestEveryLineAboutAPhotoHasItsIDs(t *testing.T) {
 		require.Equal(t, shown.UUID.String(), line["photo"], "%v", line)
 		require.Equal(t, shown.WorkflowID, line["workflow_id"], "%v", line)
 		if line["msg"] == "request" && line["run_id"] == nil {
-			continue // it was asked for before a run had it
+			continue // requested before the run had started
 		}
 		require.Equal(t, run, line["run_id"], "%v", line)
 		seen[line["msg"]] = true

@@ -18,7 +18,7 @@ import (
 	"github.com/photo-processor/photo-processor/worker"
 )
 
-// names gives the metrics that a scrape shows.
+// names returns the names of the metrics in a scrape.
 func names(scrape string) (names []string) {
 	for _, found := range regexp.MustCompile(`(?m)^# TYPE (\S+) `).FindAllStringSubmatch(scrape, -1) {
 		names = append(names, found[1])
@@ -26,15 +26,15 @@ func names(scrape string) (names []string) {
 	return names
 }
 
-// scrape gives what the process shows as soon as it has lines that begin as the
-// patterns do: a moment after a photo has its final status, its steps are counted.
+// scrape scrapes the process until lines match all patterns: steps are counted some
+// milliseconds after a photo has its final status.
 func scrape(t *testing.T, url string, patterns ...string) (shown string) {
 	t.Helper()
 	missing := patterns
 	enough := assert.Eventually(t, func() bool {
 		resp, err := devstacktest.HTTPClient.Get(url + "/metrics")
 		if err != nil {
-			return false // it has not begun
+			return false // not listening yet
 		}
 		defer resp.Body.Close()
 		body, err := io.ReadAll(resp.Body)
@@ -50,11 +50,11 @@ func scrape(t *testing.T, url string, patterns ...string) (shown string) {
 	return shown
 }
 
-// TestMetrics scrapes both processes after a batch, and holds docs/metrics.md
-// against what they show.
+// TestMetrics scrapes both processes after a batch, and compares the metrics with
+// docs/metrics.md.
 func TestMetrics(t *testing.T) {
-	// With one slot no regular activity comes along with the task before it: they pass
-	// through the queue.
+	// With one slot, regular activities are not started eagerly: they pass through the
+	// task queue.
 	b := setup(t, map[string]string{"METRICS_ADDR": freeAddress(t), "WORKER_ACTIVITIES": "1"})
 	require.Equal(t, photo.Completed, b.process(t, b.source+"/moved", nil).Status)
 	require.Equal(t, photo.Failed, b.process(t, b.source+"/forbidden", nil).Status)
@@ -92,7 +92,7 @@ func TestMetrics(t *testing.T) {
 
 	second := b.worker
 	second.MetricsAddr = freeAddress(t)
-	b.run(worker.Run, second) // and finds the schedule made already: a request that fails
+	b.run(worker.Run, second) // the schedule exists: a failed request
 	ofSecond := scrape(t, "http://"+second.MetricsAddr, `temporal_request_failure_total{`)
 
 	requireQueriesCanBeAnswered(t, slices.Concat(names(ofAPI), names(ofWorker), names(ofSecond)))

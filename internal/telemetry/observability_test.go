@@ -16,7 +16,7 @@ import (
 
 const observability = "../../observability/"
 
-// promtool runs it, and gives what it says.
+// promtool runs promtool and returns its output.
 func promtool(t *testing.T, args ...string) string {
 	t.Helper()
 	cache, err := os.UserCacheDir()
@@ -32,7 +32,7 @@ func promtool(t *testing.T, args ...string) string {
 
 func TestAlerts(t *testing.T) {
 	t.Parallel()
-	promtool(t, "check", "config", observability+"prometheus.yml") // and the rules that it names
+	promtool(t, "check", "config", observability+"prometheus.yml") // includes its rule files
 	require.Contains(t, promtool(t, "test", "rules", observability+"alerts_test.yml"), "SUCCESS")
 
 	tests, err := os.ReadFile(observability + "alerts_test.yml")
@@ -69,7 +69,7 @@ func alerts(t *testing.T) (all []alert) {
 	return all
 }
 
-// panel is one of a Grafana dashboard.
+// panel is a panel of a Grafana dashboard.
 type panel struct {
 	ID      int
 	Type    string
@@ -86,7 +86,7 @@ func dashboard(t *testing.T) []panel {
 	return board.Panels
 }
 
-// queries gives those of the dashboard, with values for Grafana's variables.
+// queries returns the dashboard's queries, with values for Grafana's variables.
 func queries(t *testing.T) (all []string) {
 	t.Helper()
 	for _, p := range dashboard(t) {
@@ -106,7 +106,7 @@ func TestDashboard(t *testing.T) {
 		require.NotEmpty(t, p.Title)
 		require.Equal(t, p.Type == "row", len(p.Targets) == 0, p.Title)
 	}
-	// promtool reads queries as parts of rules.
+	// promtool parses queries only in rules.
 	type rule struct{ Record, Expr string }
 	var group struct {
 		Name  string
@@ -125,22 +125,22 @@ func TestDashboard(t *testing.T) {
 	promtool(t, "check", "rules", path)
 }
 
-// requireQueriesCanBeAnswered checks that every metric that the dashboard and
-// the alerts ask for is one of those that were scraped.
+// requireQueriesCanBeAnswered checks that every metric of the dashboard and the
+// alerts was scraped.
 func requireQueriesCanBeAnswered(t *testing.T, scraped []string) {
 	t.Helper()
 	all := queries(t)
 	for _, a := range alerts(t) {
 		all = append(all, a.Expr)
 	}
-	// The parts of a query that are no names of metrics.
+	// Parts of a query that are not names of metrics.
 	labels := regexp.MustCompile(`\{[^}]*\}|\[[^\]]*\]|"[^"]*"|\b(by|on|without|ignoring) *\([^)]*\)`)
 	word := regexp.MustCompile(`\b[a-z_:][a-z0-9_:]*\b *\(?`)
 	asked := 0
 	for _, query := range all {
 		for _, name := range word.FindAllString(labels.ReplaceAllString(query, ""), -1) {
 			if strings.HasSuffix(name, "(") || slices.Contains([]string{"or", "and", "unless", "bool", "up"}, strings.TrimSpace(name)) {
-				continue // a function, an operator, or what Prometheus adds itself
+				continue // a function, an operator, or a metric of Prometheus itself
 			}
 			name = strings.TrimSpace(name)
 			for _, suffix := range []string{"_bucket", "_count", "_sum"} {

@@ -37,14 +37,13 @@ func TestMain(m *testing.M) {
 	os.Exit(devstacktest.WithTemporal(func() int { return postgrestest.Main(m) }))
 }
 
-// testBundle is an API and a worker that run as the program runs them, and a
-// source for their photos.
+// testBundle is an API, a worker and a source.
 type testBundle struct {
 	api     string // its URL
-	metrics string // where it shows its metrics, if it does
+	metrics string // URL of the API's metrics, if served
 	worker  config.Config
 	run     func(func(context.Context, config.Config, *slog.Logger) error, config.Config)
-	stop    func() // ends all that were run, and waits for it
+	stop    func() // stops all processes and waits
 	logs    *logBuffer
 
 	source  string // its URL
@@ -120,7 +119,7 @@ func freeAddress(t *testing.T) string {
 	return fmt.Sprintf("127.0.0.1:%d", port)
 }
 
-// process adds a photo, has it processed with one POST, and waits for its end.
+// process adds and processes a photo with one POST, and waits for its final status.
 func (b *testBundle) process(t *testing.T, url string, header http.Header) client.Photo {
 	t.Helper()
 	added := b.post(t, "/photos", fmt.Sprintf(`{"url":%q}`, url), nil)
@@ -162,7 +161,7 @@ func get(t *testing.T, url string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-// logBuffer keeps the lines of both processes.
+// logBuffer has the lines of both processes.
 type logBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -174,7 +173,7 @@ func (b *logBuffer) Write(p []byte) (int, error) {
 	return b.buf.Write(p)
 }
 
-// lines gives those with the message, as JSON has them.
+// lines parses the lines with the message.
 func (b *logBuffer) lines(t *testing.T, message string) (lines []map[string]any) {
 	t.Helper()
 	b.mu.Lock()

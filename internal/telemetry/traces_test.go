@@ -26,13 +26,13 @@ import (
 	"github.com/photo-processor/photo-processor/internal/telemetry"
 )
 
-// receiver is an OTLP collector that keeps the spans it is sent.
+// receiver is an OTLP collector that keeps all spans.
 type receiver struct {
 	url string
 
 	mu    sync.Mutex
 	spans []*tracepb.Span
-	all   string // everything that was sent, as text
+	all   string // all spans, as text
 }
 
 func newReceiver(t *testing.T) *receiver {
@@ -63,8 +63,8 @@ func (r *receiver) keep(request *collectorpb.ExportTraceServiceRequest) {
 	}
 }
 
-// path gives the names of the span's ancestors and its own, from the top, and
-// whether they lead to the span that the client said it had.
+// path returns the names of the span's ancestors and its own, from the root, and
+// whether the root's parent is the client's span.
 func (r *receiver) path(span *tracepb.Span, client string) ([]string, bool) {
 	names := []string{span.GetName()}
 	for {
