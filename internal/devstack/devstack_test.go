@@ -17,10 +17,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// patience bounds every wait for something that is going to happen. It is reached only by a test that fails.
+// patience bounds every wait. Only a failing test reaches it.
 const patience = time.Minute
 
-// roleEnv has the test binary play one of roles instead of running the tests: a process that a test starts and ends.
+// roleEnv makes the test binary a process with one of roles instead of running the
+// tests.
 const roleEnv = "DEVSTACK_TEST_ROLE"
 
 var roles = map[string]func(args []string) error{
@@ -40,7 +41,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// playParent starts a shell that ignores nothing, writes its own and the shell's number to the file args[0], and waits to be
+// playParent starts a shell, writes its PID to the file args[0], and waits to be
 // killed.
 func playParent(args []string) error {
 	process := Process{
@@ -60,7 +61,7 @@ func playParent(args []string) error {
 	select {}
 }
 
-// playSupervisor does what the real one does with the data directory args[0], until SIGTERM.
+// playSupervisor locks the data directory args[0] and writes a state, until SIGTERM.
 func playSupervisor(args []string) error {
 	dir, err := NewDir(args[0])
 	if err != nil {
@@ -133,7 +134,8 @@ func roleCommand(t *testing.T, role string, args ...string) []string {
 	return append([]string{"/usr/bin/env", roleEnv + "=" + role, binary}, args...)
 }
 
-// newTestDir returns an empty data directory that the user whom PostgreSQL runs as can enter, which is not so for t.TempDir.
+// newTestDir returns an empty data directory that PostgreSQL's user can enter, other
+// than t.TempDir.
 func newTestDir(t *testing.T) Dir {
 	t.Helper()
 	root, err := os.MkdirTemp("", "devstack-")
@@ -146,13 +148,13 @@ func newTestDir(t *testing.T) Dir {
 	return dir
 }
 
-// start starts the process and stops it at the end of the test at the latest.
+// start starts the process, and stops it at the end of the test.
 func start(t *testing.T, process Process) *Child {
 	t.Helper()
 	return startUntil(t, t, process)
 }
 
-// startUntil starts the process for a test and stops it at the end of another one, of which that is a part.
+// startUntil starts the process for a subtest, and stops it at the end of its parent.
 func startUntil(end, t *testing.T, process Process) *Child {
 	t.Helper()
 	child, err := process.Start(testContext(t))
@@ -191,7 +193,8 @@ func eventually(t *testing.T, condition func() bool, message string) {
 	require.Eventually(t, condition, patience, 5*time.Millisecond, message)
 }
 
-// awaitCondition is for other goroutines than the test's, which must not fail the test. It returns as well when ctx ends.
+// awaitCondition waits until the condition holds or ctx ends. Other goroutines than
+// the test's may call it.
 func awaitCondition(ctx context.Context, condition func() bool) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -207,7 +210,7 @@ func readFile(t *testing.T, path string) string {
 	return string(text)
 }
 
-// shell is a process that runs the script. It is ready once the script has written "ready" to its log.
+// shell is a process that runs the script. It is ready when its log has "ready".
 func shell(dir Dir, name, script string) Process {
 	log := dir.Log(name)
 	return Process{
@@ -223,5 +226,5 @@ func shell(dir Dir, name, script string) Process {
 	}
 }
 
-// sleeper runs until it is told to stop, and never waits for the sleep that it runs.
+// sleeper runs until SIGTERM.
 const sleeper = `trap 'exit 0' TERM; echo ready; while :; do sleep 60 & wait $!; done`

@@ -9,12 +9,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestInstallDeps runs the script in a PATH that has little more than what the script itself needs. It never gets as far as to
-// install anything.
+// TestInstallDeps runs the script with a PATH of fake programs, so that it installs
+// nothing.
 func TestInstallDeps(t *testing.T) {
 	t.Parallel()
 
-	// The programs that are there in every case; the rest is a shell script each.
+	// Fake programs are shell scripts.
 	const fakeGo = "echo go1.26.0"
 	enough := map[string]string{
 		"gcc": "cat >/dev/null", "pkg-config": "exit 0", "initdb": "", "curl": "", "dpkg-query": "exit 1", "go": fakeGo,

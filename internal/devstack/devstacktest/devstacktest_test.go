@@ -16,10 +16,11 @@ import (
 	"go.temporal.io/sdk/client"
 )
 
-// patience bounds every wait for something that is going to happen. It is reached only by a test that fails.
+// patience bounds every wait. Only a failing test reaches it.
 const patience = time.Minute
 
-// deathEnv has the test binary start servers and then die in one of these ways, none of which runs deferred calls.
+// deathEnv makes the test binary start servers and then die in one of these ways,
+// none of which runs deferred calls.
 const deathEnv = "DEVSTACKTEST_DEATH"
 
 var deaths = map[string]func(){
@@ -92,7 +93,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	for death := range deaths {
 		t.Run(death, func(t *testing.T) {
 			t.Parallel()
-			// Short, since there will be a socket in it, and open to the user whom PostgreSQL runs as.
+			// Short, because of the socket, and open to PostgreSQL's user.
 			temp, err := os.MkdirTemp("/tmp", "left-")
 			require.NoError(t, err)
 			defer os.RemoveAll(temp)
@@ -125,7 +126,8 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	}
 }
 
-// processesNaming lists the processes with the path in their command line or as their working directory.
+// processesNaming lists the processes with the path in their command line or working
+// directory.
 func processesNaming(t *testing.T, path string) []string {
 	t.Helper()
 	processes, err := filepath.Glob("/proc/[0-9]*")

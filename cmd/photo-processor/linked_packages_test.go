@@ -11,9 +11,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestOnlyTheRendererKnowsLibvips checks that the program with the passwords and the
-// network does not link libvips, and that the render program links nothing else.
-func TestOnlyTheRendererKnowsLibvips(t *testing.T) {
+// TestLinkedPackages checks that the program with the passwords and the network does
+// not link libvips or the development stack, and that the render program links
+// neither configuration nor network code.
+func TestLinkedPackages(t *testing.T) {
 	t.Parallel()
 	const module = "github.com/photo-processor/photo-processor"
 	dependencies := func(program string) (all []string, withC []string) {
@@ -39,12 +40,15 @@ func TestOnlyTheRendererKnowsLibvips(t *testing.T) {
 	}
 	all, withC := dependencies(module + "/cmd/photo-processor")
 	require.Empty(t, withC, "C in the worker and the API")
-	require.NotContains(t, all, "github.com/davidbyttow/govips/v2/vips")
-	require.NotContains(t, all, module+"/internal/thumbnail")
+	for _, unwanted := range []string{
+		"github.com/davidbyttow/govips/v2/vips", module + "/internal/thumbnail", module + "/internal/devstack", module + "/internal/samples",
+	} {
+		require.NotContains(t, all, unwanted)
+	}
 
 	all, _ = dependencies(module + "/cmd/photo-processor-render")
 	require.Contains(t, all, "github.com/davidbyttow/govips/v2/vips")
-	for _, has := range []string{"net/http", module + "/internal/postgres", module + "/internal/source", module + "/internal/config"} {
-		require.NotContains(t, all, has, "the renderer has no business with it")
+	for _, unwanted := range []string{"net/http", module + "/internal/postgres", module + "/internal/source", module + "/internal/config"} {
+		require.NotContains(t, all, unwanted)
 	}
 }
