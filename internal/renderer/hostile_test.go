@@ -186,9 +186,9 @@ func TestSecondAnswer(t *testing.T) {
 	t.Parallel()
 	b := setup(t, renderer.Config{}, "answers-twice")
 	for range 2 { // the second answer must not be taken for the next picture's
-		pictures, err := b.Render(t.Context(), small(t))
+		thumbnails, err := b.Render(t.Context(), small(t))
 		require.NoError(t, err)
-		require.Equal(t, photo.Size{Width: 320, Height: 200}, pictures[0].Size)
+		require.Equal(t, photo.Size{Width: 320, Height: 200}, thumbnails[0].Size)
 	}
 	require.Contains(t, b.log(), "sent more than one answer")
 }

@@ -83,11 +83,11 @@ func (r *Renderer) serve(p *process) (useful bool) {
 		}
 		select {
 		case j := <-r.jobs:
-			pictures, after, err := r.render(p, j)
+			thumbnails, after, err := r.render(p, j)
 			if errors.Is(err, errSourceNotSent) {
 				go r.submit(j) // to another process
 			} else {
-				j.result <- result{pictures, err}
+				j.result <- result{thumbnails, err}
 			}
 			if after != healthy {
 				return served > 0 || after == killed

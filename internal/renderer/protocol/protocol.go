@@ -155,13 +155,13 @@ func ReadSource(r io.Reader, buf []byte) ([]byte, error) {
 
 // WriteThumbnails sends the thumbnails to the worker, as the answer to a
 // source.
-func WriteThumbnails(w io.Writer, pictures []photo.Picture) error {
-	payload := []byte{byte(len(pictures))}
-	for _, p := range pictures {
-		payload = binary.BigEndian.AppendUint16(payload, uint16(p.Size.Width))
-		payload = binary.BigEndian.AppendUint16(payload, uint16(p.Size.Height))
-		payload = binary.BigEndian.AppendUint32(payload, uint32(len(p.Bytes)))
-		payload = append(payload, p.Bytes...)
+func WriteThumbnails(w io.Writer, thumbnails []photo.EncodedThumbnail) error {
+	payload := []byte{byte(len(thumbnails))}
+	for _, t := range thumbnails {
+		payload = binary.BigEndian.AppendUint16(payload, uint16(t.Size.Width))
+		payload = binary.BigEndian.AppendUint16(payload, uint16(t.Size.Height))
+		payload = binary.BigEndian.AppendUint32(payload, uint32(len(t.Bytes)))
+		payload = append(payload, t.Bytes...)
 	}
 	return write(w, kindThumbnails, payload)
 }
@@ -182,15 +182,15 @@ func WriteFailure(w io.Writer, f *photo.Failure) error {
 
 // ReadAnswer reads the answer to a source: thumbnails, or the renderer's
 // failure. The error means that the answer was invalid or did not arrive.
-func ReadAnswer(r io.Reader, o Options) ([]photo.Picture, *photo.Failure, error) {
+func ReadAnswer(r io.Reader, o Options) ([]photo.EncodedThumbnail, *photo.Failure, error) {
 	kind, n, err := readAnyHeader(r)
 	if err != nil {
 		return nil, nil, noEOF(err)
 	}
 	switch kind {
 	case kindThumbnails:
-		pictures, err := readThumbnails(r, n, o)
-		return pictures, nil, err
+		thumbnails, err := readThumbnails(r, n, o)
+		return thumbnails, nil, err
 	case kindFailure:
 		failure, err := readFailure(r, n)
 		return nil, failure, err
@@ -213,7 +213,7 @@ func readFailure(r io.Reader, n uint32) (*photo.Failure, error) {
 	return &photo.Failure{Code: codes[payload[0]], Message: Sanitize(string(payload[1:]), maxMessage)}, nil
 }
 
-func readThumbnails(r io.Reader, total uint32, o Options) ([]photo.Picture, error) {
+func readThumbnails(r io.Reader, total uint32, o Options) ([]photo.EncodedThumbnail, error) {
 	limited := &io.LimitedReader{R: r, N: int64(total)}
 	var count [1]byte
 	if err := readFull(limited, count[:]); err != nil {
@@ -222,51 +222,51 @@ func readThumbnails(r io.Reader, total uint32, o Options) ([]photo.Picture, erro
 	if count[0] < 1 || int(count[0]) > len(o.Boxes) {
 		return nil, fmt.Errorf("%d thumbnails for %d boxes", count[0], len(o.Boxes))
 	}
-	var pictures []photo.Picture
+	var thumbnails []photo.EncodedThumbnail
 	for range count[0] {
-		p, err := readPicture(limited, o)
+		t, err := readThumbnail(limited, o)
 		if err != nil {
 			return nil, err
 		}
-		for _, other := range pictures {
-			if other.Size == p.Size {
-				return nil, fmt.Errorf("two thumbnails of %s", p.Size)
+		for _, other := range thumbnails {
+			if other.Size == t.Size {
+				return nil, fmt.Errorf("two thumbnails of %s", t.Size)
 			}
 		}
-		pictures = append(pictures, p)
+		thumbnails = append(thumbnails, t)
 	}
 	if limited.N != 0 {
 		return nil, fmt.Errorf("%d bytes too many after the thumbnails", limited.N)
 	}
-	return pictures, nil
+	return thumbnails, nil
 }
 
-func readPicture(r io.Reader, o Options) (photo.Picture, error) {
+func readThumbnail(r io.Reader, o Options) (photo.EncodedThumbnail, error) {
 	var head [8]byte
 	if err := readFull(r, head[:]); err != nil {
-		return photo.Picture{}, err
+		return photo.EncodedThumbnail{}, err
 	}
 	size := photo.Size{Width: int(binary.BigEndian.Uint16(head[:])), Height: int(binary.BigEndian.Uint16(head[2:]))}
 	if size.Width < 1 || size.Height < 1 {
-		return photo.Picture{}, fmt.Errorf("a thumbnail of %s is empty", size)
+		return photo.EncodedThumbnail{}, fmt.Errorf("a thumbnail of %s is empty", size)
 	}
 	if !slices.ContainsFunc(o.Boxes, func(box photo.Size) bool { return size.Width <= box.Width && size.Height <= box.Height }) {
-		return photo.Picture{}, fmt.Errorf("a thumbnail of %s fits into none of the boxes", size)
+		return photo.EncodedThumbnail{}, fmt.Errorf("a thumbnail of %s fits into none of the boxes", size)
 	}
 	n := int64(binary.BigEndian.Uint32(head[4:]))
 	if n > maxEncoded(size) {
-		return photo.Picture{}, fmt.Errorf("a thumbnail of %s with %d bytes is over the limit of %d", size, n, maxEncoded(size))
+		return photo.EncodedThumbnail{}, fmt.Errorf("a thumbnail of %s with %d bytes is over the limit of %d", size, n, maxEncoded(size))
 	}
 	// The claimed length reserves at most 1 MiB; the buffer grows beyond that
 	// only with the bytes that arrive.
 	content := bytes.NewBuffer(make([]byte, 0, min(n, 1<<20)))
 	if _, err := io.CopyN(content, r, n); err != nil {
-		return photo.Picture{}, noEOF(err)
+		return photo.EncodedThumbnail{}, noEOF(err)
 	}
 	if !isFormat(content.Bytes(), o.Format) {
-		return photo.Picture{}, fmt.Errorf("a thumbnail does not begin like a %s file", o.Format)
+		return photo.EncodedThumbnail{}, fmt.Errorf("a thumbnail does not begin like a %s file", o.Format)
 	}
-	return photo.Picture{Size: size, Bytes: content.Bytes()}, nil
+	return photo.EncodedThumbnail{Size: size, Bytes: content.Bytes()}, nil
 }
 
 // maxEncoded returns an upper bound in bytes on a thumbnail of the size in any
