@@ -66,7 +66,7 @@ func (s *Source) runFetch(ctx context.Context, fetch func(context.Context, *Sour
 	start := time.Now()
 	s.err = recoverPanic(ctx, s, fetch)
 	s.FetchDuration = time.Since(start)
-	if ctx.Err() != nil { // removed: nobody waits, or the run has finished
+	if ctx.Err() != nil { // removed: nobody waits, the run has finished, or the worker stops
 		s.err = photo.ErrSuperseded
 	}
 	s.cache.mu.Lock()
