@@ -14,9 +14,9 @@ import (
 type condition int
 
 const (
-	healthy condition = iota // ready for the next picture
-	tainted                  // exited, or not to be trusted with another picture
-	killed                   // killed by this package, for no fault of the process
+	healthy     condition = iota // ready for the next picture
+	mustReplace                  // exited, or may be in a state that affects the next picture
+	killed                       // killed by this package, for no fault of the process
 )
 
 // errTimeout is the cause of a context that ended after Config.Timeout.
@@ -82,15 +82,15 @@ func (r *Renderer) render(p *process, j job) ([]photo.EncodedThumbnail, conditio
 	case err != nil && after == killed:
 		return nil, killed, r.killError(ctx, j)
 	case err != nil:
-		return nil, tainted, r.classifyExit(j.ctx, p, err)
+		return nil, mustReplace, r.classifyExit(j.ctx, p, err)
 	case p.stdout.Buffered() > 0:
 		r.config.Log.ErrorContext(j.ctx, "a render process sent more than one answer; the first is used and the process replaced", "process", p.pid())
-		after = tainted
+		after = mustReplace
 	case failure == nil:
 	case failure.Code == photo.Internal:
 		// The cause of the failure may still be in the process.
 		r.config.Log.ErrorContext(j.ctx, "a render process reported an internal failure; it is replaced", "process", p.pid(), "reason", failure.Message)
-		after = tainted
+		after = mustReplace
 	}
 	if failure != nil {
 		return nil, after, failure

@@ -21,8 +21,8 @@
 //	start ──▶ wait for a picture ──▶ render it ──┐
 //	  ▲         ▲  (the process is warm)         │
 //	  │         └───────── healthy ◀─────────────┤
-//	  └── tainted, killed, or replaced after ◀───┘
-//	      MaxPictures pictures or maxGrowth bytes
+//	  └── replaced: it must be, was killed, ◀────┘
+//	      or reached MaxPictures or maxGrowth
 //
 // This package does not load libvips. internal/renderer/protocol defines the
 // frames in the pipes.
@@ -59,8 +59,8 @@ const (
 	// pixels, which must be decoded as a whole.
 	DefaultMaxMemory = 1 << 30
 
-	// MinMaxMemory is 384 MiB, twice what a process reserves before its first
-	// picture. Most of that is never touched.
+	// MinMaxMemory is 384 MiB, about twice what a process reserves before its
+	// first picture. Most of that is never touched.
 	MinMaxMemory = 384 << 20
 
 	// DefaultMaxPictures spreads the start of a process, about 100 ms of CPU,
@@ -83,9 +83,9 @@ type Config struct {
 	// received. Defaults to DefaultTimeout.
 	Timeout time.Duration
 
-	// MaxMemory limits the memory of one process, in bytes. About 170 MB of it,
-	// mostly untouched, belong to the program itself. At least MinMaxMemory;
-	// defaults to DefaultMaxMemory.
+	// MaxMemory limits the memory that one process reserves, in bytes. The
+	// program itself reserves about 200 MB of it, and uses about 40. At least
+	// MinMaxMemory; defaults to DefaultMaxMemory.
 	MaxMemory int64
 
 	// MaxPictures is the number of pictures after which a process is replaced.

@@ -1,7 +1,7 @@
-// Package protocol defines the frames that a worker and its render process, the
-// renderer, exchange through two pipes.
+// Package protocol defines the frames that a worker and a render process
+// exchange through two pipes.
 //
-//	worker                          renderer
+//	worker                          render process
 //	  ──── setup ─────────────────────▶   once: the thumbnails to make and the memory limit
 //	  ◀─────────────────── hello ─────    once: the sandbox is entered; its measures
 //	  ──── source ────────────────────▶   one picture …
@@ -10,7 +10,7 @@
 // A frame is one byte for its kind, the length of its payload in four bytes,
 // big-endian, and the payload.
 //
-// The worker trusts the hello, which the renderer sends before it has read a
+// The worker trusts the hello, which the process sends before it has read a
 // byte of a picture. It trusts no later frame, because a picture may have taken
 // over the process. So every length in an answer has an upper bound that
 // follows from the request, and an answer with an invalid value is rejected as
@@ -30,12 +30,13 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// Version is the version of the protocol. Worker and renderer come from one
-// build, but are two files, of which one may be older; the hello shows it.
+// Version is the version of the protocol. The worker and the render program come
+// from one build, but are two files, of which one may be older; the hello shows
+// it.
 const Version = 2
 
-// ExitOutOfMemory is the renderer's exit code after the kernel refused it
-// memory.
+// ExitOutOfMemory is the exit code of a render process after the kernel refused
+// it memory.
 const ExitOutOfMemory = 121
 
 // The kinds of frames.
@@ -68,13 +69,14 @@ type Options struct {
 	MaxFrames int          // of a source; defaults to 1000
 }
 
-// Setup is the first frame to a renderer.
+// Setup is the first frame to a render process.
 type Setup struct {
 	Options   Options
-	MaxMemory int64 // limit on the renderer's memory, in bytes; 0 is none
+	MaxMemory int64 // limit on the render process's memory, in bytes; 0 is none
 }
 
-// Hello is the first frame from a renderer, which is then ready for a source.
+// Hello is the first frame from a render process, which is then ready for a
+// source.
 type Hello struct {
 	Version int
 	Sandbox Status
@@ -86,12 +88,12 @@ type Status struct {
 	Seccomp    string `json:"seccomp"`    // "on"
 	Landlock   string `json:"landlock"`   // such as "ABI 7"
 	Namespaces string `json:"namespaces"` // such as "net, ipc, uts"
-	UID        int    `json:"uid"`        // of the renderer
+	UID        int    `json:"uid"`        // of the render process
 	NoNewPrivs bool   `json:"no_new_privs"`
 	MaxMemory  int64  `json:"max_memory"` // bytes; 0 is no limit
 }
 
-// WriteSetup sends the setup to the renderer.
+// WriteSetup sends the setup to the render process.
 func WriteSetup(w io.Writer, s Setup) error { return writeJSON(w, kindSetup, s) }
 
 // ReadSetup reads the worker's setup.
@@ -100,20 +102,20 @@ func ReadSetup(r io.Reader) (s Setup, err error) { return s, readJSON(r, kindSet
 // WriteHello sends the hello to the worker.
 func WriteHello(w io.Writer, h Hello) error { return writeJSON(w, kindHello, h) }
 
-// ReadHello reads the renderer's hello. It fails if the versions differ.
+// ReadHello reads the render process's hello. It fails if the versions differ.
 func ReadHello(r io.Reader) (h Hello, err error) {
 	if err := readJSON(r, kindHello, &h); err != nil {
 		return h, err
 	}
 	if h.Version != Version {
-		return h, fmt.Errorf("the renderer has version %d of the protocol, not %d: it is from another build", h.Version, Version)
+		return h, fmt.Errorf("the render process has version %d of the protocol, not %d: it is from another build", h.Version, Version)
 	}
 	h.Sandbox.Seccomp, h.Sandbox.Landlock = Sanitize(h.Sandbox.Seccomp, maxMessage), Sanitize(h.Sandbox.Landlock, maxMessage)
 	return h, nil
 }
 
-// WriteSource sends size bytes of the source, at most MaxSource, to the
-// renderer. It returns io.ErrUnexpectedEOF if the source has fewer. After an
+// WriteSource sends size bytes of the source, at most MaxSource, to the render
+// process. It returns io.ErrUnexpectedEOF if the source has fewer. After an
 // error the frame may be incomplete, and the pipe cannot be used again.
 func WriteSource(w io.Writer, source io.Reader, size int64) error {
 	if size > MaxSource {
@@ -166,12 +168,12 @@ func WriteThumbnails(w io.Writer, thumbnails []photo.EncodedThumbnail) error {
 	return write(w, kindThumbnails, payload)
 }
 
-// codes are the failure codes that a renderer may report. A frame holds the
-// index.
+// codes are the failure codes that a render process may report. A frame holds
+// the index.
 var codes = []photo.Code{photo.UnsupportedImage, photo.CorruptImage, photo.ImageTooLarge, photo.Internal}
 
 // WriteFailure sends a failure to the worker, as the answer to a source. A code
-// that a renderer may not report becomes Internal.
+// that a render process may not report becomes Internal.
 func WriteFailure(w io.Writer, f *photo.Failure) error {
 	code := slices.Index(codes, f.Code)
 	if code < 0 {
@@ -180,8 +182,8 @@ func WriteFailure(w io.Writer, f *photo.Failure) error {
 	return write(w, kindFailure, append([]byte{byte(code)}, Sanitize(f.Message, maxMessage)...))
 }
 
-// ReadAnswer reads the answer to a source: thumbnails, or the renderer's
-// failure. The error means that the answer was invalid or did not arrive.
+// ReadAnswer reads the answer to a source: thumbnails, or a failure. The error
+// means that the answer was invalid or did not arrive.
 func ReadAnswer(r io.Reader, o Options) ([]photo.EncodedThumbnail, *photo.Failure, error) {
 	kind, n, err := readAnyHeader(r)
 	if err != nil {

@@ -33,7 +33,7 @@ func TestFailuresRoundTrip(t *testing.T) {
 	t.Parallel()
 	for _, f := range []struct{ sent, want *photo.Failure }{
 		{photo.Fail(photo.ImageTooLarge, "12 pixels"), photo.Fail(photo.ImageTooLarge, "12 pixels")},
-		{photo.Fail(photo.SourceBlocked, "not a renderer's code"), photo.Fail(photo.Internal, "not a renderer's code")},
+		{photo.Fail(photo.SourceBlocked, "not a render process's code"), photo.Fail(photo.Internal, "not a render process's code")},
 		{photo.Fail(photo.CorruptImage, "%s", strings.Repeat("x", 1000)), photo.Fail(photo.CorruptImage, "%s", strings.Repeat("x", 297)+"...")},
 	} {
 		var pipe bytes.Buffer
