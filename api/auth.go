@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// withAuthorization is a middleware that requires a valid bearer token. Health probes
-// need none, and without configured tokens no request does.
+// withAuthorization is a middleware that requires a valid bearer token. Health
+// probes need none, and without configured tokens no request does.
 func (s *Server) withAuthorization(next http.Handler) http.Handler {
 	if len(s.Config.APITokens) == 0 {
 		return next

@@ -52,8 +52,8 @@ func allowedMethods(r *mux.Router, req *http.Request) []string {
 	})
 }
 
-// withSecurityHeaders is a middleware that forbids browsers to guess media types
-// and to run or frame a response.
+// withSecurityHeaders is a middleware that forbids browsers to guess media
+// types and to run or frame a response.
 func withSecurityHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")

@@ -36,8 +36,8 @@ func (s *Server) withTelemetry(next http.Handler) http.Handler {
 // variablePattern matches a variable in a path template of mux.Router.
 var variablePattern = regexp.MustCompile(`\{(\w+):(?:[^{}]|\{[^{}]*\})*\}`)
 
-// withRouteName is a middleware that labels spans and metrics with the path template,
-// whose cardinality does not grow with the photos.
+// withRouteName is a middleware that labels spans and metrics with the path
+// template, whose cardinality does not grow with the photos.
 func withRouteName(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if route, err := mux.CurrentRoute(r).GetPathTemplate(); err == nil {

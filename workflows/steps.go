@@ -14,8 +14,8 @@ import (
 // Priorities of tasks. Temporal dispatches a backlog in the order of the
 // priority keys, the smallest first. Keys are from 1 to 5; the default is 3.
 var (
-	// PriorityFirst is for the last two steps of a photo, which free its source,
-	// and for the short activities of StartPhotos and ReconcilePhotos.
+	// PriorityFirst is for the last two steps of a photo, which free its
+	// source, and for the short activities of StartPhotos and ReconcilePhotos.
 	PriorityFirst = temporal.Priority{PriorityKey: 1}
 	// PriorityInteractive is for the photos of a request with at most
 	// START_DIRECTLY photos, whose client may be waiting, and for the photos
