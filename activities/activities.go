@@ -14,8 +14,8 @@
 //
 // Every activity is idempotent, because Temporal runs it at least once. Every
 // write is fenced by its run, because a worker that was counted as lost may
-// resume at any time. Errors are Temporal application errors; errors.go has the
-// table.
+// resume at any time. Errors are Temporal application errors; errors.go
+// maps Go errors to them.
 package activities
 
 import (
@@ -60,8 +60,10 @@ type Activities struct {
 }
 
 // Renderer makes thumbnails of a source, in the configured sizes and format.
-// Its errors are a *photo.Failure, a *renderer.SourceReadError, or the
-// context's. It is an interface so that tests can inject crashes and hangs.
+// Its errors are a *photo.Failure, a *renderer.SourceReadError, the context's,
+// or renderer.ErrClosed. A stopping worker cancels its activities before it
+// closes the renderer, so that an activity which gets ErrClosed ends as
+// canceled. It is an interface so that tests can inject crashes and hangs.
 type Renderer interface {
-	Render(ctx context.Context, source renderer.Source) ([]photo.Picture, error)
+	Render(ctx context.Context, source renderer.Source) ([]photo.EncodedThumbnail, error)
 }

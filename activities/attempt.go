@@ -34,9 +34,10 @@ type Progress struct {
 	// Failures counts the failures of the photo by code: the spent part of each
 	// code's retry budget. Infrastructure errors spend no budget.
 	Failures map[photo.Code]int `json:"failures,omitempty"`
-	// Reported is the number of the last attempt that reported its error. The
-	// attempts between it and the current one were lost with their workers.
-	Reported int32 `json:"reported,omitempty"`
+	// LastReportedAttempt is the number of the last attempt that reported its
+	// error; 0 if none did. The attempts between it and the current one were
+	// lost with their workers.
+	LastReportedAttempt int32 `json:"reported,omitempty"`
 }
 
 // maxLostWorkers is the number of attempts in a row whose lost workers fail the
@@ -52,15 +53,15 @@ const (
 	// firstHeartbeat is the delay of the first heartbeat. It is short, so that
 	// the Web UI soon shows progress; a shorter step sends no heartbeat.
 	firstHeartbeat = 500 * time.Millisecond
-	// reportTime is reserved at the end of an attempt for reporting that it
-	// timed out.
-	reportTime = 5 * time.Second
+	// attemptReserve is the time at the end of an attempt that is reserved for
+	// reporting that the attempt timed out.
+	attemptReserve = 5 * time.Second
 )
 
 // attempt is the state of one attempt at a step.
 type attempt struct {
 	previous Progress                           // of the attempts before
-	source   atomic.Pointer[sourcecache.Source] // being waited for; nil if none is
+	source   atomic.Pointer[sourcecache.Source] // that the step uses; nil until it opens one
 }
 
 // progress returns the heartbeat details.
@@ -82,18 +83,18 @@ func runStep[R any](ctx context.Context, a *Activities, in StepInput, do func(co
 	ctx = withPhotoAttrs(ctx, in.Run, slog.Int("attempt", int(info.Attempt)))
 	var current attempt
 	a.readHeartbeat(ctx, &current.previous)
-	if info.Attempt-1-current.previous.Reported >= maxLostWorkers {
+	if info.Attempt-1-current.previous.LastReportedAttempt >= maxLostWorkers {
 		lost := photo.Fail(photo.RenderCrashed, "the worker was lost %d times while it processed the photo", maxLostWorkers)
 		return result, failureError(lost, true)
 	}
 	failure := in.LocalFailure
-	if failure == nil || current.previous.Reported > 0 {
+	if failure == nil || current.previous.LastReportedAttempt > 0 {
 		result, failure, err = runAttempt(ctx, a, &current, do)
 		if err == nil {
 			return result, nil
 		}
 	}
-	progress := Progress{Failures: maps.Clone(current.previous.Failures), Reported: info.Attempt}
+	progress := Progress{Failures: maps.Clone(current.previous.Failures), LastReportedAttempt: info.Attempt}
 	if failure != nil {
 		if progress.Failures == nil {
 			progress.Failures = map[photo.Code]int{}
@@ -126,14 +127,14 @@ func reportProgress(ctx context.Context, details any) {
 }
 
 // runAttempt calls do and classifies its error. A regular activity sends
-// heartbeats meanwhile, and its context ends reportTime before the
+// heartbeats meanwhile, and its context ends attemptReserve before the
 // start-to-close timeout: an attempt that reaches the timeout cannot report,
 // and would count as a lost worker.
 func runAttempt[R any](ctx context.Context, a *Activities, current *attempt, do func(context.Context, *attempt) (R, error)) (result R, failure *photo.Failure, err error) {
 	info := activity.GetInfo(ctx)
 	if !info.IsLocalActivity {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, info.Deadline.Add(-reportTime))
+		ctx, cancel = context.WithDeadline(ctx, info.Deadline.Add(-attemptReserve))
 		defer cancel()
 		stop := sendHeartbeats(ctx, current.progress)
 		defer stop() // before reportProgress, whose details must be the last

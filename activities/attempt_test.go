@@ -60,7 +60,7 @@ type scripted struct {
 	renders int
 }
 
-func (s *scripted) Render(ctx context.Context, source renderer.Source) ([]photo.Picture, error) {
+func (s *scripted) Render(ctx context.Context, source renderer.Source) ([]photo.EncodedThumbnail, error) {
 	s.renders++
 	if s.renders <= len(s.scripts) {
 		return nil, s.scripts[s.renders-1]()
@@ -193,7 +193,7 @@ func TestALocalFailureIsReported(t *testing.T) {
 	appErr := requireType(t, err, string(photo.SourceUnavailable), true)
 	require.Equal(t, time.Minute, appErr.NextRetryDelay())
 	require.Zero(t, b.requests.Load())
-	b.env.SetHeartbeatDetails(activities.Progress{Reported: 1})
+	b.env.SetHeartbeatDetails(activities.Progress{LastReportedAttempt: 1})
 	_, err = b.env.ExecuteActivity(b.FetchSource, in)
 	require.NoError(t, err)
 	b.env.SetHeartbeatDetails("of another version")
@@ -220,7 +220,7 @@ func TestAnAttemptReportsThatItRanOutOfTime(t *testing.T) {
 		return workflow.ExecuteActivity(ctx, b.FetchSource, activities.FetchSourceInput{StepInput: step(b.run)}).Get(ctx, nil)
 	})
 	requireType(t, env.GetWorkflowError(), activities.AttemptTimeout, true)
-	require.Equal(t, activities.Progress{Reported: 1}, progress)
+	require.Equal(t, activities.Progress{LastReportedAttempt: 1}, progress)
 	require.NoError(t, b.finish(b.run, nil)) // ends the fetch
 }
 

@@ -44,10 +44,10 @@ const (
 func (e *storageError) Error() string { return e.what + ": " + e.err.Error() }
 func (e *storageError) Unwrap() error { return e.err }
 
-// classify is the one table from Go errors to failures of the photo and to
-// Temporal's application errors. It returns either a failure and the error that
-// caused it, whose text is for the log only, or nil and the application error
-// for Temporal. An error that is not in the table is a defect: photo.Internal.
+// classify maps a Go error to a failure of the photo or to an error for
+// Temporal. It returns either a failure and the error that caused it, whose
+// text is for the log only, or nil and the error for Temporal. An error without
+// a case here is a defect, and becomes a photo.Internal.
 //
 // The workflow matches errors by their type: errors.Is does not survive
 // Temporal.

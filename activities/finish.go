@@ -39,14 +39,14 @@ func (a *Activities) finish(ctx context.Context, in FinishInput) error {
 		return err
 	}
 	if err == nil && in.Failure == nil {
-		// Usually no file is orphaned, and listing the files suffices. Sweeping
-		// would also lock the photo's row.
+		// Usually no file is orphaned, and listing the files suffices. Calling
+		// deleteOrphanedFiles would also lock the photo's row.
 		files, err := a.listThumbnails(ctx, in.Run.Photo)
 		if err != nil || len(files) == in.Thumbnails {
 			return err
 		}
 	}
-	return a.sweep(ctx, in.Run.Photo)
+	return a.deleteOrphanedFiles(ctx, in.Run.Photo)
 }
 
 // reportFinished counts and logs a photo's final status.

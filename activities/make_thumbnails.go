@@ -61,12 +61,12 @@ func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run, current 
 	defer source.Release()
 
 	start := time.Now()
-	pictures, err := a.Renderer.Render(ctx, source.ForRenderer())
+	encoded, err := a.Renderer.Render(ctx, source.ForRenderer())
 	a.Metrics.recordStep(ctx, "render", start, err)
 	if err != nil {
 		return nil, err
 	}
-	thumbnails, err := a.publish(ctx, run, source.SourceInfo, pictures)
+	thumbnails, err := a.publish(ctx, run, source.SourceInfo, encoded)
 	if err != nil {
 		return nil, err
 	}
@@ -80,8 +80,8 @@ func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run, current 
 
 // publish writes the files and then the rows, so that a row's file always
 // exists.
-func (a *Activities) publish(ctx context.Context, run photo.Run, source photo.SourceInfo, pictures []photo.Picture) ([]photo.Thumbnail, error) {
-	thumbnails, err := a.writePictures(ctx, run, pictures)
+func (a *Activities) publish(ctx context.Context, run photo.Run, source photo.SourceInfo, encoded []photo.EncodedThumbnail) ([]photo.Thumbnail, error) {
+	thumbnails, err := a.writeFiles(ctx, run, encoded)
 	if err == nil {
 		queryCtx, cancel := context.WithTimeout(ctx, databaseTimeout)
 		defer cancel()
@@ -92,7 +92,7 @@ func (a *Activities) publish(ctx context.Context, run photo.Run, source photo.So
 		// that Finish did not see them.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.BucketTimeout)
 		defer cancel()
-		err = errors.Join(err, a.sweep(ctx, run.Photo))
+		err = errors.Join(err, a.deleteOrphanedFiles(ctx, run.Photo))
 	}
 	return thumbnails, err
 }
@@ -107,16 +107,16 @@ func (a *Activities) checkBucket(ctx context.Context) error {
 	return err
 }
 
-// writePictures writes each picture to the bucket, under a key such as
+// writeFiles writes each thumbnail to the bucket, under a key such as
 // "<uuid>/320x213-5e0c….jpg", which contains 8 bytes of the content's SHA-256
 // digest.
-func (a *Activities) writePictures(ctx context.Context, run photo.Run, pictures []photo.Picture) ([]photo.Thumbnail, error) {
+func (a *Activities) writeFiles(ctx context.Context, run photo.Run, encoded []photo.EncodedThumbnail) ([]photo.Thumbnail, error) {
 	var thumbnails []photo.Thumbnail
-	for _, p := range pictures {
-		digest := sha256.Sum256(p.Bytes)
-		key := fmt.Sprintf("%s%s-%s%s", thumbnailPrefix(run.Photo), p.Size, hex.EncodeToString(digest[:8]), a.Format.Extension())
+	for _, t := range encoded {
+		digest := sha256.Sum256(t.Bytes)
+		key := fmt.Sprintf("%s%s-%s%s", thumbnailPrefix(run.Photo), t.Size, hex.EncodeToString(digest[:8]), a.Format.Extension())
 		err := a.callBucket(ctx, func(ctx context.Context) error {
-			return a.Thumbnails.WriteAll(ctx, key, p.Bytes, &blob.WriterOptions{
+			return a.Thumbnails.WriteAll(ctx, key, t.Bytes, &blob.WriterOptions{
 				ContentType:                 a.Format.MediaType(),
 				DisableContentTypeDetection: true,
 			})
@@ -124,7 +124,7 @@ func (a *Activities) writePictures(ctx context.Context, run photo.Run, pictures 
 		if err != nil {
 			return nil, err
 		}
-		thumbnails = append(thumbnails, photo.Thumbnail{Size: p.Size, Key: key})
+		thumbnails = append(thumbnails, photo.Thumbnail{Size: t.Size, Key: key})
 	}
 	return thumbnails, nil
 }

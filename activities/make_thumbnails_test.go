@@ -50,7 +50,9 @@ func TestPictureFailures(t *testing.T) {
 // failing is a renderer that always returns the error.
 type failing struct{ err error }
 
-func (f failing) Render(context.Context, renderer.Source) ([]photo.Picture, error) { return nil, f.err }
+func (f failing) Render(context.Context, renderer.Source) ([]photo.EncodedThumbnail, error) {
+	return nil, f.err
+}
 
 // TestASourceThatIsNotInTheCache makes thumbnails on another worker than the
 // one that fetched the source, after the source has changed.

@@ -33,8 +33,8 @@ type ReconcilePageInput struct {
 // Reconciled counts photos.
 type Reconciled struct {
 	Checked      int `json:"checked"`   // found processing
-	MarkedFailed int `json:"ended"`     // failed, because their run was terminated
-	Restarted    int `json:"restarted"` // processed again, because their run left no final status
+	MarkedFailed int `json:"ended"`     // failed, because their run was terminated; the key is the one in stored histories
+	Restarted    int `json:"restarted"` // started again, because their run is gone and left no final status
 }
 
 // ReconcilePageResult has the counts of one page, and the cursor of the next.
@@ -48,10 +48,11 @@ type ReconcilePageResult struct {
 // requests.
 const describeConcurrency = 8
 
-// ReconcilePage checks a page of the processing photos against Temporal, and
-// repairs those whose run has closed. It is idempotent: a photo with an open
-// run is left alone, a final status is fenced by its run, and a photo whose
-// workflow is running gets no second one.
+// ReconcilePage compares a page of the processing photos with Temporal. It
+// fails a photo whose run was terminated, and starts a photo again whose run
+// closed in another way without a final status, or is unknown to Temporal. It
+// is idempotent: a photo with an open run is left alone, a final status is
+// fenced by its run, and a photo whose workflow is running gets no second one.
 func (a *Activities) ReconcilePage(ctx context.Context, in ReconcilePageInput) (*ReconcilePageResult, error) {
 	result, err := a.reconcilePage(ctx, in)
 	if err != nil {

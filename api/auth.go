@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// authorized is a middleware that requires a valid bearer token. Health probes
-// need none, and without configured tokens no request does.
-func (s *Server) authorized(next http.Handler) http.Handler {
+// withAuthorization is a middleware that requires a valid bearer token. Health
+// probes need none, and without configured tokens no request does.
+func (s *Server) withAuthorization(next http.Handler) http.Handler {
 	if len(s.Config.APITokens) == 0 {
 		return next
 	}

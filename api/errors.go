@@ -40,9 +40,9 @@ func tooLarge(format string, args ...any) error {
 	return &clientError{http.StatusRequestEntityTooLarge, fmt.Sprintf(format, args...)}
 }
 
-// fail writes the response to a request that failed. It is the one table from
-// errors to HTTP statuses. The response has a message for the client; details
-// for the operator go to the log only.
+// fail writes the response to a request that failed, with the HTTP status for
+// the error. The response has a message for the client; details for the
+// operator go to the log only.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var tooManyBytes *http.MaxBytesError
 	mistake, isMistake := errors.AsType[*clientError](err)
@@ -72,7 +72,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	default:
 		writeError(w, http.StatusInternalServerError, internalError)
 	}
-	s.Log.ErrorContext(telemetry.WithAttrs(r.Context(), *subject(r)...), "request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+	s.Log.ErrorContext(telemetry.WithAttrs(r.Context(), *photoLogAttrs(r)...), "request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 }
 
 type errorBody struct {

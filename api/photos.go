@@ -81,13 +81,13 @@ func (s *Server) showPhoto(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, photo.ErrNotFound)
 		return
 	}
-	*subject(r) = telemetry.PhotoAttrs(id, "")
+	*photoLogAttrs(r) = telemetry.PhotoAttrs(id, "")
 	p, err := s.DB.Photo(r.Context(), id)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	*subject(r) = telemetry.PhotoAttrs(id, p.RunID)
+	*photoLogAttrs(r) = telemetry.PhotoAttrs(id, p.RunID)
 	detail := photoDetail{
 		photoSummary: toSummary(p),
 		UpdatedAt:    p.UpdatedAt.UTC(),

@@ -162,7 +162,7 @@ func (s *Server) startWorkflows(ctx context.Context, ids []uuid.UUID) error {
 	defer cancel()
 	start := starter.Starter{Temporal: s.Temporal, TaskQueue: s.Config.TaskQueue}
 	if len(ids) > s.Config.StartDirectly {
-		if _, err := start.Batch(ctx, ids); err != nil {
+		if _, err := start.StartBatch(ctx, ids); err != nil {
 			return &notStartedError{started: 0, wanted: len(ids), err: err}
 		}
 		return nil
@@ -178,7 +178,7 @@ func (s *Server) startWorkflows(ctx context.Context, ids []uuid.UUID) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			run, err := start.Photo(ctx, id)
+			run, err := start.StartPhoto(ctx, id)
 			if err != nil {
 				return err
 			}

@@ -29,7 +29,7 @@ func (s *Server) Handler() http.Handler {
 	r.HandleFunc("/thumbnails/{key:.+}", s.showThumbnail).Methods(get...)
 	r.HandleFunc("/healthz", s.healthz).Methods(get...)
 	r.Handle("/readyz", s.readyz()).Methods(get...)
-	r.Use(s.named)
+	r.Use(withRouteName)
 
 	r.NotFoundHandler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		writeError(w, http.StatusNotFound, "There is nothing at this path")
@@ -39,7 +39,7 @@ func (s *Server) Handler() http.Handler {
 		w.Header().Set("Allow", allowed)
 		writeError(w, http.StatusMethodNotAllowed, "This path can be used with "+allowed+" only")
 	})
-	return s.observed(s.logged(s.recovered(secured(s.authorized(r)))))
+	return s.withTelemetry(s.withRequestLog(s.withRecover(withSecurityHeaders(s.withAuthorization(r)))))
 }
 
 // allowedMethods lists the methods that the router has a route for.
@@ -52,9 +52,9 @@ func allowedMethods(r *mux.Router, req *http.Request) []string {
 	})
 }
 
-// secured is a middleware that forbids browsers to guess media types and to run
-// or frame a response.
-func secured(next http.Handler) http.Handler {
+// withSecurityHeaders is a middleware that forbids browsers to guess media
+// types and to run or frame a response.
+func withSecurityHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
@@ -62,8 +62,8 @@ func secured(next http.Handler) http.Handler {
 	})
 }
 
-// recovered is a middleware that answers 500 if the handler panics.
-func (s *Server) recovered(next http.Handler) http.Handler {
+// withRecover is a middleware that answers 500 if the handler panics.
+func (s *Server) withRecover(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
 			if p := recover(); p != nil {
@@ -78,28 +78,28 @@ func (s *Server) recovered(next http.Handler) http.Handler {
 	})
 }
 
-// logged is a middleware that logs each request, without the query, which may
-// have secrets. Probes are logged at debug level.
-func (s *Server) logged(next http.Handler) http.Handler {
+// withRequestLog is a middleware that logs each request, without the query,
+// which may have secrets. Probes are logged at debug level.
+func (s *Server) withRequestLog(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r = r.WithContext(context.WithValue(r.Context(), subjectKey{}, new([]slog.Attr)))
+		r = r.WithContext(context.WithValue(r.Context(), photoLogAttrsKey{}, new([]slog.Attr)))
 		m := httpsnoop.CaptureMetrics(next, w, r)
 		level := slog.LevelInfo
 		if isProbe(r) {
 			level = slog.LevelDebug
 		}
-		ctx := telemetry.WithAttrs(r.Context(), *subject(r)...)
+		ctx := telemetry.WithAttrs(r.Context(), *photoLogAttrs(r)...)
 		s.Log.Log(ctx, level, "request", "method", r.Method, "path", r.URL.Path, "status", m.Code,
 			"bytes", m.Written, "duration", m.Duration, "remote", r.RemoteAddr)
 	})
 }
 
-type subjectKey struct{}
+type photoLogAttrsKey struct{}
 
-// subject returns the attributes of the request's log lines that name its
-// photo. They are empty until a handler sets them.
-func subject(r *http.Request) *[]slog.Attr {
-	attrs, ok := r.Context().Value(subjectKey{}).(*[]slog.Attr)
+// photoLogAttrs returns the attributes that name the request's photo in its log
+// lines. They are empty until a handler sets them.
+func photoLogAttrs(r *http.Request) *[]slog.Attr {
+	attrs, ok := r.Context().Value(photoLogAttrsKey{}).(*[]slog.Attr)
 	if !ok {
 		return new([]slog.Attr) // a test calls the handler without the middleware
 	}

@@ -2,9 +2,9 @@
 // shows the results. It reads PostgreSQL and the thumbnails bucket, so that
 // reads need neither Temporal nor a worker.
 //
-// Routes are listed in routes.go. A table in errors.go maps errors to HTTP
-// statuses. The contract is openapi.yaml: the tests validate every response
-// against it, and the client in internal/client is generated from it.
+// Routes are listed in routes.go, and errors.go maps errors to HTTP statuses.
+// The contract is openapi.yaml: the tests validate every response against it,
+// and the client in internal/client is generated from it.
 package api
 
 import (
@@ -33,9 +33,9 @@ const (
 	maxHeaderBytes = 64 << 10
 	// idleTimeout is how long an idle connection stays open.
 	idleTimeout = 2 * time.Minute
-	// responseTime is how long a response may be written after HTTPTimeout, so
-	// that a handler can still report that it timed out.
-	responseTime = 5 * time.Second
+	// responseReserve is added to HTTPTimeout for writing the response, so that
+	// a handler can still report that it timed out.
+	responseReserve = 5 * time.Second
 )
 
 // Server has the API's handlers and their dependencies.
@@ -111,7 +111,7 @@ func (s *Server) serve(ctx context.Context, listener net.Listener) error {
 		Handler:           s.Handler(),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       s.Config.HTTPTimeout,
-		WriteTimeout:      s.Config.HTTPTimeout + responseTime,
+		WriteTimeout:      s.Config.HTTPTimeout + responseReserve,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),

@@ -20,9 +20,9 @@ import (
 	"github.com/photo-processor/photo-processor/internal/telemetry"
 )
 
-// observed is a middleware that measures and traces requests if metrics or
+// withTelemetry is a middleware that measures and traces requests if metrics or
 // traces are configured. It continues the client's trace.
-func (s *Server) observed(next http.Handler) http.Handler {
+func (s *Server) withTelemetry(next http.Handler) http.Handler {
 	if t := s.Telemetry; t == nil || !t.HasMetrics() && !t.HasTraces() {
 		return next
 	}
@@ -36,9 +36,9 @@ func (s *Server) observed(next http.Handler) http.Handler {
 // variablePattern matches a variable in a path template of mux.Router.
 var variablePattern = regexp.MustCompile(`\{(\w+):(?:[^{}]|\{[^{}]*\})*\}`)
 
-// named is a middleware that labels spans and metrics with the path template,
-// whose cardinality does not grow with the photos.
-func (s *Server) named(next http.Handler) http.Handler {
+// withRouteName is a middleware that labels spans and metrics with the path
+// template, whose cardinality does not grow with the photos.
+func withRouteName(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if route, err := mux.CurrentRoute(r).GetPathTemplate(); err == nil {
 			route = variablePattern.ReplaceAllString(route, "{$1}")

@@ -40,7 +40,7 @@ func (s *Server) showThumbnail(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if id, err := uuid.Parse(key[:strings.IndexByte(key, '/')]); err == nil {
-		*subject(r) = telemetry.PhotoAttrs(id, "") // the key does not have the run
+		*photoLogAttrs(r) = telemetry.PhotoAttrs(id, "") // the key does not have the run
 	}
 	mediaType := ""
 	for _, format := range photo.Formats {

@@ -6,7 +6,7 @@ DO $$ BEGIN
 EXCEPTION WHEN duplicate_object THEN NULL;
 END $$;
 
--- An adopted enum may know only pending and completed. A value that is added
+-- The first schema's enum may know only pending and completed. A value that is added
 -- here can be used only after this migration has been committed: the next one
 -- does.
 ALTER TYPE photo_status ADD VALUE IF NOT EXISTS 'processing';
@@ -31,5 +31,5 @@ CREATE TABLE IF NOT EXISTS photo_thumbnails (
 DO $$ BEGIN
     ALTER TABLE photo_thumbnails
         ADD CONSTRAINT photo_thumbnails__photo_uuid__width__height_uniq UNIQUE (photo_uuid, width, height);
-EXCEPTION WHEN duplicate_table OR duplicate_object THEN NULL; -- adopted: it is there
+EXCEPTION WHEN duplicate_table OR duplicate_object THEN NULL; -- of the first schema
 END $$;

@@ -2,7 +2,7 @@
 -- photo, how the last one failed, and what the source turned out to be.
 --
 -- The CHECKs are NOT VALID: they hold for every row written from now on, while
--- an adopted database keeps rows that were written before them.
+-- a database from before migrations existed keeps its older rows.
 
 ALTER TABLE photos
     ADD COLUMN updated_at        timestamptz NOT NULL DEFAULT now(),

@@ -84,7 +84,7 @@ func TestApplyToAnEmptyDatabase(t *testing.T) {
 	require.Equal(t, before, describeSchema(t, conn))
 }
 
-func TestApplyAdoptsTheFirstSchema(t *testing.T) {
+func TestApplyToTheFirstSchema(t *testing.T) {
 	t.Parallel()
 	fresh := connect(t, postgrestest.URL(t))
 	for name, values := range map[string]string{

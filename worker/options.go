@@ -18,10 +18,10 @@ import (
 )
 
 const (
-	// reportTime is added to SHUTDOWN_TIMEOUT, for activities that were
-	// canceled at its end to report that. Another worker can then retry them at
-	// once, without waiting for the heartbeat timeout.
-	reportTime = 5 * time.Second
+	// shutdownReserve is added to SHUTDOWN_TIMEOUT. In this time, activities
+	// that were canceled at the end of SHUTDOWN_TIMEOUT report it, so that
+	// another worker can retry them without waiting for the heartbeat timeout.
+	shutdownReserve = 5 * time.Second
 	// heartbeatThrottle is how long the SDK may delay a heartbeat, and so the
 	// longest time until an activity learns of its cancellation. The default is
 	// four fifths of the heartbeat timeout, 24 seconds.
@@ -41,7 +41,7 @@ func workerOptions(activityContext context.Context, cfg config.Config, metrics *
 		MaxConcurrentWorkflowTaskExecutionSize: cfg.WorkerPhotos,
 		MaxConcurrentActivityExecutionSize:     cfg.WorkerActivities,
 		BackgroundActivityContext:              activityContext,
-		WorkerStopTimeout:                      cfg.ShutdownTimeout + reportTime,
+		WorkerStopTimeout:                      cfg.ShutdownTimeout + shutdownReserve,
 		MaxHeartbeatThrottleInterval:           heartbeatThrottle,
 		DefaultHeartbeatThrottleInterval:       heartbeatThrottle,
 	}
@@ -113,10 +113,10 @@ func NewRenderer(cfg config.Config, log *slog.Logger) (*renderer.Renderer, error
 
 func newSourceCache(cfg config.Config) *sourcecache.Cache {
 	return sourcecache.New(sourcecache.Config{
-		Dir:           cfg.SourceCacheDir,
-		MaxMemory:     cfg.SourceCacheMemory,
-		MaxDisk:       cfg.SourceCacheDisk,
-		MaxAge:        cfg.SourceCacheMaxAge,
-		MaxUnattended: cfg.WorkerActivities,
+		Dir:                cfg.SourceCacheDir,
+		MaxMemory:          cfg.SourceCacheMemory,
+		MaxDisk:            cfg.SourceCacheDisk,
+		MaxAge:             cfg.SourceCacheMaxAge,
+		MaxDetachedFetches: cfg.WorkerActivities,
 	})
 }

@@ -44,12 +44,12 @@ func (b *testBundle) completed(t *testing.T) []photo.Photo {
 func TestASinglePhotoPassesABatch(t *testing.T) {
 	for name, start := range map[string]func(t *testing.T, b *testBundle, batch []uuid.UUID){
 		"started by StartPhotos": func(t *testing.T, b *testBundle, batch []uuid.UUID) {
-			_, err := b.starter().Batch(t.Context(), batch)
+			_, err := b.starter().StartBatch(t.Context(), batch)
 			require.NoError(t, err)
 		},
 		"in the queue": func(t *testing.T, b *testBundle, batch []uuid.UUID) {
 			for _, id := range batch {
-				_, err := b.starter().BatchPhoto(t.Context(), id)
+				_, err := b.starter().StartBatchPhoto(t.Context(), id)
 				require.NoError(t, err)
 			}
 		},
@@ -68,7 +68,7 @@ func TestASinglePhotoPassesABatch(t *testing.T) {
 				return before >= 10
 			}, time.Minute, 10*time.Millisecond)
 
-			photoRun, err := b.starter().Photo(t.Context(), single)
+			photoRun, err := b.starter().StartPhoto(t.Context(), single)
 			require.NoError(t, err)
 			require.NoError(t, photoRun.Get(t.Context(), nil))
 			// b.photo is completed, too.

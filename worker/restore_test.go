@@ -24,7 +24,7 @@ import (
 // run starts the photo's workflow, and returns its error when it has closed.
 func (b *testBundle) run(t *testing.T, id uuid.UUID) error {
 	t.Helper()
-	run, err := b.starter().Photo(t.Context(), id)
+	run, err := b.starter().StartPhoto(t.Context(), id)
 	require.NoError(t, err)
 	return run.Get(t.Context(), nil)
 }
@@ -109,7 +109,7 @@ func TestARestoredDatabase(t *testing.T) {
 	height.Store(300)
 	require.NoError(t, b.run(t, changed))
 	require.NoError(t, b.run(t, later))
-	_, err = b.starter().Photo(t.Context(), underWay)
+	_, err = b.starter().StartPhoto(t.Context(), underWay)
 	require.NoError(t, err)
 	b.awaitRequest(t)
 	added := add("/")

@@ -91,7 +91,7 @@ func setup(t *testing.T) *testBundle {
 	photos, err := b.db.AddPhotos(t.Context(), []string{server.URL})
 	require.NoError(t, err)
 	b.photo = photos[0].UUID
-	_, err = b.starter().Photo(t.Context(), b.photo)
+	_, err = b.starter().StartPhoto(t.Context(), b.photo)
 	require.NoError(t, err)
 	return b
 }

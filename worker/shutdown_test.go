@@ -60,7 +60,7 @@ func TestAStoppedWorkerIsNotLost(t *testing.T) {
 	})
 	stop()
 	b.pendingActivity(t, func(pending *workflowpb.PendingActivityInfo) bool {
-		return progressOf(t, pending).Reported == 1
+		return progressOf(t, pending).LastReportedAttempt == 1
 	})
 	close(b.release)
 	b.work(t)

@@ -113,11 +113,11 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		BucketTimeout: cfg.BucketTimeout,
 		Temporal:      temporal,
 		StartPhoto: func(ctx context.Context, id uuid.UUID) error {
-			_, err := start.Photo(ctx, id)
+			_, err := start.StartPhoto(ctx, id)
 			return err
 		},
 		StartBatchPhoto: func(ctx context.Context, id uuid.UUID) error {
-			_, err := start.BatchPhoto(ctx, id)
+			_, err := start.StartBatchPhoto(ctx, id)
 			return err
 		},
 		StartConcurrency: cfg.StartConcurrency,

@@ -1,4 +1,8 @@
-// Package workflows tells the story of one photo, as Temporal executes it.
+// Package workflows has the three workflows:
+//
+//	ProcessPhoto     makes the thumbnails of one photo and records its final status
+//	StartPhotos      starts ProcessPhoto for each photo of a large request
+//	ReconcilePhotos  repairs photos that are processing without an open run
 //
 // Temporal replays this code from histories, so the code must be deterministic:
 // it imports nothing that reads clocks, files or the network. A changed
@@ -30,7 +34,7 @@ func ProcessPhoto(ctx workflow.Context, in ProcessPhotoInput) (*activities.MakeT
 		StartedAt: workflow.Now(ctx),
 	}
 	result, err := fetchAndRender(ctx, run)
-	if writesNoStatus(err) {
+	if isNotOwner(err) { // so it may not write a status
 		return nil, err
 	}
 	failure := toFailure(err)
@@ -76,9 +80,9 @@ func recordStatus(ctx workflow.Context, run photo.Run, result *activities.MakeTh
 	return executeStep(ctx, finish, in, nil)
 }
 
-// executeStep is the one rule by which every step runs. The step first runs as
-// a local activity, which costs Temporal a fraction of a regular one. If the
-// local activity does not succeed, the step runs as a regular activity of the
+// executeStep runs a step. The step first runs as a local activity, which costs
+// Temporal a fraction of a regular one. Its success and a non-retryable error
+// are final. After any other error, the step runs as a regular activity of the
 // same name, whose retries Temporal makes and shows. The activity decides
 // whether a failure is permanent, and then returns a non-retryable error.
 //
@@ -92,7 +96,7 @@ func recordStatus(ctx workflow.Context, run photo.Run, result *activities.MakeTh
 func executeStep(ctx workflow.Context, s step, in activityInput, out any) error {
 	workflow.SetCurrentDetails(ctx, s.summary)
 	var localFailure *photo.Failure
-	if workflow.GetInfo(ctx).GetCurrentHistoryLength() <= firstTaskStarted {
+	if workflow.GetInfo(ctx).GetCurrentHistoryLength() <= firstTaskStartedEventID {
 		err := workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(ctx, s.localOptions()), s.activity, in).Get(ctx, out)
 		if err == nil || isNonRetryable(err) {
 			return err
@@ -113,6 +117,7 @@ type activityInput interface {
 	WithLocalFailure(*photo.Failure) any
 }
 
-// firstTaskStarted is the ID of the event that starts the first workflow task.
-// The events before it are WorkflowExecutionStarted and WorkflowTaskScheduled.
-const firstTaskStarted = 3
+// firstTaskStartedEventID is the ID of the event that starts the first workflow
+// task. The events before it are WorkflowExecutionStarted and
+// WorkflowTaskScheduled.
+const firstTaskStartedEventID = 3

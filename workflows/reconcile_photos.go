@@ -32,10 +32,11 @@ var reconcileOptions = workflow.ActivityOptions{
 	RetryPolicy:         &retryPolicy,
 }
 
-// ReconcilePhotos finds photos whose status is processing although their run
-// has closed without recording a final status. A photo whose run was terminated
-// fails; any other is processed again. A schedule starts this workflow; see
-// package worker.
+// ReconcilePhotos repairs photos whose status is processing although their run
+// is not open. A photo whose run was terminated fails. A photo is started again
+// if its run closed in another way without recording a final status, or if
+// Temporal does not have the run, for example after its database was restored
+// from a backup. A schedule starts this workflow; see package worker.
 func ReconcilePhotos(ctx workflow.Context, in ReconcilePhotosInput) (*activities.Reconciled, error) {
 	ctx = workflow.WithActivityOptions(ctx, reconcileOptions)
 	for range reconcilePages {

@@ -233,7 +233,7 @@ func TestRecordHistories(t *testing.T) {
 		for i := range ids {
 			ids[i] = uuid.New()
 		}
-		run, err := s.starter().Batch(t.Context(), ids)
+		run, err := s.starter().StartBatch(t.Context(), ids)
 		require.NoError(t, err)
 		s.save(t, "started_many", run, completed)
 		for _, id := range []uuid.UUID{ids[0], ids[400]} {

@@ -65,14 +65,14 @@ func newStack(t *testing.T) *stack {
 	s.act = &activities.Activities{
 		DB: s.db, Fetcher: fetcher, Format: photo.JPEG, Log: slog.New(slog.DiscardHandler), BucketTimeout: time.Minute,
 		Renderer: renderertest.New(t, renderer.Config{Options: renderer.Options{Boxes: []photo.Size{{Width: 320, Height: 320}}}}),
-		Sources:  sourcecache.New(sourcecache.Config{Dir: filepath.Join(dir, "sources"), MaxMemory: 1 << 20, MaxDisk: 1 << 20, MaxAge: time.Minute, MaxUnattended: 10}),
+		Sources:  sourcecache.New(sourcecache.Config{Dir: filepath.Join(dir, "sources"), MaxMemory: 1 << 20, MaxDisk: 1 << 20, MaxAge: time.Minute, MaxDetachedFetches: 10}),
 		Temporal: temporal,
 		StartPhoto: func(ctx context.Context, id uuid.UUID) error {
-			_, err := s.starter().Photo(ctx, id)
+			_, err := s.starter().StartPhoto(ctx, id)
 			return err
 		},
 		StartBatchPhoto: func(ctx context.Context, id uuid.UUID) error {
-			_, err := s.starter().BatchPhoto(ctx, id)
+			_, err := s.starter().StartBatchPhoto(ctx, id)
 			return err
 		},
 		StartConcurrency: 8,
@@ -112,7 +112,7 @@ func (s *stack) start(t *testing.T, answer http.HandlerFunc) client.WorkflowRun 
 
 func (s *stack) process(t *testing.T, id uuid.UUID) client.WorkflowRun {
 	t.Helper()
-	run, err := s.starter().Photo(t.Context(), id)
+	run, err := s.starter().StartPhoto(t.Context(), id)
 	require.NoError(t, err)
 	return run
 }
@@ -148,7 +148,7 @@ type failingOnce struct {
 	crashed atomic.Bool
 }
 
-func (f *failingOnce) Render(ctx context.Context, source renderer.Source) ([]photo.Picture, error) {
+func (f *failingOnce) Render(ctx context.Context, source renderer.Source) ([]photo.EncodedThumbnail, error) {
 	if !f.crashed.Swap(true) {
 		return nil, photo.Fail(photo.RenderCrashed, "the renderer crashed")
 	}
@@ -158,7 +158,7 @@ func (f *failingOnce) Render(ctx context.Context, source renderer.Source) ([]pho
 // hanging is a renderer that never returns a picture.
 type hanging struct{}
 
-func (hanging) Render(ctx context.Context, _ renderer.Source) ([]photo.Picture, error) {
+func (hanging) Render(ctx context.Context, _ renderer.Source) ([]photo.EncodedThumbnail, error) {
 	<-ctx.Done()
 	return nil, ctx.Err()
 }

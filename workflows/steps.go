@@ -14,9 +14,15 @@ import (
 // Priorities of tasks. Temporal dispatches a backlog in the order of the
 // priority keys, the smallest first. Keys are from 1 to 5; the default is 3.
 var (
-	PriorityFirst  = temporal.Priority{PriorityKey: 1} // the last steps of a photo, and short tasks that unblock others
-	PrioritySingle = temporal.Priority{PriorityKey: 2} // photos that were posted singly: a client may be waiting
-	PriorityBatch  = temporal.Priority{PriorityKey: 4} // photos of a batch
+	// PriorityFirst is for the last two steps of a photo, which free its
+	// source, and for the short activities of StartPhotos and ReconcilePhotos.
+	PriorityFirst = temporal.Priority{PriorityKey: 1}
+	// PriorityInteractive is for the photos of a request with at most
+	// START_DIRECTLY photos, whose client may be waiting, and for the photos
+	// that the reconciler starts again.
+	PriorityInteractive = temporal.Priority{PriorityKey: 2}
+	// PriorityBatch is for the photos of a larger request.
+	PriorityBatch = temporal.Priority{PriorityKey: 4}
 )
 
 // activityNames is a nil pointer whose methods name the activities for
@@ -25,11 +31,11 @@ var activityNames *activities.Activities
 
 // step is one of a photo's four activities, with its options.
 type step struct {
-	activity any               // method of activityNames
-	summary  string            // shown by the Web UI
-	local    time.Duration     // timeout of the local activity
-	regular  time.Duration     // timeout of one attempt of the regular activity
-	priority temporal.Priority // of the regular activity; the zero value inherits the workflow's
+	activity       any               // method of activityNames
+	summary        string            // shown by the Web UI
+	localTimeout   time.Duration     // of the local activity, which has one attempt
+	attemptTimeout time.Duration     // of one attempt of the regular activity
+	priority       temporal.Priority // of the regular activity; the zero value inherits the workflow's
 }
 
 // The steps, in the order in which ProcessPhoto runs them. The local timeouts
@@ -39,7 +45,7 @@ var (
 	// One SQL statement takes milliseconds; connecting may take 2 seconds.
 	markProcessing = step{
 		activity: activityNames.MarkProcessing, summary: "Mark the photo as processing",
-		local: 3 * time.Second, regular: 30 * time.Second,
+		localTimeout: 3 * time.Second, attemptTimeout: 30 * time.Second,
 	}
 	// Most sources answer within a second. A local fetch occupies one of the
 	// worker's few workflow task slots, so a slow one moves to the regular
@@ -48,19 +54,19 @@ var (
 	// the same host.
 	fetchSource = step{
 		activity: activityNames.FetchSource, summary: "Fetch the source from the photo's URL",
-		local: 4 * time.Second, regular: 30 * time.Minute,
+		localTimeout: 4 * time.Second, attemptTimeout: 30 * time.Minute,
 	}
 	// Most pictures take less than 0.1 seconds, the largest allowed a few
 	// seconds. RENDER_TIMEOUT bounds a render; the rest is waiting for the
 	// worker's other renders.
 	makeThumbnails = step{
 		activity: activityNames.MakeThumbnails, summary: "Make thumbnails of the source",
-		local: 5 * time.Second, regular: 30 * time.Minute, priority: PriorityFirst,
+		localTimeout: 5 * time.Second, attemptTimeout: 30 * time.Minute, priority: PriorityFirst,
 	}
 	// One SQL statement, and one or a few requests to the bucket.
 	finish = step{
 		activity: activityNames.Finish, summary: "Record the final status",
-		local: 3 * time.Second, regular: 5 * time.Minute, priority: PriorityFirst,
+		localTimeout: 3 * time.Second, attemptTimeout: 5 * time.Minute, priority: PriorityFirst,
 	}
 )
 
@@ -69,7 +75,7 @@ var (
 // them.
 func (s step) localOptions() workflow.LocalActivityOptions {
 	return workflow.LocalActivityOptions{
-		ScheduleToCloseTimeout: s.local,
+		ScheduleToCloseTimeout: s.localTimeout,
 		RetryPolicy:            &temporal.RetryPolicy{MaximumAttempts: 1},
 		Summary:                s.summary,
 	}
@@ -80,7 +86,7 @@ func (s step) localOptions() workflow.LocalActivityOptions {
 // for PostgreSQL as long as the outage lasts.
 func (s step) regularOptions() workflow.ActivityOptions {
 	return workflow.ActivityOptions{
-		StartToCloseTimeout: s.regular,
+		StartToCloseTimeout: s.attemptTimeout,
 		HeartbeatTimeout:    heartbeatTimeout,
 		WaitForCancellation: true, // the attempt must not write after the final status
 		RetryPolicy:         &retryPolicy,
@@ -105,9 +111,9 @@ var retryPolicy = temporal.RetryPolicy{
 // leaves room for a machine that swaps.
 const heartbeatTimeout = 30 * time.Second
 
-// writesNoStatus is true for an error that leaves no status to record: the
-// photo does not exist, or a newer run owns it.
-func writesNoStatus(err error) bool {
+// isNotOwner reports whether the error means that the run does not own the
+// photo: the photo does not exist, or a newer run owns it.
+func isNotOwner(err error) bool {
 	return hasType(err, photo.NotFound.ErrorType()) || hasType(err, activities.Superseded)
 }
 

@@ -124,18 +124,14 @@ func serve(in io.Reader, out io.Writer, options thumbnail.Options) error {
 // answer makes the thumbnails of one source and writes them, or the failure, to
 // out.
 func answer(out io.Writer, source []byte, options thumbnail.Options) error {
-	made, err := thumbnail.Make(source, options)
+	thumbnails, err := thumbnail.Make(source, options)
 	if failure, ok := errors.AsType[*photo.Failure](err); ok {
 		return protocol.WriteFailure(out, failure)
 	}
 	if err != nil {
 		return err
 	}
-	pictures := make([]photo.Picture, len(made))
-	for i, p := range made {
-		pictures[i] = photo.Picture(p)
-	}
-	return protocol.WriteThumbnails(out, pictures)
+	return protocol.WriteThumbnails(out, thumbnails)
 }
 
 // renderWarmup renders the picture of each kind that this libvips supports.

@@ -44,26 +44,26 @@ func render(cmd *cobra.Command, cfg config.Config, args []string) error {
 		return err
 	}
 	defer r.Close()
-	pictures, err := r.Render(cmd.Context(), renderer.Bytes(source))
+	thumbnails, err := r.Render(cmd.Context(), renderer.Bytes(source))
 	if failure, ok := errors.AsType[*photo.Failure](err); ok {
 		return fmt.Errorf("%s: %w", failure.Code, err)
 	}
 	if err != nil {
 		return err
 	}
-	return writeThumbnails(cmd.OutOrStdout(), pictures, cfg.ThumbnailFormat, args[1:])
+	return writeThumbnails(cmd.OutOrStdout(), thumbnails, cfg.ThumbnailFormat, args[1:])
 }
 
-func writeThumbnails(out io.Writer, pictures []photo.Picture, format photo.Format, prefix []string) error {
-	for _, p := range pictures {
+func writeThumbnails(out io.Writer, thumbnails []photo.EncodedThumbnail, format photo.Format, prefix []string) error {
+	for _, t := range thumbnails {
 		name := ""
 		if len(prefix) > 0 {
-			name = prefix[0] + p.Size.String() + format.Extension()
-			if err := os.WriteFile(name, p.Bytes, 0o666); err != nil {
+			name = prefix[0] + t.Size.String() + format.Extension()
+			if err := os.WriteFile(name, t.Bytes, 0o666); err != nil {
 				return err
 			}
 		}
-		fmt.Fprintln(out, p.Size, len(p.Bytes), "bytes", name)
+		fmt.Fprintln(out, t.Size, len(t.Bytes), "bytes", name)
 	}
 	return nil
 }

@@ -1,6 +1,6 @@
 // Package config reads the configuration of photo-processor from environment
-// variables. Every variable has a default. All mistakes are reported at once, each
-// with the variable's name.
+// variables. Every variable has a default. All mistakes are reported at once,
+// each with the variable's name.
 //
 // The connection to Temporal is configured by the variables of Temporal's SDK
 // (TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_API_KEY, TEMPORAL_TLS…), see
@@ -40,38 +40,43 @@ type Config struct {
 
 	// HTTPAddr is the host and port on which the API listens.
 	HTTPAddr string `env:"HTTP_ADDR" envDefault:"127.0.0.1:3000"`
-	// APITokens are the bearer tokens that the API accepts. Several allow a rotation
-	// without downtime.
+	// APITokens are the bearer tokens that the API accepts. Several allow a
+	// rotation without downtime.
 	APITokens []string `env:"API_TOKEN"`
-	// APIAllowAnonymous allows an HTTPAddr that other machines can reach without a
-	// token.
+	// APIAllowAnonymous allows an HTTPAddr that other machines can reach
+	// without a token.
 	APIAllowAnonymous bool `env:"API_ALLOW_ANONYMOUS" envDefault:"false"`
-	// HTTPMaxBodyBytes bounds a request's body, HTTPMaxPhotos its number of photos.
+	// HTTPMaxBodyBytes bounds a request's body, HTTPMaxPhotos its number of
+	// photos.
 	HTTPMaxBodyBytes int64 `env:"HTTP_MAX_BODY_BYTES" envDefault:"1048576"`
 	HTTPMaxPhotos    int   `env:"HTTP_MAX_PHOTOS" envDefault:"10000"`
-	// HTTPTimeout bounds a request, from its first byte to the response's last.
+	// HTTPTimeout bounds the time to read a request, and the time to start its
+	// workflows. A response must be written within HTTPTimeout plus 5 seconds
+	// after the request's headers; then the connection is closed.
 	HTTPTimeout time.Duration `env:"HTTP_TIMEOUT" envDefault:"30s"`
-	// StartDirectly is the most photos in a request whose workflows the API starts
-	// itself. For a larger request it starts a workflow that starts them.
+	// StartDirectly is the largest number of photos in a request whose
+	// workflows the API starts itself. For a larger request it starts a
+	// StartPhotos workflow, which starts them with a lower priority.
 	StartDirectly int `env:"START_DIRECTLY" envDefault:"100"`
-	// StartConcurrency is how many workflows a request, or the workflow of a large
-	// request, starts concurrently.
+	// StartConcurrency is how many workflows a request, or the workflow of a
+	// large request, starts concurrently.
 	StartConcurrency int `env:"START_CONCURRENCY" envDefault:"2"`
 	// ShutdownTimeout is how long a process finishes its work after SIGTERM.
 	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"30s"`
 
 	// TaskQueue is the Temporal task queue that connects API and workers.
 	TaskQueue string `env:"TASK_QUEUE" envDefault:"photo-processor"`
-	// WorkerPhotos is how many photos one worker processes concurrently: its slots
-	// for workflow tasks. Photos that need regular activities do not occupy one.
+	// WorkerPhotos is how many photos one worker processes concurrently: its
+	// slots for workflow tasks. Photos that need regular activities do not
+	// occupy one.
 	WorkerPhotos int `env:"WORKER_PHOTOS" envDefault:"16"`
-	// WorkerActivities is how many regular activities one worker runs concurrently:
-	// fetches from slow sources, and retries.
+	// WorkerActivities is how many regular activities one worker runs
+	// concurrently: fetches from slow sources, and retries.
 	WorkerActivities int `env:"WORKER_ACTIVITIES" envDefault:"32"`
 
-	// WorkerDeployment is the name of the worker deployment in Temporal's worker
-	// versioning; empty turns versioning off. WorkerBuildID is this worker's version
-	// in it, by default the program's.
+	// WorkerDeployment is the name of the worker deployment in Temporal's
+	// worker versioning; empty turns versioning off. WorkerBuildID is this
+	// worker's version in it, by default the program's.
 	WorkerDeployment string `env:"WORKER_DEPLOYMENT"`
 	WorkerBuildID    string `env:"WORKER_BUILD_ID"`
 
@@ -82,14 +87,14 @@ type Config struct {
 	// SourceCacheDir is the directory of fetched sources that do not fit into
 	// SourceCacheMemory. Defaults to DATA_DIR/sources.
 	SourceCacheDir string `env:"SOURCE_CACHE_DIR"`
-	// SourceCacheMemory and SourceCacheDisk are the most bytes of sources in memory
-	// and in the directory, per worker.
+	// SourceCacheMemory and SourceCacheDisk are the most bytes of sources in
+	// memory and in the directory, per worker.
 	SourceCacheMemory int64 `env:"SOURCE_CACHE_MEMORY" envDefault:"67108864"`
 	SourceCacheDisk   int64 `env:"SOURCE_CACHE_DISK" envDefault:"4294967296"`
 	// SourceCacheMaxAge is how long an unused source is kept.
 	SourceCacheMaxAge time.Duration `env:"SOURCE_CACHE_MAX_AGE" envDefault:"10m"`
-	// ThumbnailsBucket is the bucket of the thumbnails, a URL of gocloud.dev/blob.
-	// Defaults to DATA_DIR/thumbnails.
+	// ThumbnailsBucket is the bucket of the thumbnails, a URL of
+	// gocloud.dev/blob. Defaults to DATA_DIR/thumbnails.
 	ThumbnailsBucket string `env:"THUMBNAILS_BUCKET"`
 	// BucketTimeout bounds one request to the bucket.
 	BucketTimeout time.Duration `env:"BUCKET_TIMEOUT" envDefault:"1m"`
@@ -119,11 +124,13 @@ type Config struct {
 
 	// RenderConcurrency is how many pictures one worker renders concurrently; 0
 	// means the number of CPUs. RenderTimeout bounds the time for a picture,
-	// RenderMaxMemory the bytes of memory of its process. See internal/renderer.
+	// RenderMaxMemory the bytes of memory of its process. See
+	// internal/renderer.
 	RenderConcurrency int           `env:"RENDER_CONCURRENCY" envDefault:"0"`
 	RenderTimeout     time.Duration `env:"RENDER_TIMEOUT" envDefault:"60s"`
 	RenderMaxMemory   int64         `env:"RENDER_MAX_MEMORY" envDefault:"1073741824"`
-	// RenderMaxPictures is how many pictures a process renders before it is replaced.
+	// RenderMaxPictures is how many pictures a process renders before it is
+	// replaced.
 	RenderMaxPictures int `env:"RENDER_MAX_PICTURES" envDefault:"500"`
 	// RendererPath is the render program. Defaults to the file
 	// photo-processor-render next to the running program.
@@ -132,20 +139,23 @@ type Config struct {
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info"`
 	LogFormat string     `env:"LOG_FORMAT" envDefault:"text"`
 
-	// MetricsAddr is the host and port of /metrics, and of a worker's /healthz and
-	// /readyz; empty turns them off. They need no token: use a private network.
+	// MetricsAddr is the host and port of /metrics, and of a worker's /healthz
+	// and /readyz; empty turns them off. They need no token: use a private
+	// network.
 	MetricsAddr string `env:"METRICS_ADDR"`
 }
 
 const (
-	// maxStepTimeout is much less than the 30 minutes of one attempt at FetchSource or
-	// MakeThumbnails, which also waits for its turn and stores the result.
+	// maxStepTimeout is much less than the 30 minutes of one attempt at
+	// FetchSource or MakeThumbnails, which also waits for its turn and stores
+	// the result.
 	maxStepTimeout = 5 * time.Minute
 	maxBoxes       = 16
-	// maxPhotos UUIDs, the input of one workflow, are half of the 2 MB that Temporal's
-	// server accepts.
+	// maxPhotos UUIDs, the input of one workflow, are half of the 2 MB that
+	// Temporal's server accepts.
 	maxPhotos = 50_000
-	// minTokenBytes makes tokens hard to guess: 16 random characters are 95 bits.
+	// minTokenBytes makes tokens hard to guess: 16 random characters are 95
+	// bits.
 	minTokenBytes = 16
 )
 
@@ -200,8 +210,8 @@ func (c *Config) setDefaults() error {
 	return nil
 }
 
-// check returns the settings that are out of range, without those that could not
-// be parsed.
+// check returns the settings that are out of range, without those that could
+// not be parsed.
 func (c *Config) check(unparsed []error) (mistakes []error) {
 	wrong := func(name, format string, args ...any) {
 		isSame := func(err error) bool { return strings.HasPrefix(err.Error(), name+": ") }
@@ -242,7 +252,7 @@ func (c *Config) check(unparsed []error) (mistakes []error) {
 	if strings.TrimSpace(c.TaskQueue) != c.TaskQueue || c.TaskQueue == "" {
 		wrong("TASK_QUEUE", "must be a name without spaces around it, not %q", c.TaskQueue)
 	}
-	checkRange("WORKER_PHOTOS", int64(c.WorkerPhotos), 2, 1000) // the SDK needs two: a poller keeps a slot
+	checkRange("WORKER_PHOTOS", int64(c.WorkerPhotos), 2, 1000) // the SDK refuses 1: each slot has one poller, and a single one would poll the sticky queue only
 	checkRange("WORKER_ACTIVITIES", int64(c.WorkerActivities), 1, 10_000)
 	if strings.ContainsAny(c.WorkerDeployment, ". \t") { // Temporal writes a version as DEPLOYMENT.BUILD_ID
 		wrong("WORKER_DEPLOYMENT", "must be a name without dots and spaces, not %q", c.WorkerDeployment)
@@ -291,7 +301,8 @@ func (c *Config) check(unparsed []error) (mistakes []error) {
 	return mistakes
 }
 
-// isLoopback reports whether only this machine can reach a listener on the host.
+// isLoopback reports whether only this machine can reach a listener on the
+// host.
 func isLoopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
@@ -303,7 +314,8 @@ var parsers = map[reflect.Type]env.ParserFunc{
 	reflect.TypeFor[photo.Format](): func(text string) (any, error) { return photo.ParseFormat(text) },
 }
 
-// nameVariable replaces the struct's field in the library's error by the variable.
+// nameVariable replaces the struct's field in the library's error by the
+// variable.
 func nameVariable(err error) error {
 	parse, ok := errors.AsType[env.ParseError](err)
 	if !ok {

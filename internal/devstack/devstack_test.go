@@ -20,8 +20,8 @@ import (
 // patience bounds every wait. Only a failing test reaches it.
 const patience = time.Minute
 
-// roleEnv makes the test binary a process with one of roles instead of running the
-// tests.
+// roleEnv makes the test binary a process with one of roles instead of running
+// the tests.
 const roleEnv = "DEVSTACK_TEST_ROLE"
 
 var roles = map[string]func(args []string) error{
@@ -41,8 +41,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// playParent starts a shell, writes its PID to the file args[0], and waits to be
-// killed.
+// playParent starts a shell, writes its PID to the file args[0], and waits to
+// be killed.
 func playParent(args []string) error {
 	process := Process{
 		Name: "sleeper", Path: "/bin/sh", Args: []string{"-c", "while :; do sleep 60; done"},
@@ -61,7 +61,8 @@ func playParent(args []string) error {
 	select {}
 }
 
-// playSupervisor locks the data directory args[0] and writes a state, until SIGTERM.
+// playSupervisor locks the data directory args[0] and writes a state, until
+// SIGTERM.
 func playSupervisor(args []string) error {
 	dir, err := NewDir(args[0])
 	if err != nil {
@@ -84,7 +85,8 @@ func playSupervisor(args []string) error {
 	return unlock()
 }
 
-// playStack runs the servers in the data directory args[0], Temporal on port args[1], until SIGTERM.
+// playStack runs the servers in the data directory args[0], Temporal on port
+// args[1], until SIGTERM.
 func playStack(args []string) (err error) {
 	dir, err := NewDir(args[0])
 	if err != nil {
@@ -134,8 +136,8 @@ func roleCommand(t *testing.T, role string, args ...string) []string {
 	return append([]string{"/usr/bin/env", roleEnv + "=" + role, binary}, args...)
 }
 
-// newTestDir returns an empty data directory that PostgreSQL's user can enter, other
-// than t.TempDir.
+// newTestDir returns an empty data directory that PostgreSQL's user can enter,
+// other than t.TempDir.
 func newTestDir(t *testing.T) Dir {
 	t.Helper()
 	root, err := os.MkdirTemp("", "devstack-")
@@ -154,7 +156,8 @@ func start(t *testing.T, process Process) *Child {
 	return startUntil(t, t, process)
 }
 
-// startUntil starts the process for a subtest, and stops it at the end of its parent.
+// startUntil starts the process for a subtest, and stops it at the end of its
+// parent.
 func startUntil(end, t *testing.T, process Process) *Child {
 	t.Helper()
 	child, err := process.Start(testContext(t))
@@ -193,8 +196,8 @@ func eventually(t *testing.T, condition func() bool, message string) {
 	require.Eventually(t, condition, patience, 5*time.Millisecond, message)
 }
 
-// awaitCondition waits until the condition holds or ctx ends. Other goroutines than
-// the test's may call it.
+// awaitCondition waits until the condition holds or ctx ends. Other goroutines
+// than the test's may call it.
 func awaitCondition(ctx context.Context, condition func() bool) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -210,7 +213,8 @@ func readFile(t *testing.T, path string) string {
 	return string(text)
 }
 
-// shell is a process that runs the script. It is ready when its log has "ready".
+// shell is a process that runs the script. It is ready when its log has
+// "ready".
 func shell(dir Dir, name, script string) Process {
 	log := dir.Log(name)
 	return Process{

@@ -21,9 +21,9 @@ type Dir struct {
 // empty, it is .data in the working directory, so that two checkouts do not
 // share one.
 //
-// For root it is /var/lib/photo-processor/<name of the working directory>-<digest
-// of its path> instead: PostgreSQL then runs as another user, who cannot enter a
-// checkout in root's home.
+// For root it is /var/lib/photo-processor/<name of the working
+// directory>-<digest of its path> instead: PostgreSQL then runs as another
+// user, who cannot enter a checkout in root's home.
 func NewDir(root string) (Dir, error) {
 	var err error
 	switch {
@@ -82,7 +82,7 @@ func (d Dir) Cluster() Dir { return Dir{Root: filepath.Join(d.Root, "cluster")} 
 
 // IsCluster reports whether this directory is a cluster's.
 func (d Dir) IsCluster() bool {
-	_, err := os.Stat(d.clusterMark())
+	_, err := os.Stat(d.clusterMarkerFile())
 	return err == nil
 }
 
@@ -91,10 +91,11 @@ func (d Dir) CreateCluster() error {
 	if err := errors.Join((Dir{Root: filepath.Dir(d.Root)}).Create(), d.Create()); err != nil {
 		return err
 	}
-	return os.WriteFile(d.clusterMark(), nil, 0o600)
+	return os.WriteFile(d.clusterMarkerFile(), nil, 0o600)
 }
 
-func (d Dir) clusterMark() string { return filepath.Join(d.Root, "is-a-cluster") }
+// clusterMarkerFile is a file that marks the data directory of a cluster.
+func (d Dir) clusterMarkerFile() string { return filepath.Join(d.Root, "is-a-cluster") }
 
 // Log is the log of the process with this name.
 func (d Dir) Log(name string) string { return filepath.Join(d.Root, "logs", name+".log") }

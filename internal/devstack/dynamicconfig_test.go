@@ -46,8 +46,8 @@ history.enabled:
 	}
 }
 
-// TestDynamicConfigKeys checks that every key occurs in the server's program, which
-// silently ignores unknown keys.
+// TestDynamicConfigKeys checks that every key occurs in the server's program,
+// which silently ignores unknown keys.
 func TestDynamicConfigKeys(t *testing.T) {
 	t.Parallel()
 	file, err := os.Open(testCLI(t))

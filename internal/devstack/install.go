@@ -18,8 +18,9 @@ import (
 	"golang.org/x/mod/semver"
 )
 
-// The versions that are built, if they are not installed. Temporal's server and
-// UI are docker-compose's, in .env, and the newest that Go 1.26 builds.
+// The versions of the programs that Install builds from source. Those of
+// Temporal's server and UI are the newest that Go 1.26 can build; .env has the
+// same ones for docker-compose.yml.
 const (
 	temporalCLIVersion    = "v1.5.1" // has server 1.29
 	temporalServerVersion = "v1.32.1"

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestInstallDeps runs the script with a PATH of fake programs, so that it installs
-// nothing.
+// TestInstallDeps runs the script with a PATH of fake programs, so that it
+// installs nothing.
 func TestInstallDeps(t *testing.T) {
 	t.Parallel()
 

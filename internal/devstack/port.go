@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// loopback is the only address that the stack listens on: most of it asks for no
-// password.
+// loopback is the only address that the stack listens on: most of it asks for
+// no password.
 const loopback = "127.0.0.1"
 
 // CheckPort returns an error if the TCP address is taken. The error names the
@@ -34,9 +34,9 @@ func FreePort() (int, error) {
 		return 0, err
 	}
 	defer listener.Close()
-	// For a minute, Linux does not choose a port that has a connection in TIME_WAIT,
-	// but gives it to a server that wants it. The side that closes first gets into
-	// that state, so the server's side does.
+	// For a minute, Linux does not choose a port that has a connection in
+	// TIME_WAIT, but gives it to a server that wants it. The side that closes
+	// first gets into that state, so the server's side does.
 	client, err := net.Dial("tcp", listener.Addr().String())
 	if err != nil {
 		return 0, err

@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// defaultPostgresPort is not 5432, so that a client that ignores the host does
-	// not reach another PostgreSQL of this machine.
+	// defaultPostgresPort is not 5432, so that a client that ignores the host
+	// does not reach another PostgreSQL of this machine.
 	defaultPostgresPort = 54320
 
 	// postgresName is the name of the superuser and of the database.
@@ -33,15 +33,15 @@ const (
 	postgresReadyTimeout = 2 * time.Minute
 )
 
-// Postgres is a PostgreSQL server whose data directory is in Dir, created at the
-// first start. It listens on a Unix socket in a directory that only its OS user
-// and root can enter, and trusts whoever connects there.
+// Postgres is a PostgreSQL server whose data directory is in Dir, created at
+// the first start. It listens on a Unix socket in a directory that only its OS
+// user and root can enter, and trusts whoever connects there.
 type Postgres struct {
 	Dir  Dir
 	Port int // part of the socket's name. Defaults to 54320
 
-	// TCP makes it listen on that port of 127.0.0.1 as well, for roles that have a
-	// password.
+	// TCP makes it listen on that port of 127.0.0.1 as well, for roles that
+	// have a password.
 	TCP bool
 
 	// Disposable trades durability for speed, for tests.
@@ -84,8 +84,8 @@ func (p Postgres) Process() (Process, error) {
 		LogFile: p.Dir.Log("postgres"), PIDFile: p.Dir.PIDFile("postgres"),
 		Prepare: func(ctx context.Context) error { return p.prepare(ctx, bin, credential) },
 		Ready:   p.ready, ReadyTimeout: postgresReadyTimeout,
-		// Fast shutdown, which disconnects clients, then immediate shutdown. SIGTERM
-		// would wait until all clients have disconnected.
+		// Fast shutdown, which disconnects clients, then immediate shutdown.
+		// SIGTERM would wait until all clients have disconnected.
 		StopSignals: []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT},
 		StopTimeout: postgresStopTimeout,
 		DeathSignal: syscall.SIGQUIT,
@@ -157,7 +157,7 @@ func (p Postgres) prepare(ctx context.Context, bin string, credential *syscall.C
 	if err := mkdirFor(p.Dir.PostgresSocket(), credential); err != nil {
 		return err
 	}
-	if err := p.initCluster(ctx, bin, credential); err != nil {
+	if err := p.initDataDir(ctx, bin, credential); err != nil {
 		return err
 	}
 	data, err := filepath.EvalSymlinks(p.Dir.PostgresData())
@@ -167,8 +167,8 @@ func (p Postgres) prepare(ctx context.Context, bin string, credential *syscall.C
 	if err := endPostgres(ctx, data); err != nil {
 		return err
 	}
-	// PostgreSQL refuses to start if another process of its user has the number in
-	// these files by now. No server uses the directory any more.
+	// PostgreSQL refuses to start if another process of its user has the number
+	// in these files by now. No server uses the directory any more.
 	if err := errors.Join(removeIfExists(filepath.Join(data, "postmaster.pid")), removeIfExists(p.socket()+".lock")); err != nil {
 		return err
 	}

@@ -83,7 +83,8 @@ func postgresUser() (*syscall.Credential, error) {
 	return nil, fmt.Errorf("PostgreSQL does not run as root, and this system has none of the users %q to run it as", names)
 }
 
-// mkdirFor creates the directory, mode 0700, for the user that credential names.
+// mkdirFor creates the directory, mode 0700, for the user that credential
+// names.
 func mkdirFor(path string, credential *syscall.Credential) error {
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
@@ -94,10 +95,10 @@ func mkdirFor(path string, credential *syscall.Credential) error {
 	return os.Chown(path, int(credential.Uid), int(credential.Gid))
 }
 
-// initCluster runs initdb if there is no data directory yet. The directory gets
+// initDataDir runs initdb if there is no data directory yet. The directory gets
 // its name when it is complete: an initdb that was killed leaves one that looks
 // complete but never starts.
-func (p Postgres) initCluster(ctx context.Context, bin string, credential *syscall.Credential) error {
+func (p Postgres) initDataDir(ctx context.Context, bin string, credential *syscall.Credential) error {
 	leftovers, err := filepath.Glob(filepath.Join(escapeGlob(p.Dir.Root), initPrefix+"*"))
 	if err != nil {
 		return err
@@ -120,8 +121,8 @@ func (p Postgres) initCluster(ctx context.Context, bin string, credential *sysca
 	}
 	argv := []string{
 		filepath.Join(bin, "initdb"), "-D", unfinished, "-U", postgresName,
-		// The socket's directory decides who connects there. By TCP only roles with a
-		// password can; the superuser has none.
+		// The socket's directory decides who connects there. By TCP only roles
+		// with a password can; the superuser has none.
 		"--auth-local=trust", "--auth-host=scram-sha-256",
 		"--encoding=UTF8",
 		"--no-locale", // sorts by bytes on every system

@@ -97,7 +97,8 @@ func TestPostgresKeepsData(t *testing.T) {
 
 func TestPostgresSettings(t *testing.T) {
 	t.Parallel()
-	// All characters that are special in connection strings, lists and patterns.
+	// All characters that are special in connection strings, lists and
+	// patterns.
 	dir := Dir{Root: filepath.Join(newTestDir(t).Root, `a b+c%41"d'[e]*&?#`)}
 	postgres := Postgres{Dir: dir, Disposable: true}
 	child := startPostgres(t, postgres)

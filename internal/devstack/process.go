@@ -51,8 +51,9 @@ type Process struct {
 	// Prepare runs before every start and restart. Optional.
 	Prepare func(context.Context) error
 
-	// Ready returns nil once the process serves. It is called every 25 ms, and its
-	// context ends when the process exits. Nil means ready as soon as started.
+	// Ready returns nil once the process serves. It is called every 25 ms, and
+	// its context ends when the process exits. Nil means ready as soon as
+	// started.
 	Ready func(context.Context) error
 
 	// ReadyTimeout is how long the process may take to be ready. Defaults to a
@@ -79,8 +80,8 @@ type Child struct {
 }
 
 // Start starts the process and returns when it is ready. If the process exits
-// before, is not ready in time, or ctx ends, Start stops it and returns an error
-// that quotes the end of its log. Later, ctx has no effect.
+// before, is not ready in time, or ctx ends, Start stops it and returns an
+// error that quotes the end of its log. Later, ctx has no effect.
 func (p Process) Start(ctx context.Context) (*Child, error) {
 	if p.ReadyTimeout == 0 {
 		p.ReadyTimeout = defaultReadyTimeout
@@ -248,8 +249,8 @@ func (l *logFile) quote() string {
 	return fmt.Sprintf("; the end of %s:\n\t%s", l.Name(), strings.ReplaceAll(string(text), "\n", "\n\t"))
 }
 
-// run runs a program that ends by itself. The error quotes what it printed. When
-// ctx ends, the program and all that it has started are killed.
+// run runs a program that ends by itself. The error quotes what it printed.
+// When ctx ends, the program and all that it has started are killed.
 func run(ctx context.Context, env []string, dir string, credential *syscall.Credential, argv ...string) error {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env, cmd.Dir = env, dir

@@ -10,7 +10,8 @@ import (
 	"go.temporal.io/sdk/client"
 )
 
-// TestStack has the whole life of a stack: started in the background, hurt, and stopped.
+// TestStack has the whole life of a stack: started in the background, hurt, and
+// stopped.
 func TestStack(t *testing.T) {
 	t.Parallel()
 	testCLI(t)

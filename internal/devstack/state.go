@@ -40,9 +40,10 @@ type State struct {
 	DatabaseURL     string `json:"database_url"`
 }
 
-// Lock returns this process the sole right to run a stack on the data directory,
-// and removes the state of an earlier one. The kernel releases the lock when
-// the process ends. The error is a *[RunningError] if another process holds it.
+// Lock returns this process the sole right to run a stack on the data
+// directory, and removes the state of an earlier one. The kernel releases the
+// lock when the process ends. The error is a *[RunningError] if another process
+// holds it.
 func (d Dir) Lock() (unlock func() error, err error) {
 	if err := d.Create(); err != nil {
 		return nil, err
@@ -67,8 +68,9 @@ func (d Dir) Lock() (unlock func() error, err error) {
 	return func() error { return errors.Join(removeIfExists(d.state()), lock.Unlock()) }, nil
 }
 
-// holder returns the process that holds the lock, 0 if none does. A process that
-// was killed may hold it for some milliseconds, until its last thread has exited.
+// holder returns the process that holds the lock, 0 if none does. A process
+// that was killed may hold it for some milliseconds, until its last thread has
+// exited.
 func (d Dir) holder() (pid int, err error) {
 	if _, err := os.Stat(d.lock()); errors.Is(err, fs.ErrNotExist) {
 		return 0, nil

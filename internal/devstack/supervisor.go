@@ -12,8 +12,8 @@ import (
 	"github.com/cenkalti/backoff/v5"
 )
 
-// stableAfter is how long a process must have run for its next restart to be
-// immediate again.
+// stableAfter is how long a process must have run for the delay before its next
+// restart to be reset to 0.2 s.
 const stableAfter = time.Minute
 
 // Supervisor keeps processes running. It starts them one after the other,
@@ -36,7 +36,8 @@ type supervised struct {
 }
 
 // Start starts the process and returns when it is ready. A first start that
-// fails is not repeated: its error is Process.Start's. Later, ctx has no effect.
+// fails is not repeated: its error is Process.Start's. Later, ctx has no
+// effect.
 func (s *Supervisor) Start(ctx context.Context, process Process) error {
 	child, err := process.Start(ctx)
 	if err != nil {

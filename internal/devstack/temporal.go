@@ -27,12 +27,13 @@ import (
 const (
 	temporalNamespace = "default"
 
-	// temporalRetention is how long a developer can look back at closed workflows.
+	// temporalRetention is how long a developer can look back at closed
+	// workflows.
 	temporalRetention = "720h"
 
-	// temporalDB is relative to the data directory, which is the server's working
-	// directory: the server makes a URI of it, in which some characters of a whole
-	// path would not survive.
+	// temporalDB is relative to the data directory, which is the server's
+	// working directory: the server makes a URI of it, in which some characters
+	// of a whole path would not survive.
 	temporalDB = "temporal.db"
 )
 
@@ -67,7 +68,8 @@ func (t Temporal) Process() (Process, error) {
 		args = append(args, "--ui-port", strconv.Itoa(t.UIPort))
 	}
 	if !t.Disposable {
-		// Syncing at every commit would make each step of a workflow wait for the disk.
+		// Syncing at every commit would make each step of a workflow wait for
+		// the disk.
 		args = append(args, "--db-filename", temporalDB, "--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=normal")
 	}
 	flags, err := dynamicConfigFlags(temporalconfig.DynamicConfig)
@@ -135,7 +137,7 @@ func (t Temporal) prepare(context.Context) error {
 			return err
 		}
 	}
-	if _, err := os.Stat(t.completeMark()); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(t.completeMarkerFile()); !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	for _, suffix := range []string{"", "-wal", "-shm"} {
@@ -146,8 +148,10 @@ func (t Temporal) prepare(context.Context) error {
 	return nil
 }
 
-// completeMark is a file that says that the database has all its tables.
-func (t Temporal) completeMark() string { return filepath.Join(t.Dir.Root, temporalDB+".complete") }
+// completeMarkerFile is a file that marks a database that has all its tables.
+func (t Temporal) completeMarkerFile() string {
+	return filepath.Join(t.Dir.Root, temporalDB+".complete")
+}
 
 func (t Temporal) ready(ctx context.Context) error {
 	if err := temporalReady(ctx, t.Address()); err != nil {
@@ -165,7 +169,7 @@ func (t Temporal) ready(ctx context.Context) error {
 		"--address", t.Address(), "--namespace", temporalNamespace, "--retention", temporalRetention); err != nil {
 		return err
 	}
-	return os.WriteFile(t.completeMark(), nil, 0o600)
+	return os.WriteFile(t.completeMarkerFile(), nil, 0o600)
 }
 
 // listens returns nil if a server listens on the address.

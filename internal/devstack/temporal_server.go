@@ -19,8 +19,8 @@ const (
 	temporalServerStopTimeout  = 20 * time.Second
 )
 
-// TemporalServer is Temporal's production server with its data in PostgreSQL and
-// the settings of package temporalconfig, as docker-compose.yml runs it. It
+// TemporalServer is Temporal's production server with its data in PostgreSQL
+// and the settings of package temporalconfig, as docker-compose.yml runs it. It
 // listens on 127.0.0.1 only.
 type TemporalServer struct {
 	Dir      Dir
@@ -44,9 +44,9 @@ var temporalInternalPorts = []string{
 	"MATCHING_GRPC_PORT", "MATCHING_MEMBERSHIP_PORT", "WORKER_GRPC_PORT", "WORKER_MEMBERSHIP_PORT",
 }
 
-// internalPort returns the i-th internal port: from 10,000 to 30,007, since the
-// server keeps some of them in columns of type smallint, and the same at each
-// start, since the server looks for itself at the addresses in its database.
+// internalPort returns the i-th internal port, from 10,000 to 30,006: the
+// server stores some of them in columns of type smallint. A port is the same at
+// each start, because the server stores its own addresses and connects to them.
 func (t *TemporalServer) internalPort(i int) int { return 10_000 + t.Port%20_000 + i }
 
 // Init chooses the passwords. It must be called first.

@@ -18,7 +18,8 @@ import (
 // historyShards is the number that databases have been made with.
 const historyShards = 128
 
-// newTemporalServer describes a server that is never started; `make test-cluster` starts one.
+// newTemporalServer describes a server that is never started; `make
+// test-cluster` starts one.
 func newTemporalServer(t *testing.T) *TemporalServer {
 	t.Helper()
 	dir := newTestDir(t)
@@ -30,7 +31,8 @@ func newTemporalServer(t *testing.T) *TemporalServer {
 	return server
 }
 
-// TestDatabases runs databases.sql as a start does, and once more, as the next start does.
+// TestDatabases runs databases.sql as a start does, and once more, as the next
+// start does.
 func TestDatabases(t *testing.T) {
 	t.Parallel()
 	server := newTemporalServer(t)

@@ -141,7 +141,8 @@ func TestCheckPort(t *testing.T) {
 	other, err := FreePort()
 	require.NoError(t, err)
 	require.NotEqual(t, port, other)
-	// The kernel may assign the port to a connection of another package's tests.
+	// The kernel may assign the port to a connection of another package's
+	// tests.
 	for range 5 {
 		if err = CheckPort(Temporal{Port: port}.Address(), "the API", "HTTP_ADDR"); err == nil {
 			break

@@ -13,19 +13,23 @@ type Code string
 
 // The codes. NotFound alone is never stored, because there is no photo to store
 // it on.
+//
+// SourceUnavailable is every fault of a source without a code of its own: a
+// network, DNS or certificate error, too many redirects, a truncated body,
+// damaged gzip, and any status but 200 and 203, such as 202, 204, 206 or 503.
 const (
 	NotFound          Code = "photo_not_found"    // no photo has the UUID
-	InvalidURL        Code = "invalid_url"        // not http or https, or no host
-	SourceBlocked     Code = "source_blocked"     // the address is private, local or otherwise refused
+	InvalidURL        Code = "invalid_url"        // the client's URL is no http or https URL of a host
+	SourceBlocked     Code = "source_blocked"     // an address that is not public, or a redirect to no http or https URL
 	SourceNotFound    Code = "source_not_found"   // 404 or 410
 	SourceForbidden   Code = "source_forbidden"   // 401 or 403
-	SourceUnavailable Code = "source_unavailable" // any other 4xx or 5xx, or a network error
+	SourceUnavailable Code = "source_unavailable" // no photo in the response, or no response
 	SourceTimeout     Code = "source_timeout"     // too slow
 	SourceTooLarge    Code = "source_too_large"   // more bytes than allowed
 	ImageTooLarge     Code = "image_too_large"    // needs more pixels, frames or memory than allowed
 	UnsupportedImage  Code = "unsupported_image"  // not an allowed format
 	CorruptImage      Code = "corrupt_image"      // cannot be decoded
-	RenderCrashed     Code = "render_crashed"     // the renderer, or the worker, crashed on this photo
+	RenderCrashed     Code = "render_crashed"     // a render process crashed on the photo, or five workers in a row were lost
 	RenderTimeout     Code = "render_timeout"     // rendering took too long
 	Canceled          Code = "canceled"           // the workflow was canceled or terminated
 	Internal          Code = "internal"           // a defect of photo-processor; the worker's log has the details

@@ -40,8 +40,8 @@ func (f Format) Extension() string {
 // MediaType returns the media type, such as "image/jpeg".
 func (f Format) MediaType() string { return "image/" + string(f) }
 
-// Picture is one encoded thumbnail.
-type Picture struct {
-	Size  Size   // of the encoded picture; not larger than its box or the source
+// EncodedThumbnail is a thumbnail as the bytes of a file, before it is stored.
+type EncodedThumbnail struct {
+	Size  Size   // in pixels; not larger than its box or the source
 	Bytes []byte // a file in the configured Format
 }

@@ -13,8 +13,11 @@ import (
 // Status is the state of a photo's processing:
 //
 //	pending ──▶ processing ──▶ completed
-//	              ▲      └───▶ failed
-//	              └── a completed or failed photo may be processed again
+//	   │             └───────▶ failed
+//	   └─────────────────────▶ failed, if the run is canceled before MarkProcessing
+//
+// A completed or failed photo may be processed again, in the same way as a
+// pending one.
 type Status string
 
 // The statuses. PostgreSQL's enum photo_status has the same values.
@@ -44,10 +47,10 @@ type Photo struct {
 	RunID      string      // the run that owns, or last owned, the photo; empty before the first
 }
 
-// Thumbnail is one picture made from a photo.
+// Thumbnail is a stored thumbnail of a photo.
 type Thumbnail struct {
 	UUID      uuid.UUID
-	Size      Size   // of the picture, not of the box that it was fitted into
+	Size      Size   // not of the box that the thumbnail was fitted into
 	Key       string // in the thumbnails bucket
 	CreatedAt time.Time
 }

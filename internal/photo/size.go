@@ -10,7 +10,7 @@ import (
 // columns are smallint.
 const MaxDimension = 1<<15 - 1
 
-// Size is a width and a height in pixels, of a picture or of the box that
+// Size is a width and a height in pixels, of a picture or of a box that
 // thumbnails are fitted into.
 type Size struct {
 	Width, Height int

@@ -11,8 +11,8 @@ import (
 )
 
 // ProcessingPhoto is a photo whose status is processing, with the run that owns
-// it. The run has no ID if the photo was processing when the database was
-// adopted.
+// it. The run has no ID if the photo has been processing since before
+// migrations existed.
 type ProcessingPhoto struct {
 	Run       photo.Run
 	CreatedAt time.Time

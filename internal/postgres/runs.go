@@ -11,46 +11,46 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// canAcquire is the condition under which a run may take or keep ownership of
-// its photo: the run started later than the owner did, or it is the owner and
-// has not finished. A run starts again if its first workflow task is lost, so
-// that the start is part of the fencing token. The parameters are those of
-// fenceArgs.
-const canAcquire = `uuid = $1 AND (run_started_at IS NULL OR run_started_at < $3 OR (run_id = $2 AND run_started_at = $3 AND status = 'processing'))`
+// newerOrOwner is the condition that the run is newer than the photo's owner,
+// or is the owner and has not finished. It guards the writes by which a run
+// takes or gives up ownership. A run starts again if its first workflow task is
+// lost, so that the start is part of the fencing token. The parameters are
+// those of fenceArgs.
+const newerOrOwner = `uuid = $1 AND (run_started_at IS NULL OR run_started_at < $3 OR (run_id = $2 AND run_started_at = $3 AND status = 'processing'))`
 
 // owned is the condition that the run owns the photo: it has called
 // MarkProcessing, and neither has it called Finish nor has a newer run acquired
 // the photo. The parameters are those of fenceArgs.
 const owned = `uuid = $1 AND run_id = $2 AND run_started_at = $3 AND status = 'processing'`
 
-// fenceArgs returns the parameters $1 to $3 of canAcquire and owned: the photo,
-// the run's ID, and its start, truncated to the microseconds that PostgreSQL
-// stores.
+// fenceArgs returns the parameters $1 to $3 of newerOrOwner and owned: the
+// photo, the run's ID, and its start, truncated to the microseconds that
+// PostgreSQL stores.
 func fenceArgs(run photo.Run) []any {
 	return []any{run.Photo, run.ID, run.StartedAt.UTC().Truncate(time.Microsecond)}
 }
 
 // MarkProcessing makes the run the photo's owner, and the photo's status
-// processing. It is idempotent, and has no effect after Finish, except for a
-// later start of the run. It returns photo.ErrNotFound, or photo.ErrSuperseded
+// processing. It is idempotent. After Finish it has no effect, unless the run
+// has started again since. It returns photo.ErrNotFound, or photo.ErrSuperseded
 // if a newer run has acquired the photo.
 func (db *DB) MarkProcessing(ctx context.Context, run photo.Run) error {
 	tag, err := db.pool.Exec(ctx, `UPDATE photos SET status = 'processing', run_id = $2, run_started_at = $3,
-		failure_code = NULL, failure_message = NULL, updated_at = now() WHERE `+canAcquire, fenceArgs(run)...)
+		failure_code = NULL, failure_message = NULL, updated_at = now() WHERE `+newerOrOwner, fenceArgs(run)...)
 	if err != nil {
 		return fmt.Errorf("update photo: %w", translate(err))
 	}
 	if tag.RowsAffected() == 0 {
-		return db.explainNotAcquired(ctx, run)
+		return db.explainNotUpdated(ctx, run)
 	}
 	return nil
 }
 
 // Finish writes the photo's final status: failed if there is a failure, else
-// completed. The run must own the photo, or be newer than its owner: a run that
-// was canceled before MarkProcessing finishes, too. Only the first call has an
-// effect, and a later start of the run is no first call; first is true if the
-// call wrote the status. Finish returns photo.ErrNotFound, or
+// completed. The run must own the photo, or be newer than its owner, as is a
+// run that is canceled before MarkProcessing. Finish is idempotent: it writes
+// the status once for a run ID, even if the run starts again; first is true if
+// this call wrote the status. Finish returns photo.ErrNotFound, or
 // photo.ErrSuperseded if a newer run has acquired the photo.
 func (db *DB) Finish(ctx context.Context, run photo.Run, failure *photo.Failure) (first bool, err error) {
 	status, code, message := photo.Completed, (*string)(nil), (*string)(nil)
@@ -59,20 +59,20 @@ func (db *DB) Finish(ctx context.Context, run photo.Run, failure *photo.Failure)
 	}
 	tag, err := db.pool.Exec(ctx, `UPDATE photos SET status = $4, run_id = $2, run_started_at = $3,
 		failure_code = $5, failure_message = $6, updated_at = now()
-		WHERE `+canAcquire+` AND (run_id IS DISTINCT FROM $2 OR status = 'processing')`, append(fenceArgs(run), status, code, message)...)
+		WHERE `+newerOrOwner+` AND (run_id IS DISTINCT FROM $2 OR status = 'processing')`, append(fenceArgs(run), status, code, message)...)
 	if err != nil {
 		return false, fmt.Errorf("update photo: %w", translate(err))
 	}
 	if tag.RowsAffected() == 0 {
-		return false, db.explainNotAcquired(ctx, run)
+		return false, db.explainNotUpdated(ctx, run)
 	}
 	return true, nil
 }
 
-// explainNotAcquired returns the reason why an UPDATE with canAcquire changed
+// explainNotUpdated returns the reason why an UPDATE with newerOrOwner changed
 // no row: photo.ErrNotFound, photo.ErrSuperseded, or nil if the run itself has
 // finished.
-func (db *DB) explainNotAcquired(ctx context.Context, run photo.Run) error {
+func (db *DB) explainNotUpdated(ctx context.Context, run photo.Run) error {
 	var owner *string
 	err := db.pool.QueryRow(ctx, `SELECT run_id FROM photos WHERE uuid = $1`, run.Photo).Scan(&owner)
 	switch {

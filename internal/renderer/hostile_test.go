@@ -46,23 +46,23 @@ var doubles = map[string]func(){
 		exitNow(127)
 	},
 
-	"no-frame":           answerThenExit([]byte("I am a picture, believe me")),
-	"wrong-kind":         answerThenExit(frame('X', 0, nil)),
-	"oversized":          answerThenExit(frame('T', 1<<32-1, bytes.Repeat([]byte{0xff}, 1<<16))),
-	"oversized-picture":  answerThenExit(frame('T', 1<<32-1, thumbnails(1, 320, 320, 1<<32-1, "\xff\xd8\xff"))),
-	"oversized-failure":  answerThenExit(frame('F', 1<<32-1, bytes.Repeat([]byte{1}, 1<<16))),
-	"no-pictures":        answerThenExit(frame('T', 1, []byte{0})),
-	"too-many-pictures":  answerThenExit(frame('T', 1, []byte{200})),
-	"too-wide":           answerThenExit(thumbnailsFrame(thumbnails(1, 321, 100, 3, "\xff\xd8\xff"))),
-	"of-no-height":       answerThenExit(thumbnailsFrame(thumbnails(1, 320, 0, 3, "\xff\xd8\xff"))),
-	"not-an-image":       answerThenExit(thumbnailsFrame(thumbnails(1, 320, 200, 6, "<html>"))),
-	"more-after-it":      answerThenExit(thumbnailsFrame(append(thumbnails(1, 320, 200, 3, "\xff\xd8\xff"), 0))),
-	"shorter-than-said":  answerThenExit(frame('T', 9, thumbnails(1, 320, 200, 3, "\xff\xd8\xff"))),
-	"truncated":          answerThenExit(frame('T', 100, thumbnails(1, 320, 200, 91, "\xff\xd8\xff"))),
-	"unknown-code":       answerThenExit(framed('F', "\xeesecret")),
-	"empty-failure":      answerThenExit(frame('F', 0, nil)),
-	"exits":              answerThenExit(nil),
-	"forges-its-message": answerThenWait(framed('F', "\x01nothing\n\x1b[2Jlevel=ERROR msg=\"all is lost\"\u202e")),
+	"no-frame":            answerThenExit([]byte("I am a picture, believe me")),
+	"wrong-kind":          answerThenExit(frame('X', 0, nil)),
+	"oversized":           answerThenExit(frame('T', 1<<32-1, bytes.Repeat([]byte{0xff}, 1<<16))),
+	"oversized-thumbnail": answerThenExit(frame('T', 1<<32-1, thumbnails(1, 320, 320, 1<<32-1, "\xff\xd8\xff"))),
+	"oversized-failure":   answerThenExit(frame('F', 1<<32-1, bytes.Repeat([]byte{1}, 1<<16))),
+	"no-thumbnails":       answerThenExit(frame('T', 1, []byte{0})),
+	"too-many-thumbnails": answerThenExit(frame('T', 1, []byte{200})),
+	"too-wide":            answerThenExit(thumbnailsFrame(thumbnails(1, 321, 100, 3, "\xff\xd8\xff"))),
+	"of-no-height":        answerThenExit(thumbnailsFrame(thumbnails(1, 320, 0, 3, "\xff\xd8\xff"))),
+	"not-an-image":        answerThenExit(thumbnailsFrame(thumbnails(1, 320, 200, 6, "<html>"))),
+	"more-after-it":       answerThenExit(thumbnailsFrame(append(thumbnails(1, 320, 200, 3, "\xff\xd8\xff"), 0))),
+	"shorter-than-said":   answerThenExit(frame('T', 9, thumbnails(1, 320, 200, 3, "\xff\xd8\xff"))),
+	"truncated":           answerThenExit(frame('T', 100, thumbnails(1, 320, 200, 91, "\xff\xd8\xff"))),
+	"unknown-code":        answerThenExit(framed('F', "\xeesecret")),
+	"empty-failure":       answerThenExit(frame('F', 0, nil)),
+	"exits":               answerThenExit(nil),
+	"forges-its-message":  answerThenWait(framed('F', "\x01nothing\n\x1b[2Jlevel=ERROR msg=\"all is lost\"\u202e")),
 	"answers-twice": answerThenWait(append(thumbnailsFrame(thumbnails(1, 320, 200, 3, "\xff\xd8\xff")),
 		thumbnailsFrame(thumbnails(1, 100, 100, 3, "\xff\xd8\xff"))...)),
 	"swells": func() { // by more than maxGrowth with each picture
@@ -146,7 +146,7 @@ func thumbnails(count byte, width, height uint16, n uint32, content string) []by
 func TestInvalidAnswers(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{
-		"no-frame", "wrong-kind", "oversized", "oversized-picture", "oversized-failure", "no-pictures", "too-many-pictures", "too-wide",
+		"no-frame", "wrong-kind", "oversized", "oversized-thumbnail", "oversized-failure", "no-thumbnails", "too-many-thumbnails", "too-wide",
 		"of-no-height", "not-an-image", "more-after-it", "shorter-than-said", "truncated", "unknown-code", "empty-failure", "exits",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -186,9 +186,9 @@ func TestSecondAnswer(t *testing.T) {
 	t.Parallel()
 	b := setup(t, renderer.Config{}, "answers-twice")
 	for range 2 { // the second answer must not be taken for the next picture's
-		pictures, err := b.Render(t.Context(), small(t))
+		thumbnails, err := b.Render(t.Context(), small(t))
 		require.NoError(t, err)
-		require.Equal(t, photo.Size{Width: 320, Height: 200}, pictures[0].Size)
+		require.Equal(t, photo.Size{Width: 320, Height: 200}, thumbnails[0].Size)
 	}
 	require.Contains(t, b.log(), "sent more than one answer")
 }

@@ -60,7 +60,7 @@ type process struct {
 	pipes    []*os.File    // this side's ends of stdin, stdout and stderr
 	exited   chan struct{} // closed once the process is reaped and its stderr logged
 	killOnce sync.Once
-	baseline int64 // resident bytes before the first picture
+	baseline int64 // resident bytes when the process became ready
 }
 
 // start starts a process and waits for its hello. The error includes the last
@@ -223,8 +223,8 @@ func (p *process) outOfMemory() bool {
 	}
 }
 
-// growth returns how many more bytes are resident than before the first
-// picture.
+// growth returns how many more bytes are resident than when the process became
+// ready.
 func (p *process) growth() int64 { return p.resident() - p.baseline }
 
 // Find returns the absolute path of the program photo-processor-render: path,

@@ -14,9 +14,9 @@ import (
 type condition int
 
 const (
-	healthy condition = iota // ready for the next picture
-	tainted                  // exited, or not to be trusted with another picture
-	killed                   // killed by this package, for no fault of the process
+	healthy     condition = iota // ready for the next picture
+	mustReplace                  // exited, or may be in a state that affects the next picture
+	killed                       // killed by this package, for no fault of the process
 )
 
 // errTimeout is the cause of a context that ended after Config.Timeout.
@@ -55,7 +55,7 @@ func (r sourceReader) Read(p []byte) (int, error) {
 // render has the process make the thumbnails of one photo. It kills the process
 // as soon as the job's context ends, the timeout is over or the renderer is
 // closed; that also unblocks the reads and writes of the pipes.
-func (r *Renderer) render(p *process, j job) ([]photo.Picture, condition, error) {
+func (r *Renderer) render(p *process, j job) ([]photo.EncodedThumbnail, condition, error) {
 	ctx, cancel := context.WithTimeoutCause(j.ctx, r.config.Timeout, errTimeout)
 	defer cancel()
 	defer context.AfterFunc(r.closing, cancel)()
@@ -69,7 +69,7 @@ func (r *Renderer) render(p *process, j job) ([]photo.Picture, condition, error)
 	defer source.Close()
 
 	p.log.nextPicture(j.ctx)
-	pictures, failure, err := p.exchange(source, j.source.Size, r.config.Options)
+	thumbnails, failure, err := p.exchange(source, j.source.Size, r.config.Options)
 	after := healthy
 	if !stopKill() { // the kill may have come a moment after the answer
 		after = killed
@@ -82,20 +82,20 @@ func (r *Renderer) render(p *process, j job) ([]photo.Picture, condition, error)
 	case err != nil && after == killed:
 		return nil, killed, r.killError(ctx, j)
 	case err != nil:
-		return nil, tainted, r.classifyExit(j.ctx, p, err)
+		return nil, mustReplace, r.classifyExit(j.ctx, p, err)
 	case p.stdout.Buffered() > 0:
 		r.config.Log.ErrorContext(j.ctx, "a render process sent more than one answer; the first is used and the process replaced", "process", p.pid())
-		after = tainted
+		after = mustReplace
 	case failure == nil:
 	case failure.Code == photo.Internal:
 		// The cause of the failure may still be in the process.
 		r.config.Log.ErrorContext(j.ctx, "a render process reported an internal failure; it is replaced", "process", p.pid(), "reason", failure.Message)
-		after = tainted
+		after = mustReplace
 	}
 	if failure != nil {
 		return nil, after, failure
 	}
-	return pictures, after, nil
+	return thumbnails, after, nil
 }
 
 // killError returns the error of a job whose process was killed: a failure with
@@ -135,7 +135,7 @@ func megabytes(n int64) string { return fmt.Sprintf("%d MB", n/1_000_000) }
 
 // exchange sends the source to the process and reads the answer. The error is
 // a *SourceReadError, errSourceNotSent, or one of reading the answer.
-func (p *process) exchange(source io.Reader, size int64, o Options) ([]photo.Picture, *photo.Failure, error) {
+func (p *process) exchange(source io.Reader, size int64, o Options) ([]photo.EncodedThumbnail, *photo.Failure, error) {
 	switch err := protocol.WriteSource(p.stdin, sourceReader{source}, size); {
 	case isSourceReadError(err):
 		return nil, nil, err
@@ -144,9 +144,9 @@ func (p *process) exchange(source io.Reader, size int64, o Options) ([]photo.Pic
 	case err != nil:
 		return nil, nil, fmt.Errorf("%w: %w", errSourceNotSent, err)
 	}
-	pictures, failure, err := protocol.ReadAnswer(p.stdout, o)
+	thumbnails, failure, err := protocol.ReadAnswer(p.stdout, o)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the answer: %w", err)
 	}
-	return pictures, failure, nil
+	return thumbnails, failure, nil
 }

@@ -1,15 +1,15 @@
 // Package renderer makes thumbnails in sandboxed processes, so that a hostile
 // picture can fail its own photo and nothing else:
 //
-//	Render ──▶ supervisor ──pipe──▶ photo-processor-render ──pipe──▶ pictures | failure
+//	Render ──▶ supervisor ──pipe──▶ photo-processor-render ──pipe──▶ thumbnails | failure
 //	           supervisor ──pipe──▶ photo-processor-render
 //	           …  one for each picture that is rendered concurrently
 //
 // Photos come from strangers, and libvips and its codecs are C and C++. Each
 // fault of a picture becomes a failure of its photo:
 //
-//	the process crashes               render_crashed
-//	it does not answer in time        render_timeout; the process is killed
+//	the process crashes               rendemadecrashed
+//	it does not answer in time        rendemadetimeout; the process is killed
 //	it needs more memory than it may  image_too_large
 //
 // Pictures in other processes are not affected, and a new process replaces the
@@ -21,8 +21,8 @@
 //	start ──▶ wait for a picture ──▶ render it ──┐
 //	  ▲         ▲  (the process is warm)         │
 //	  │         └───────── healthy ◀─────────────┤
-//	  └── tainted, killed, or replaced after ◀───┘
-//	      MaxPictures pictures or maxGrowth bytes
+//	  └── replaced: it must be, was killed, ◀────┘
+//	      or reached MaxPictures or maxGrowth
 //
 // This package does not load libvips. internal/renderer/protocol defines the
 // frames in the pipes.
@@ -59,8 +59,8 @@ const (
 	// pixels, which must be decoded as a whole.
 	DefaultMaxMemory = 1 << 30
 
-	// MinMaxMemory is 384 MiB, twice what a process reserves before its first
-	// picture. Most of that is never touched.
+	// MinMaxMemory is 384 MiB, about twice what a process reserves before its
+	// first picture. Most of that is never touched.
 	MinMaxMemory = 384 << 20
 
 	// DefaultMaxPictures spreads the start of a process, about 100 ms of CPU,
@@ -83,9 +83,9 @@ type Config struct {
 	// received. Defaults to DefaultTimeout.
 	Timeout time.Duration
 
-	// MaxMemory limits the memory of one process, in bytes. About 170 MB of it,
-	// mostly untouched, belong to the program itself. At least MinMaxMemory;
-	// defaults to DefaultMaxMemory.
+	// MaxMemory limits the memory that one process reserves, in bytes. The
+	// program itself reserves about 200 MB of it, and uses about 40. At least
+	// MinMaxMemory; defaults to DefaultMaxMemory.
 	MaxMemory int64
 
 	// MaxPictures is the number of pictures after which a process is replaced.
@@ -140,8 +140,8 @@ type job struct {
 }
 
 type result struct {
-	pictures []photo.Picture
-	err      error
+	thumbnails []photo.EncodedThumbnail
+	err        error
 }
 
 // ErrClosed is the error of Render after Close.
@@ -232,14 +232,14 @@ func (r *Renderer) logSandbox() {
 //
 // While no process can be started, Render waits: that is an infrastructure
 // error, which must not fail a photo. The log has the reason.
-func (r *Renderer) Render(ctx context.Context, source Source) ([]photo.Picture, error) {
+func (r *Renderer) Render(ctx context.Context, source Source) ([]photo.EncodedThumbnail, error) {
 	if source.Size > protocol.MaxSource {
 		return nil, photo.Fail(photo.SourceTooLarge, "the source has %d bytes; no more than %d can be rendered", source.Size, int64(protocol.MaxSource))
 	}
 	results := make(chan result, 1)
 	r.submit(job{ctx, source, results})
 	made := <-results
-	return made.pictures, made.err
+	return made.thumbnails, made.err
 }
 
 // submit hands the job to the first free supervisor, which sends the result. It

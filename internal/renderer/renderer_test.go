@@ -42,7 +42,7 @@ func TestEveryFormat(t *testing.T) {
 				require.NoError(t, err, name)
 				require.Len(t, got, 2)
 				for i := range want {
-					require.Equal(t, photo.Picture(want[i]), got[i], name)
+					require.Equal(t, photo.EncodedThumbnail(want[i]), got[i], name)
 				}
 			}
 		})
@@ -141,9 +141,9 @@ func TestConcurrentRenders(t *testing.T) {
 	for _, done := range all {
 		o := <-done
 		require.NoError(t, o.err)
-		require.Len(t, o.pictures, 1)
-		decoded, err := jpeg.DecodeConfig(bytes.NewReader(o.pictures[0].Bytes))
+		require.Len(t, o.thumbnails, 1)
+		decoded, err := jpeg.DecodeConfig(bytes.NewReader(o.thumbnails[0].Bytes))
 		require.NoError(t, err)
-		require.Equal(t, o.pictures[0].Size, photo.Size{Width: decoded.Width, Height: decoded.Height})
+		require.Equal(t, o.thumbnails[0].Size, photo.Size{Width: decoded.Width, Height: decoded.Height})
 	}
 }

@@ -173,12 +173,12 @@ func waitFor(t *testing.T, what string, condition func() bool) {
 
 // outcome holds the results of Render.
 type outcome struct {
-	pictures []photo.Picture
-	err      error
+	thumbnails []photo.EncodedThumbnail
+	err        error
 }
 
 // Render renders bytes in memory.
-func (b *testBundle) Render(ctx context.Context, source []byte) ([]photo.Picture, error) {
+func (b *testBundle) Render(ctx context.Context, source []byte) ([]photo.EncodedThumbnail, error) {
 	return b.Renderer.Render(ctx, renderer.Bytes(source))
 }
 
@@ -186,8 +186,8 @@ func (b *testBundle) Render(ctx context.Context, source []byte) ([]photo.Picture
 func (b *testBundle) render(ctx context.Context, source []byte) <-chan outcome {
 	done := make(chan outcome, 1)
 	go func() {
-		pictures, err := b.Render(ctx, source)
-		done <- outcome{pictures, err}
+		thumbnails, err := b.Render(ctx, source)
+		done <- outcome{thumbnails, err}
 	}()
 	return done
 }

@@ -8,15 +8,17 @@ import (
 )
 
 const (
-	// maxGrowth is how much more memory a process may hold, in bytes, than
-	// before its first picture. A large picture leaves some memory behind; a
-	// process that holds more is replaced, which returns the memory.
+	// maxGrowth is how much the resident memory of a process may grow, in
+	// bytes, after it has become ready. A large picture leaves some memory
+	// behind; a process that has grown more is replaced, which returns the
+	// memory.
 	maxGrowth = 256 << 20
 
 	// firstPause and maxPause bound the backoff between starts, once two
-	// processes in a row have not rendered one picture. The first such process
-	// is replaced at once, because a bad picture may have been the cause. The
-	// upper bound is what a queue full of bad pictures may delay the good ones.
+	// processes in a row have failed on their first picture or before it. The
+	// first such process is replaced at once, because a bad picture may have
+	// been the cause. The upper bound is the longest time by which a queue of
+	// bad pictures delays each good one.
 	firstPause = 100 * time.Millisecond
 	maxPause   = 2 * time.Second
 )
@@ -26,7 +28,7 @@ const (
 func (r *Renderer) supervise(started chan<- error) {
 	pauses := &backoff.ExponentialBackOff{InitialInterval: firstPause, Multiplier: 2, RandomizationFactor: 0.2, MaxInterval: maxPause}
 	pauses.Reset()
-	failures := 0 // processes in a row that have not rendered one picture
+	failures := 0 // processes in a row that failed on their first picture or before it
 	for first := true; r.closing.Err() == nil; first = false {
 		if failures > 1 && !r.pause(pauses.NextBackOff()) {
 			return
@@ -49,13 +51,13 @@ func (r *Renderer) supervise(started chan<- error) {
 			failures++
 			continue
 		}
-		useful := r.serve(p)
+		failedFirst := r.serve(p)
 		r.running.Add(-1)
-		if useful {
+		if failedFirst {
+			failures++
+		} else {
 			failures = 0
 			pauses.Reset()
-		} else {
-			failures++
 		}
 	}
 }
@@ -73,30 +75,30 @@ func (r *Renderer) pause(d time.Duration) bool {
 }
 
 // serve passes jobs to the process while it is healthy, then kills it. It
-// returns false if the process exited or became tainted on its first picture:
-// then the next start is delayed.
-func (r *Renderer) serve(p *process) (useful bool) {
+// returns true if the process exited, or must be replaced, before it had
+// rendered a picture: then the next start may be delayed.
+func (r *Renderer) serve(p *process) (failedFirst bool) {
 	defer p.killAndWait()
 	for served := 0; ; served++ {
 		if served >= r.config.MaxPictures || p.growth() > maxGrowth {
-			return true
+			return false
 		}
 		select {
 		case j := <-r.jobs:
-			pictures, after, err := r.render(p, j)
+			thumbnails, after, err := r.render(p, j)
 			if errors.Is(err, errSourceNotSent) {
 				go r.submit(j) // to another process
 			} else {
-				j.result <- result{pictures, err}
+				j.result <- result{thumbnails, err}
 			}
 			if after != healthy {
-				return served > 0 || after == killed
+				return served == 0 && after == mustReplace
 			}
 		case <-p.exited:
 			r.config.Log.Warn("an idle render process exited; a new one is started", "process", p.pid(), "ended", p.exitState())
-			return served > 0
+			return served == 0
 		case <-r.closing.Done():
-			return true
+			return false
 		}
 	}
 }

@@ -42,7 +42,7 @@ func TestCrashFailsOnlyItsPicture(t *testing.T) {
 					requireCode(t, photo.RenderCrashed, o.err)
 					crashed++
 				} else {
-					require.Len(t, o.pictures, 1)
+					require.Len(t, o.thumbnails, 1)
 					made++
 				}
 			}

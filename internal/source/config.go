@@ -18,8 +18,7 @@ import (
 type Config struct {
 	// MaxBytes is the maximum size of a source, in bytes. It applies to the
 	// bytes on the wire and, if those are gzip, to the decompressed ones.
-	// Defaults to 50 MiB, about the size of a 100-megapixel JPEG of a good
-	// camera.
+	// Defaults to 64 MiB, more than a 100-megapixel JPEG of a good camera.
 	MaxBytes int64
 
 	// Timeout bounds the time that a fetch waits for the source, over all
@@ -70,9 +69,8 @@ type Config struct {
 	// "photo-processor".
 	UserAgent string
 
-	// Proxy is the http, https, socks5 or socks5h URL of a proxy for all
-	// requests. The proxy variables of the environment are ignored. Defaults to
-	// none.
+	// Proxy is the http, https or socks5 URL of a proxy for all requests. The
+	// proxy variables of the environment are ignored. Defaults to none.
 	//
 	// The proxy looks up names and connects. Therefore the fetcher can refuse
 	// only IP addresses and localhost, and the proxy must refuse names that
@@ -94,7 +92,7 @@ type Config struct {
 // invalid field.
 func (c *Config) normalize() error {
 	var errs []error
-	setDefault(&errs, "MaxBytes", &c.MaxBytes, 50<<20)
+	setDefault(&errs, "MaxBytes", &c.MaxBytes, 64<<20)
 	setDefault(&errs, "Timeout", &c.Timeout, time.Minute)
 	setDefault(&errs, "ConnectTimeout", &c.ConnectTimeout, 10*time.Second)
 	setDefault(&errs, "HeaderTimeout", &c.HeaderTimeout, 20*time.Second)
@@ -133,8 +131,8 @@ func (c *Config) normalize() error {
 
 	if c.Proxy != nil {
 		// Without the URL: it may hold the proxy's password.
-		if !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, c.Proxy.Scheme) || c.Proxy.Hostname() == "" {
-			errs = append(errs, errors.New("proxy: not the http, https, socks5 or socks5h URL of a host"))
+		if !slices.Contains([]string{"http", "https", "socks5"}, c.Proxy.Scheme) || c.Proxy.Hostname() == "" {
+			errs = append(errs, errors.New("proxy: not the http, https or socks5 URL of a host"))
 		}
 	}
 	return errors.Join(errs...)

@@ -16,7 +16,7 @@ func TestNewDefaults(t *testing.T) {
 	f, err := New(Config{})
 	require.NoError(t, err)
 	require.Equal(t, Config{
-		MaxBytes:          50 << 20,
+		MaxBytes:          64 << 20,
 		Timeout:           time.Minute,
 		ConnectTimeout:    10 * time.Second,
 		HeaderTimeout:     20 * time.Second,
@@ -27,7 +27,7 @@ func TestNewDefaults(t *testing.T) {
 		HostConcurrency:   8,
 		UserAgent:         "photo-processor",
 		Tracer:            noop.NewTracerProvider().Tracer(""),
-		MaxRetryAfter:     5 * time.Minute,
+		MaxRetryAfter:     10 * time.Minute,
 	}, f.config)
 }
 

@@ -1,14 +1,18 @@
 // Package sourcecache keeps one worker's fetched sources until they are
 // rendered: in memory up to a limit, and beyond it in temporary files.
 //
-//	fetching ──▶ fetched ──▶ removed, when it is rendered or the run has ended
-//	   │            └──────▶ evicted, when it is unused for MaxAge or the disk limit is reached
-//	   └──────────────────▶ removed, when the fetch failed
+//	fetching ──▶ fetched ──▶ removed, by MakeThumbnails once the thumbnails are published
+//	   │            ├──────▶ removed, by Finish if it runs on the worker with the source
+//	   │            └──────▶ evicted, when it is unused for MaxAge, or the disk limit is reached
+//	   └──────────────────▶ removed, when the fetch fails or is canceled
+//
+// Close removes all sources. A fetch is canceled when its last waiter gives up,
+// or by Remove.
 //
 // It is only a cache: a step that misses its source fetches it again, for
 // example after a crash or on another worker. A fetch outlives the attempt that
 // started it if the attempt times out, and the next attempt waits for the same
-// fetch.
+// fetch; MaxDetachedFetches bounds the number of such fetches.
 package sourcecache
 
 import (
@@ -24,10 +28,10 @@ type Config struct {
 	MaxDisk   int64         // bytes in files; beyond it, unused sources in files are evicted
 	MaxAge    time.Duration // after which an unused source is evicted
 
-	// MaxUnattended is the maximum number of fetches that go on after the
-	// deadline of their only waiter. It should be the number of regular
+	// MaxDetachedFetches is the maximum number of fetches that continue after
+	// the deadline of their only waiter. It should be the number of regular
 	// activities, which are the next to wait.
-	MaxUnattended int
+	MaxDetachedFetches int
 }
 
 // Cache has at most one source per key, which identifies a run. It is safe for
@@ -65,8 +69,8 @@ func (c *Cache) Open(ctx context.Context, key string, fetch func(context.Context
 	return s, false
 }
 
-// unattended counts the fetches without a waiter. The caller holds c.mu.
-func (c *Cache) unattended() (n int) {
+// detachedFetches counts the fetches without a waiter. The caller holds c.mu.
+func (c *Cache) detachedFetches() (n int) {
 	for _, s := range c.sources {
 		if s.fetching && s.users == 1 {
 			n++

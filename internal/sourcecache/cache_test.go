@@ -127,7 +127,7 @@ func TestMemoryAndFiles(t *testing.T) {
 
 func TestSourceIsFetchedOnce(t *testing.T) {
 	t.Parallel()
-	cache := New(Config{MaxMemory: 1 << 20, MaxAge: time.Hour, MaxUnattended: 1})
+	cache := New(Config{MaxMemory: 1 << 20, MaxAge: time.Hour, MaxDetachedFetches: 1})
 	release := make(chan struct{})
 	first, hit := cache.Open(t.Context(), "run", stall(release))
 	require.False(t, hit)
@@ -183,7 +183,7 @@ func TestCanceledFetchEnds(t *testing.T) {
 
 func TestUnattendedFetchesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cache := New(Config{MaxMemory: 1 << 20, MaxAge: time.Hour, MaxUnattended: 1})
+		cache := New(Config{MaxMemory: 1 << 20, MaxAge: time.Hour, MaxDetachedFetches: 1})
 		for _, key := range []string{"first", "second"} {
 			late, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()

@@ -42,8 +42,8 @@ type Source struct {
 
 // Wait waits for the end of the fetch, and returns its error or the context's.
 // If the context ends and nobody else waits, the fetch is canceled too, with
-// one exception: after a deadline, up to MaxUnattended fetches go on for a next
-// attempt.
+// one exception: after a deadline, up to MaxDetachedFetches fetches continue
+// for the next attempt.
 func (s *Source) Wait(ctx context.Context) error {
 	select {
 	case <-s.done:
@@ -53,8 +53,8 @@ func (s *Source) Wait(ctx context.Context) error {
 	s.cache.mu.Lock()
 	defer s.cache.mu.Unlock()
 	onlyWaiter := s.users <= 2 // the caller and the fetch
-	goesOn := errors.Is(ctx.Err(), context.DeadlineExceeded) && s.cache.unattended() < s.cache.config.MaxUnattended
-	if onlyWaiter && !goesOn {
+	continueDetached := errors.Is(ctx.Err(), context.DeadlineExceeded) && s.cache.detachedFetches() < s.cache.config.MaxDetachedFetches
+	if onlyWaiter && !continueDetached {
 		s.remove()
 	}
 	return ctx.Err()
@@ -66,7 +66,7 @@ func (s *Source) runFetch(ctx context.Context, fetch func(context.Context, *Sour
 	start := time.Now()
 	s.err = recoverPanic(ctx, s, fetch)
 	s.FetchDuration = time.Since(start)
-	if ctx.Err() != nil { // the source was removed, so any waiter's run has ended
+	if ctx.Err() != nil { // removed: nobody waits, the run has finished, or the worker stops
 		s.err = photo.ErrSuperseded
 	}
 	s.cache.mu.Lock()

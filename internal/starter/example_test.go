@@ -23,7 +23,7 @@ import (
 func TestMain(m *testing.M) { os.Exit(devstacktest.WithTemporal(m.Run)) }
 
 // Start a photo's workflow, and wait for its result.
-func ExampleStarter_Photo() {
+func ExampleStarter_StartPhoto() {
 	ctx := context.Background()
 	temporal, err := client.Dial(client.Options{
 		HostPort: os.Getenv("TEMPORAL_ADDRESS"),
@@ -37,7 +37,7 @@ func ExampleStarter_Photo() {
 	defer stop()
 
 	start := starter.Starter{Temporal: temporal, TaskQueue: "photo-processor"}
-	run, err := start.Photo(ctx, uuid.MustParse("8f9a6b1e-0d3c-4c7e-9a55-6f2c1f2b7a10"))
+	run, err := start.StartPhoto(ctx, uuid.MustParse("8f9a6b1e-0d3c-4c7e-9a55-6f2c1f2b7a10"))
 	if err != nil {
 		log.Fatal(err)
 	}

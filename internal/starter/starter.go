@@ -21,20 +21,19 @@ type Starter struct {
 	TaskQueue string
 }
 
-// Photo starts the workflow of a photo that was posted singly. If the photo's
-// workflow is running, Photo returns that run; a closed workflow gets a new
-// run.
-func (s Starter) Photo(ctx context.Context, id uuid.UUID) (client.WorkflowRun, error) {
-	return s.photo(ctx, id, workflows.PrioritySingle)
+// StartPhoto starts the workflow of a photo with PriorityInteractive. If the
+// photo's workflow is running, StartPhoto returns that run; a closed workflow
+// gets a new run.
+func (s Starter) StartPhoto(ctx context.Context, id uuid.UUID) (client.WorkflowRun, error) {
+	return s.start(ctx, id, workflows.PriorityInteractive)
 }
 
-// BatchPhoto is Photo for a photo of a batch. Its tasks have a lower priority,
-// because a client may be waiting for a photo that was posted singly.
-func (s Starter) BatchPhoto(ctx context.Context, id uuid.UUID) (client.WorkflowRun, error) {
-	return s.photo(ctx, id, workflows.PriorityBatch)
+// StartBatchPhoto is StartPhoto with PriorityBatch, for a photo of a batch.
+func (s Starter) StartBatchPhoto(ctx context.Context, id uuid.UUID) (client.WorkflowRun, error) {
+	return s.start(ctx, id, workflows.PriorityBatch)
 }
 
-func (s Starter) photo(ctx context.Context, id uuid.UUID, priority temporal.Priority) (client.WorkflowRun, error) {
+func (s Starter) start(ctx context.Context, id uuid.UUID, priority temporal.Priority) (client.WorkflowRun, error) {
 	return s.Temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 		ID:                       photo.WorkflowID(id),
 		TaskQueue:                s.TaskQueue,
@@ -45,10 +44,11 @@ func (s Starter) photo(ctx context.Context, id uuid.UUID, priority temporal.Prio
 	}, workflows.ProcessPhoto, workflows.ProcessPhotoInput{Photo: id})
 }
 
-// Batch starts a StartPhotos workflow, which then starts the photos' workflows.
+// StartBatch starts a StartPhotos workflow, which then starts the photos'
+// workflows.
 // If the error is nil, Temporal has accepted all photos; otherwise it has
 // accepted either all or none.
-func (s Starter) Batch(ctx context.Context, ids []uuid.UUID) (client.WorkflowRun, error) {
+func (s Starter) StartBatch(ctx context.Context, ids []uuid.UUID) (client.WorkflowRun, error) {
 	return s.Temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 		ID:            "start-photos-" + uuid.NewString(),
 		TaskQueue:     s.TaskQueue,

@@ -9,15 +9,16 @@ import (
 )
 
 // decodeLargest returns the bitmap of the largest thumbnail and the sizes of
-// all. It tries the strictnesses of the kind in turn: a source that only the
-// strict, cheaper way finds corrupt is decoded in the tolerant way.
+// all. It tries the load modes of the kind in turn: a source that fails as
+// corrupt in the strict mode, which is cheaper, is decoded in the tolerant
+// mode.
 func decodeLargest(source []byte, k kind, o Options) (bitmap *vips.ImageRef, sizes []photo.Size, err error) {
-	for _, s := range k.strictnesses() {
+	for _, mode := range k.loadModes() {
 		clearErrorBuffer()
 		var h header
-		if h, err = inspect(source, k, o, s); err == nil {
+		if h, err = inspect(source, k, o, mode); err == nil {
 			sizes = targetSizes(h.upright(), o.Boxes)
-			bitmap, err = decode(source, h, sizes[0], o.Format, s)
+			bitmap, err = decode(source, h, sizes[0], o.Format, mode)
 		}
 		if failure, ok := errors.AsType[*photo.Failure](err); !ok || failure.Code != photo.CorruptImage {
 			break
@@ -32,8 +33,8 @@ func decodeLargest(source []byte, k kind, o Options) (bitmap *vips.ImageRef, siz
 //
 // libvips evaluates lazily: the steps before materialize only read the header.
 // Then all steps run together, over a few rows at a time.
-func decode(source []byte, h header, size photo.Size, f photo.Format, s strictness) (*vips.ImageRef, error) {
-	img, err := open(source, preshrinkFor(h, size), s)
+func decode(source []byte, h header, size photo.Size, f photo.Format, mode loadMode) (*vips.ImageRef, error) {
+	img, err := open(source, preshrinkFor(h, size), mode)
 	if err != nil {
 		return nil, decodeFailure(h.kind, errorText(err))
 	}

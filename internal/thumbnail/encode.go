@@ -11,7 +11,7 @@ import (
 )
 
 // encode encodes the bitmap in the format, without metadata.
-func encode(bitmap *vips.ImageRef, f photo.Format, quality int) (Picture, error) {
+func encode(bitmap *vips.ImageRef, f photo.Format, quality int) (photo.EncodedThumbnail, error) {
 	var (
 		encoded []byte
 		err     error
@@ -47,12 +47,12 @@ func encode(bitmap *vips.ImageRef, f photo.Format, quality int) (Picture, error)
 		})
 	}
 	if err != nil {
-		return Picture{}, internalFailure("encoded", err)
+		return photo.EncodedThumbnail{}, internalFailure("encoded", err)
 	}
 	if f == photo.WebP {
 		encoded = withoutEXIF(encoded)
 	}
-	return Picture{Size: sizeOf(bitmap), Bytes: encoded}, nil
+	return photo.EncodedThumbnail{Size: sizeOf(bitmap), Bytes: encoded}, nil
 }
 
 // withoutEXIF removes the EXIF chunk from a WebP file. libvips 8.14 writes one

@@ -16,13 +16,13 @@ func ExampleMake() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	pictures, err := thumbnail.Make(source, thumbnail.Options{
+	thumbnails, err := thumbnail.Make(source, thumbnail.Options{
 		Boxes: []photo.Size{{Width: 128, Height: 128}, {Width: 320, Height: 320}},
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
-	for _, p := range pictures {
+	for _, p := range thumbnails {
 		fmt.Println(p.Size)
 	}
 	// Output:

@@ -37,20 +37,20 @@ func FuzzMake(f *testing.F) {
 
 	boxes := []photo.Size{{Width: 16, Height: 16}, {Width: 30, Height: 5}}
 	f.Fuzz(func(t *testing.T, source []byte) {
-		pictures, err := Make(source, Options{Boxes: boxes, MaxPixels: 1 << 20, MaxFrames: 100})
+		thumbnails, err := Make(source, Options{Boxes: boxes, MaxPixels: 1 << 20, MaxFrames: 100})
 		if err != nil {
 			var failure *photo.Failure
 			require.ErrorAs(t, err, &failure)
 			require.Contains(t, []photo.Code{photo.UnsupportedImage, photo.CorruptImage, photo.ImageTooLarge}, failure.Code, "%s", failure.Message)
-			require.Empty(t, pictures)
+			require.Empty(t, thumbnails)
 			return
 		}
-		require.NotEmpty(t, pictures)
-		for i, p := range pictures {
+		require.NotEmpty(t, thumbnails)
+		for i, p := range thumbnails {
 			require.Equal(t, p.Size, sizeIn(decoded(t, p)))
 			require.True(t, fits(p.Size, boxes), "%s", p.Size)
 			if i > 0 {
-				before := pictures[i-1].Size
+				before := thumbnails[i-1].Size
 				require.True(t, p.Size != before && p.Size.Width <= before.Width && p.Size.Height <= before.Height, "%s after %s", p.Size, before)
 			}
 		}

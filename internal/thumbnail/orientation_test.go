@@ -46,10 +46,10 @@ func TestMakeTurnsUpright(t *testing.T) {
 					stored.SetNRGBA(x, y, upright.NRGBAAt(ux, uy))
 				}
 			}
-			pictures, err := Make(withOrientation(asJPEG(t, stored, 95), orientation), Options{Boxes: boxes})
+			thumbnails, err := Make(withOrientation(asJPEG(t, stored, 95), orientation), Options{Boxes: boxes})
 			require.NoError(t, err)
-			require.Len(t, pictures, 2)
-			for i, p := range pictures {
+			require.Len(t, thumbnails, 2)
+			for i, p := range thumbnails {
 				require.Equal(t, want[i].Size, p.Size)
 				img := decoded(t, p)
 				requireCorners(t, img, 10)

@@ -226,7 +226,7 @@ func withProfile(t testing.TB, source, profile []byte) []byte {
 
 // decoded decodes the thumbnail: a JPEG or PNG with Go's decoders, others with
 // libvips, because Go's decoder for WebP uses the colour conversion of JPEG.
-func decoded(t testing.TB, p Picture) image.Image {
+func decoded(t testing.TB, p photo.EncodedThumbnail) image.Image {
 	t.Helper()
 	if !hasSignature(p.Bytes, "RIFF") && !hasSignature(p.Bytes, "????ftyp") {
 		img, _, err := image.Decode(bytes.NewReader(p.Bytes))

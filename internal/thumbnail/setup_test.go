@@ -56,12 +56,12 @@ func heldByLibvips() string {
 var box320 = []photo.Size{{Width: 320, Height: 320}}
 
 // mustMake makes a single thumbnail.
-func mustMake(t testing.TB, source []byte, o Options) Picture {
+func mustMake(t testing.TB, source []byte, o Options) photo.EncodedThumbnail {
 	t.Helper()
-	pictures, err := Make(source, o)
+	thumbnails, err := Make(source, o)
 	require.NoError(t, err)
-	require.Len(t, pictures, 1)
-	return pictures[0]
+	require.Len(t, thumbnails, 1)
+	return thumbnails[0]
 }
 
 // requireFailure requires a failure with the code. Its message must contain the

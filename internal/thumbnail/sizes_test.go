@@ -57,10 +57,10 @@ func TestMakeSizes(t *testing.T) {
 				"JPEG": asJPEG(t, img, 90),
 				"WebP": asWebP(t, img),
 			} {
-				pictures, err := Make(source, Options{Boxes: boxes})
+				thumbnails, err := Make(source, Options{Boxes: boxes})
 				require.NoError(t, err)
 				var got []string
-				for _, p := range pictures {
+				for _, p := range thumbnails {
 					got = append(got, p.Size.String())
 					img := decoded(t, p)
 					require.Equal(t, p.Size, sizeIn(img), "the recorded size is the encoded one")

@@ -88,13 +88,13 @@ const maxChannels = 5
 
 // inspect reads the header and checks it against the limits. It decodes no
 // pixel.
-func inspect(source []byte, k kind, o Options, s strictness) (header, error) {
+func inspect(source []byte, k kind, o Options, mode loadMode) (header, error) {
 	if canvas, ok := webpCanvas(source); ok {
 		if err := checkPixels(canvas, o.MaxPixels); err != nil {
 			return header{}, err
 		}
 	}
-	img, err := open(source, preshrink{}, s)
+	img, err := open(source, preshrink{}, mode)
 	if err != nil {
 		return header{}, decodeFailure(k, errorText(err))
 	}
@@ -151,34 +151,35 @@ type preshrink struct {
 	webp float64 // factor on both sides, over 0 and up to 1
 }
 
-// strictness selects which faults of a source make libvips fail. govips sets it
-// by the type of the source: a reader or a slice.
-type strictness int
+// loadMode selects how libvips loads a source, and so which faults of the
+// source make it fail. govips chooses by the type of the source: a reader or a
+// slice.
+type loadMode int
 
 const (
 	// tolerant fails on truncated pictures and ignores warnings. It takes a
 	// reader, whose callbacks from C cost a tenth of a thumbnail's CPU, and a
 	// quarter for a PNG.
-	tolerant strictness = iota
+	tolerant loadMode = iota
 
 	// strict takes a slice, and fails on warnings too, some of which are about
 	// harmless faults. It does not detect truncated GIFs.
 	strict
 )
 
-// strictnesses returns the strictnesses to try in turn, the cheapest first.
-func (k kind) strictnesses() []strictness {
+// loadModes returns the modes to try in turn, the cheapest first.
+func (k kind) loadModes() []loadMode {
 	switch k.loader {
 	case vips.ImageTypeJPEG, vips.ImageTypePNG, vips.ImageTypeWEBP:
-		return []strictness{strict, tolerant}
+		return []loadMode{strict, tolerant}
 	default:
-		return []strictness{tolerant}
+		return []loadMode{tolerant}
 	}
 }
 
 // open reads the header. libvips decodes the pixels later, on demand and from
 // top to bottom. The caller closes the image.
-func open(source []byte, p preshrink, s strictness) (*vips.ImageRef, error) {
+func open(source []byte, p preshrink, mode loadMode) (*vips.ImageRef, error) {
 	params := vips.NewImportParams() // has FailOnError set
 	params.Access.Set(vips.AccessSequential)
 	if p.jpeg > 1 {
@@ -187,7 +188,7 @@ func open(source []byte, p preshrink, s strictness) (*vips.ImageRef, error) {
 	if p.webp > 0 && p.webp < 1 {
 		params.WebpScaleFactor.Set(p.webp)
 	}
-	if s == strict {
+	if mode == strict {
 		return vips.LoadImageFromBuffer(source, params)
 	}
 	return vips.LoadImageFromReader(bytes.NewReader(source), params)

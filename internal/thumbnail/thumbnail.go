@@ -65,12 +65,6 @@ type Options struct {
 	MaxFrames int
 }
 
-// Picture is one encoded thumbnail.
-type Picture struct {
-	Size  photo.Size // in pixels, as encoded; never larger than the box or the source
-	Bytes []byte
-}
-
 // Make makes a thumbnail for each box in o.Boxes and returns them largest
 // first. A thumbnail shows the first frame of the source, upright and in sRGB,
 // and keeps its aspect ratio: sides are rounded to whole pixels, and are at
@@ -85,7 +79,7 @@ type Picture struct {
 //	internal           invalid options, libvips cannot start, or out of memory
 //
 // Make may be called concurrently.
-func Make(source []byte, o Options) ([]Picture, error) {
+func Make(source []byte, o Options) ([]photo.EncodedThumbnail, error) {
 	o, err := o.complete()
 	if err != nil {
 		return nil, err
@@ -104,7 +98,7 @@ func Make(source []byte, o Options) ([]Picture, error) {
 	}
 	defer func() { bitmap.Close() }()
 
-	pictures := make([]Picture, 0, len(sizes))
+	thumbnails := make([]photo.EncodedThumbnail, 0, len(sizes))
 	for _, size := range sizes {
 		// Each thumbnail is shrunk from the previous bitmap, which is at least
 		// as large. That is cheaper than from the source and loses no quality,
@@ -114,13 +108,13 @@ func Make(source []byte, o Options) ([]Picture, error) {
 			return nil, err
 		}
 		bitmap = smaller
-		picture, err := encode(bitmap, o.Format, o.Quality)
+		thumbnail, err := encode(bitmap, o.Format, o.Quality)
 		if err != nil {
 			return nil, err
 		}
-		pictures = append(pictures, picture)
+		thumbnails = append(thumbnails, thumbnail)
 	}
-	return pictures, nil
+	return thumbnails, nil
 }
 
 // complete sets the defaults and validates the options.

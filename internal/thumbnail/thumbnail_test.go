@@ -86,10 +86,10 @@ func TestMakeShowsTheSource(t *testing.T) {
 			// With all boxes, each thumbnail is shrunk from the previous one;
 			// with one box, from the decoder's output.
 			for _, boxes := range [][]photo.Size{boxes, boxes[:1]} {
-				pictures, err := Make(source, Options{Boxes: boxes})
+				thumbnails, err := Make(source, Options{Boxes: boxes})
 				require.NoError(t, err)
-				require.Len(t, pictures, len(boxes))
-				for _, p := range pictures {
+				require.Len(t, thumbnails, len(boxes))
+				for _, p := range thumbnails {
 					require.Less(t, difference(t, want[p.Size], decoded(t, p)), 4.0, "%s", p.Size)
 				}
 			}

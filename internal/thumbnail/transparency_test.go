@@ -35,9 +35,9 @@ func TestMakeTransparency(t *testing.T) {
 			t.Run(fmt.Sprintf("%s to %s", name, format), func(t *testing.T) {
 				t.Parallel()
 				boxes := []photo.Size{{Width: 80, Height: 80}, {Width: 40, Height: 40}}
-				pictures, err := Make(source, Options{Boxes: boxes, Format: format})
+				thumbnails, err := Make(source, Options{Boxes: boxes, Format: format})
 				require.NoError(t, err)
-				for _, p := range pictures {
+				for _, p := range thumbnails {
 					got := decoded(t, p)
 					requireColour(t, red, at(got, 0.25, 0.5), 10)
 					if format == photo.JPEG {

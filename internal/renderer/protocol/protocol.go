@@ -1,7 +1,7 @@
-// Package protocol defines the frames that a worker and its render process, the
-// renderer, exchange through two pipes.
+// Package protocol defines the frames that a worker and a render process
+// exchange through two pipes.
 //
-//	worker                          renderer
+//	worker                          render process
 //	  ──── setup ─────────────────────▶   once: the thumbnails to make and the memory limit
 //	  ◀─────────────────── hello ─────    once: the sandbox is entered; its measures
 //	  ──── source ────────────────────▶   one picture …
@@ -10,7 +10,7 @@
 // A frame is one byte for its kind, the length of its payload in four bytes,
 // big-endian, and the payload.
 //
-// The worker trusts the hello, which the renderer sends before it has read a
+// The worker trusts the hello, which the process sends before it has read a
 // byte of a picture. It trusts no later frame, because a picture may have taken
 // over the process. So every length in an answer has an upper bound that
 // follows from the request, and an answer with an invalid value is rejected as
@@ -30,12 +30,13 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// Version is the version of the protocol. Worker and renderer come from one
-// build, but are two files, of which one may be older; the hello shows it.
+// Version is the version of the protocol. The worker and the render program come
+// from one build, but are two files, of which one may be older; the hello shows
+// it.
 const Version = 2
 
-// ExitOutOfMemory is the renderer's exit code after the kernel refused it
-// memory.
+// ExitOutOfMemory is the exit code of a render process after the kernel refused
+// it memory.
 const ExitOutOfMemory = 121
 
 // The kinds of frames.
@@ -68,13 +69,14 @@ type Options struct {
 	MaxFrames int          // of a source; defaults to 1000
 }
 
-// Setup is the first frame to a renderer.
+// Setup is the first frame to a render process.
 type Setup struct {
 	Options   Options
-	MaxMemory int64 // limit on the renderer's memory, in bytes; 0 is none
+	MaxMemory int64 // limit on the render process's memory, in bytes; 0 is none
 }
 
-// Hello is the first frame from a renderer, which is then ready for a source.
+// Hello is the first frame from a render process, which is then ready for a
+// source.
 type Hello struct {
 	Version int
 	Sandbox Status
@@ -86,12 +88,12 @@ type Status struct {
 	Seccomp    string `json:"seccomp"`    // "on"
 	Landlock   string `json:"landlock"`   // such as "ABI 7"
 	Namespaces string `json:"namespaces"` // such as "net, ipc, uts"
-	UID        int    `json:"uid"`        // of the renderer
+	UID        int    `json:"uid"`        // of the render process
 	NoNewPrivs bool   `json:"no_new_privs"`
 	MaxMemory  int64  `json:"max_memory"` // bytes; 0 is no limit
 }
 
-// WriteSetup sends the setup to the renderer.
+// WriteSetup sends the setup to the render process.
 func WriteSetup(w io.Writer, s Setup) error { return writeJSON(w, kindSetup, s) }
 
 // ReadSetup reads the worker's setup.
@@ -100,20 +102,20 @@ func ReadSetup(r io.Reader) (s Setup, err error) { return s, readJSON(r, kindSet
 // WriteHello sends the hello to the worker.
 func WriteHello(w io.Writer, h Hello) error { return writeJSON(w, kindHello, h) }
 
-// ReadHello reads the renderer's hello. It fails if the versions differ.
+// ReadHello reads the render process's hello. It fails if the versions differ.
 func ReadHello(r io.Reader) (h Hello, err error) {
 	if err := readJSON(r, kindHello, &h); err != nil {
 		return h, err
 	}
 	if h.Version != Version {
-		return h, fmt.Errorf("the renderer has version %d of the protocol, not %d: it is from another build", h.Version, Version)
+		return h, fmt.Errorf("the render process has version %d of the protocol, not %d: it is from another build", h.Version, Version)
 	}
 	h.Sandbox.Seccomp, h.Sandbox.Landlock = Sanitize(h.Sandbox.Seccomp, maxMessage), Sanitize(h.Sandbox.Landlock, maxMessage)
 	return h, nil
 }
 
-// WriteSource sends size bytes of the source, at most MaxSource, to the
-// renderer. It returns io.ErrUnexpectedEOF if the source has fewer. After an
+// WriteSource sends size bytes of the source, at most MaxSource, to the render
+// process. It returns io.ErrUnexpectedEOF if the source has fewer. After an
 // error the frame may be incomplete, and the pipe cannot be used again.
 func WriteSource(w io.Writer, source io.Reader, size int64) error {
 	if size > MaxSource {
@@ -155,23 +157,23 @@ func ReadSource(r io.Reader, buf []byte) ([]byte, error) {
 
 // WriteThumbnails sends the thumbnails to the worker, as the answer to a
 // source.
-func WriteThumbnails(w io.Writer, pictures []photo.Picture) error {
-	payload := []byte{byte(len(pictures))}
-	for _, p := range pictures {
-		payload = binary.BigEndian.AppendUint16(payload, uint16(p.Size.Width))
-		payload = binary.BigEndian.AppendUint16(payload, uint16(p.Size.Height))
-		payload = binary.BigEndian.AppendUint32(payload, uint32(len(p.Bytes)))
-		payload = append(payload, p.Bytes...)
+func WriteThumbnails(w io.Writer, thumbnails []photo.EncodedThumbnail) error {
+	payload := []byte{byte(len(thumbnails))}
+	for _, t := range thumbnails {
+		payload = binary.BigEndian.AppendUint16(payload, uint16(t.Size.Width))
+		payload = binary.BigEndian.AppendUint16(payload, uint16(t.Size.Height))
+		payload = binary.BigEndian.AppendUint32(payload, uint32(len(t.Bytes)))
+		payload = append(payload, t.Bytes...)
 	}
 	return write(w, kindThumbnails, payload)
 }
 
-// codes are the failure codes that a renderer may report. A frame holds the
-// index.
+// codes are the failure codes that a render process may report. A frame holds
+// the index.
 var codes = []photo.Code{photo.UnsupportedImage, photo.CorruptImage, photo.ImageTooLarge, photo.Internal}
 
 // WriteFailure sends a failure to the worker, as the answer to a source. A code
-// that a renderer may not report becomes Internal.
+// that a render process may not report becomes Internal.
 func WriteFailure(w io.Writer, f *photo.Failure) error {
 	code := slices.Index(codes, f.Code)
 	if code < 0 {
@@ -180,17 +182,17 @@ func WriteFailure(w io.Writer, f *photo.Failure) error {
 	return write(w, kindFailure, append([]byte{byte(code)}, Sanitize(f.Message, maxMessage)...))
 }
 
-// ReadAnswer reads the answer to a source: thumbnails, or the renderer's
-// failure. The error means that the answer was invalid or did not arrive.
-func ReadAnswer(r io.Reader, o Options) ([]photo.Picture, *photo.Failure, error) {
+// ReadAnswer reads the answer to a source: thumbnails, or a failure. The error
+// means that the answer was invalid or did not arrive.
+func ReadAnswer(r io.Reader, o Options) ([]photo.EncodedThumbnail, *photo.Failure, error) {
 	kind, n, err := readAnyHeader(r)
 	if err != nil {
 		return nil, nil, noEOF(err)
 	}
 	switch kind {
 	case kindThumbnails:
-		pictures, err := readThumbnails(r, n, o)
-		return pictures, nil, err
+		thumbnails, err := readThumbnails(r, n, o)
+		return thumbnails, nil, err
 	case kindFailure:
 		failure, err := readFailure(r, n)
 		return nil, failure, err
@@ -213,7 +215,7 @@ func readFailure(r io.Reader, n uint32) (*photo.Failure, error) {
 	return &photo.Failure{Code: codes[payload[0]], Message: Sanitize(string(payload[1:]), maxMessage)}, nil
 }
 
-func readThumbnails(r io.Reader, total uint32, o Options) ([]photo.Picture, error) {
+func readThumbnails(r io.Reader, total uint32, o Options) ([]photo.EncodedThumbnail, error) {
 	limited := &io.LimitedReader{R: r, N: int64(total)}
 	var count [1]byte
 	if err := readFull(limited, count[:]); err != nil {
@@ -222,51 +224,51 @@ func readThumbnails(r io.Reader, total uint32, o Options) ([]photo.Picture, erro
 	if count[0] < 1 || int(count[0]) > len(o.Boxes) {
 		return nil, fmt.Errorf("%d thumbnails for %d boxes", count[0], len(o.Boxes))
 	}
-	var pictures []photo.Picture
+	var thumbnails []photo.EncodedThumbnail
 	for range count[0] {
-		p, err := readPicture(limited, o)
+		t, err := readThumbnail(limited, o)
 		if err != nil {
 			return nil, err
 		}
-		for _, other := range pictures {
-			if other.Size == p.Size {
-				return nil, fmt.Errorf("two thumbnails of %s", p.Size)
+		for _, other := range thumbnails {
+			if other.Size == t.Size {
+				return nil, fmt.Errorf("two thumbnails of %s", t.Size)
 			}
 		}
-		pictures = append(pictures, p)
+		thumbnails = append(thumbnails, t)
 	}
 	if limited.N != 0 {
 		return nil, fmt.Errorf("%d bytes too many after the thumbnails", limited.N)
 	}
-	return pictures, nil
+	return thumbnails, nil
 }
 
-func readPicture(r io.Reader, o Options) (photo.Picture, error) {
+func readThumbnail(r io.Reader, o Options) (photo.EncodedThumbnail, error) {
 	var head [8]byte
 	if err := readFull(r, head[:]); err != nil {
-		return photo.Picture{}, err
+		return photo.EncodedThumbnail{}, err
 	}
 	size := photo.Size{Width: int(binary.BigEndian.Uint16(head[:])), Height: int(binary.BigEndian.Uint16(head[2:]))}
 	if size.Width < 1 || size.Height < 1 {
-		return photo.Picture{}, fmt.Errorf("a thumbnail of %s is empty", size)
+		return photo.EncodedThumbnail{}, fmt.Errorf("a thumbnail of %s is empty", size)
 	}
 	if !slices.ContainsFunc(o.Boxes, func(box photo.Size) bool { return size.Width <= box.Width && size.Height <= box.Height }) {
-		return photo.Picture{}, fmt.Errorf("a thumbnail of %s fits into none of the boxes", size)
+		return photo.EncodedThumbnail{}, fmt.Errorf("a thumbnail of %s fits into none of the boxes", size)
 	}
 	n := int64(binary.BigEndian.Uint32(head[4:]))
 	if n > maxEncoded(size) {
-		return photo.Picture{}, fmt.Errorf("a thumbnail of %s with %d bytes is over the limit of %d", size, n, maxEncoded(size))
+		return photo.EncodedThumbnail{}, fmt.Errorf("a thumbnail of %s with %d bytes is over the limit of %d", size, n, maxEncoded(size))
 	}
 	// The claimed length reserves at most 1 MiB; the buffer grows beyond that
 	// only with the bytes that arrive.
 	content := bytes.NewBuffer(make([]byte, 0, min(n, 1<<20)))
 	if _, err := io.CopyN(content, r, n); err != nil {
-		return photo.Picture{}, noEOF(err)
+		return photo.EncodedThumbnail{}, noEOF(err)
 	}
 	if !isFormat(content.Bytes(), o.Format) {
-		return photo.Picture{}, fmt.Errorf("a thumbnail does not begin like a %s file", o.Format)
+		return photo.EncodedThumbnail{}, fmt.Errorf("a thumbnail does not begin like a %s file", o.Format)
 	}
-	return photo.Picture{Size: size, Bytes: content.Bytes()}, nil
+	return photo.EncodedThumbnail{Size: size, Bytes: content.Bytes()}, nil
 }
 
 // maxEncoded returns an upper bound in bytes on a thumbnail of the size in any

@@ -17,7 +17,7 @@ var options = protocol.Options{Boxes: []photo.Size{{Width: 320, Height: 200}, {W
 
 func TestThumbnailsRoundTrip(t *testing.T) {
 	t.Parallel()
-	sent := []photo.Picture{
+	sent := []photo.EncodedThumbnail{
 		{Size: photo.Size{Width: 320, Height: 199}, Bytes: []byte("\xff\xd8\xff one")},
 		{Size: photo.Size{Width: 64, Height: 400}, Bytes: []byte("\xff\xd8\xff two")},
 	}
@@ -33,7 +33,7 @@ func TestFailuresRoundTrip(t *testing.T) {
 	t.Parallel()
 	for _, f := range []struct{ sent, want *photo.Failure }{
 		{photo.Fail(photo.ImageTooLarge, "12 pixels"), photo.Fail(photo.ImageTooLarge, "12 pixels")},
-		{photo.Fail(photo.SourceBlocked, "not a renderer's code"), photo.Fail(photo.Internal, "not a renderer's code")},
+		{photo.Fail(photo.SourceBlocked, "not a render process's code"), photo.Fail(photo.Internal, "not a render process's code")},
 		{photo.Fail(photo.CorruptImage, "%s", strings.Repeat("x", 1000)), photo.Fail(photo.CorruptImage, "%s", strings.Repeat("x", 297)+"...")},
 	} {
 		var pipe bytes.Buffer
@@ -47,29 +47,29 @@ func TestFailuresRoundTrip(t *testing.T) {
 // FuzzReadAnswer reads answers of a process that a picture has taken over.
 func FuzzReadAnswer(f *testing.F) {
 	var pipe bytes.Buffer
-	require.NoError(f, protocol.WriteThumbnails(&pipe, []photo.Picture{{Size: photo.Size{Width: 32, Height: 20}, Bytes: []byte("\xff\xd8\xff")}}))
+	require.NoError(f, protocol.WriteThumbnails(&pipe, []photo.EncodedThumbnail{{Size: photo.Size{Width: 32, Height: 20}, Bytes: []byte("\xff\xd8\xff")}}))
 	f.Add(pipe.Bytes())
 	pipe = bytes.Buffer{}
 	require.NoError(f, protocol.WriteFailure(&pipe, photo.Fail(photo.CorruptImage, "cut short")))
 	f.Add(pipe.Bytes())
 	f.Add([]byte("T\xff\xff\xff\xff\x02"))
 	f.Fuzz(func(t *testing.T, answer []byte) {
-		pictures, failure, err := protocol.ReadAnswer(bytes.NewReader(answer), options)
+		thumbnails, failure, err := protocol.ReadAnswer(bytes.NewReader(answer), options)
 		if err != nil {
 			require.False(t, errors.Is(err, io.EOF), "the end of the pipe is always unexpected")
 			require.Nil(t, failure)
-			require.Empty(t, pictures)
+			require.Empty(t, thumbnails)
 			return
 		}
 		if failure != nil {
-			require.Empty(t, pictures)
+			require.Empty(t, thumbnails)
 			require.Contains(t, []photo.Code{photo.UnsupportedImage, photo.CorruptImage, photo.ImageTooLarge, photo.Internal}, failure.Code)
 			require.Regexp(t, `^[ -~]{0,300}$`, failure.Message)
 			return
 		}
-		require.NotEmpty(t, pictures)
-		require.LessOrEqual(t, len(pictures), len(options.Boxes))
-		for _, p := range pictures {
+		require.NotEmpty(t, thumbnails)
+		require.LessOrEqual(t, len(thumbnails), len(options.Boxes))
+		for _, p := range thumbnails {
 			require.Positive(t, min(p.Size.Width, p.Size.Height))
 			require.True(t, p.Size.Width <= 320 && p.Size.Height <= 200 || p.Size.Width <= 64 && p.Size.Height <= 400, "%s", p.Size)
 			require.True(t, bytes.HasPrefix(p.Bytes, []byte("\xff\xd8\xff")))

@@ -18,13 +18,13 @@ import (
 // thumbnails.
 func thumbnailPrefix(id uuid.UUID) string { return id.String() + "/" }
 
-// sweep deletes the photo's orphaned files: those that no row refers to. It
-// holds a lock on the photo's row, and does nothing while the photo is
-// processing, so that it never deletes a file whose row is about to be written.
-func (a *Activities) sweep(ctx context.Context, id uuid.UUID) error {
+// deleteOrphanedFiles deletes the photo's files that no row refers to. It holds
+// a lock on the photo's row, and does nothing while the photo is processing, so
+// that it never deletes a file whose row is about to be written.
+func (a *Activities) deleteOrphanedFiles(ctx context.Context, id uuid.UUID) error {
 	err := a.DB.WithPhotoLocked(ctx, id, func(locked postgres.LockedPhoto) error {
 		if locked.Status == photo.Processing {
-			return nil // the owner sweeps when it finishes
+			return nil // the owner deletes them when it finishes
 		}
 		return a.removeThumbnails(ctx, id, locked.Keys...)
 	})
