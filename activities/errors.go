@@ -68,7 +68,7 @@ func classify(ctx context.Context, err error) (*photo.Failure, error) {
 	case errors.Is(err, photo.ErrSuperseded):
 		return nil, temporal.NewNonRetryableApplicationError(photo.ErrSuperseded.Error(), Superseded, nil)
 	case errors.Is(err, postgres.ErrUnavailable):
-		return nil, temporal.NewApplicationErrorWithCause("PostgreSQL cannot be reached; Temporal retries until it can", DatabaseUnavailable, err)
+		return nil, temporal.NewApplicationErrorWithCause("PostgreSQL cannot be used; Temporal retries until it can", DatabaseUnavailable, err)
 	case isStorage:
 		return nil, temporal.NewApplicationErrorWithCause(storage.what+" cannot be used; Temporal retries until it can", StorageUnavailable, err)
 	default:

@@ -21,6 +21,7 @@ type LockedPhoto struct {
 // run can refer to them meanwhile. Its errors are photo.ErrNotFound and those
 // of do.
 func (db *DB) WithPhotoLocked(ctx context.Context, id uuid.UUID, do func(LockedPhoto) error) error {
+	var doErr error
 	err := pgx.BeginFunc(ctx, db.pool, func(tx pgx.Tx) error {
 		var locked LockedPhoto
 		if err := tx.QueryRow(ctx, `SELECT status FROM photos WHERE uuid = $1 FOR UPDATE`, id).Scan(&locked.Status); err != nil {
@@ -33,8 +34,12 @@ func (db *DB) WithPhotoLocked(ctx context.Context, id uuid.UUID, do func(LockedP
 		if locked.Keys, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
 			return err
 		}
-		return do(locked)
+		doErr = do(locked)
+		return doErr
 	})
+	if doErr != nil {
+		return doErr // not PostgreSQL's, such as an error of the bucket
+	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		return photo.ErrNotFound
 	}

@@ -84,13 +84,15 @@ func (db *DB) AddPhotos(ctx context.Context, urls []string) ([]photo.Photo, erro
 		ids[i] = uuid.New()
 		index[ids[i]] = i
 	}
-	rows, err := db.pool.Query(ctx, `INSERT INTO photos (uuid, url, created_at)
-		SELECT id, url, now() + n * interval '1 microsecond' FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS t (id, url, n)
-		RETURNING `+photoColumns, ids, urls)
-	if err != nil {
-		return nil, fmt.Errorf("add photos: %w", translate(err))
-	}
-	added, err := pgx.CollectRows(rows, scanPhoto)
+	added, err := retryStale(func() ([]photo.Photo, error) {
+		rows, err := db.pool.Query(ctx, `INSERT INTO photos (uuid, url, created_at)
+			SELECT id, url, now() + n * interval '1 microsecond' FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS t (id, url, n)
+			RETURNING `+photoColumns, ids, urls)
+		if err != nil {
+			return nil, err
+		}
+		return pgx.CollectRows(rows, scanPhoto)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("add photos: %w", translate(err))
 	}

@@ -5,22 +5,20 @@
 //	lock.go        the lock under which files are deleted
 //	photos.go      the API's reads, and the photos that it adds
 //	thumbnails.go  the rows of a photo's thumbnails
+//	errors.go      which errors are transient, and which sessions are replaced
 //	telemetry.go   traces, metrics, and the backlog
 //
 // Most methods take one round trip. They return photo.ErrNotFound,
-// photo.ErrSuperseded, or ErrUnavailable for a transient error; any other error
-// is a defect. Every method may be retried, but AddPhotos may then add photos
+// photo.ErrSuperseded, or ErrUnavailable for an error that is not the photo's;
+// any other error is a defect or of a value. Every method may be retried, but AddPhotos may then add photos
 // twice.
 package postgres
 
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
-	"net"
-	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -30,10 +28,6 @@ import (
 	"github.com/photo-processor/photo-processor/internal/health"
 	"github.com/photo-processor/photo-processor/migrations"
 )
-
-// ErrUnavailable is a transient error: PostgreSQL could not be reached, or the
-// connection broke. The statement may have been executed.
-var ErrUnavailable = errors.New("PostgreSQL cannot be reached")
 
 const (
 	// connectTimeout bounds one attempt to connect. It is shorter than the 3
@@ -48,6 +42,7 @@ const (
 // DB is a pool of connections to one database.
 type DB struct {
 	pool     *pgxpool.Pool
+	opened   atomic.Bool // pool is set
 	maxConns int32
 }
 
@@ -65,14 +60,16 @@ func Open(url string, maxConns int32, options ...Option) (*DB, error) {
 	if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
 		cfg.ConnConfig.RuntimeParams["application_name"] = "photo-processor"
 	}
+	db := &DB{maxConns: maxConns}
+	cfg.ConnConfig.OnPgError = db.onPgError
 	for _, option := range options {
 		option(cfg)
 	}
-	pool, err := pgxpool.NewWithConfig(context.Background(), cfg)
-	if err != nil {
+	if db.pool, err = pgxpool.NewWithConfig(context.Background(), cfg); err != nil {
 		return nil, err
 	}
-	return &DB{pool: pool, maxConns: maxConns}, nil
+	db.opened.Store(true)
+	return db, nil
 }
 
 // Close closes all connections, after waiting for those in use.
@@ -90,10 +87,12 @@ func (db *DB) Migrate(ctx context.Context) error {
 }
 
 // MigrateWhenReady waits until the database can be reached, and then migrates.
-// If the context ends first, it does not migrate.
+// If the context ends first, it does not migrate. It returns an error that will
+// probably not pass: a rejected login, missing privileges, a database that does
+// not exist, a migration that fails.
 func (db *DB) MigrateWhenReady(ctx context.Context, log *slog.Logger) error {
-	unavailable := func(err error) bool { return errors.Is(err, ErrUnavailable) }
-	return health.WaitUntilReady(ctx, log, "PostgreSQL", unavailable, db.Migrate)
+	isTransient := func(err error) bool { return errors.Is(err, ErrUnavailable) && !isConfigurationError(err) }
+	return health.WaitUntilReady(ctx, log, "PostgreSQL", isTransient, db.Migrate)
 }
 
 // Reset drops all photos and thumbnails, and creates the schema again. It ends
@@ -120,53 +119,7 @@ func (db *DB) withConn(ctx context.Context, do func(context.Context, *pgx.Conn) 
 	return translate(do(ctx, conn.Conn()))
 }
 
-// retryRead retries a read that failed because of a broken connection. After a
-// restart of the server, every connection of the pool may be broken, so that
-// there are up to maxConns retries. It does not retry if it cannot connect or
-// the context has ended.
-func retryRead[T any](db *DB, read func() (T, error)) (value T, err error) {
-	for range db.maxConns + 1 {
-		value, err = read()
-		_, noServer := errors.AsType[*pgconn.ConnectError](err)
-		if !errors.Is(err, ErrUnavailable) || noServer || errors.Is(err, context.DeadlineExceeded) {
-			break
-		}
-	}
-	return value, err
-}
-
-// translate wraps transient errors of pgx in ErrUnavailable. It is the only
-// function that inspects them, and goes by SQLSTATE, never by message.
-// Transient are class 08 (connection), class 53 (resources, such as too many
-// connections or a full disk), 57P (shutdown, restart), 25006 (a standby before
-// its promotion), 40001 (serialization failure), 40P01 (deadlock), broken
-// connections and timeouts. See
-// https://www.postgresql.org/docs/15/errcodes-appendix.html.
-func translate(err error) error {
-	if err == nil || errors.Is(err, context.Canceled) {
-		return err
-	}
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
-		switch {
-		case strings.HasPrefix(pgErr.Code, "08"), strings.HasPrefix(pgErr.Code, "53"),
-			strings.HasPrefix(pgErr.Code, "57P"), pgErr.Code == "25006",
-			pgErr.Code == "40001", pgErr.Code == "40P01":
-			return fmt.Errorf("%w: %w", ErrUnavailable, err)
-		}
-		return err
-	}
-	if isConnectionError(err) {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
-	return err
-}
-
-func isConnectionError(err error) bool {
-	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
-		return true
-	}
-	if _, ok := errors.AsType[net.Error](err); ok { // also context.DeadlineExceeded and syscall.Errno
-		return true
-	}
-	return pgconn.Timeout(err) || pgconn.SafeToRetry(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+// exec executes a statement, on a new session if the old one's state is stale.
+func (db *DB) exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	return retryStale(func() (pgconn.CommandTag, error) { return db.pool.Exec(ctx, sql, args...) })
 }

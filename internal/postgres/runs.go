@@ -35,7 +35,7 @@ func fenceArgs(run photo.Run) []any {
 // has started again since. It returns photo.ErrNotFound, or photo.ErrSuperseded
 // if a newer run has acquired the photo.
 func (db *DB) MarkProcessing(ctx context.Context, run photo.Run) error {
-	tag, err := db.pool.Exec(ctx, `UPDATE photos SET status = 'processing', run_id = $2, run_started_at = $3,
+	tag, err := db.exec(ctx, `UPDATE photos SET status = 'processing', run_id = $2, run_started_at = $3,
 		failure_code = NULL, failure_message = NULL, updated_at = now() WHERE `+newerOrOwner, fenceArgs(run)...)
 	if err != nil {
 		return fmt.Errorf("update photo: %w", translate(err))
@@ -57,7 +57,7 @@ func (db *DB) Finish(ctx context.Context, run photo.Run, failure *photo.Failure)
 	if failure != nil {
 		status, code, message = photo.Failed, (*string)(&failure.Code), &failure.Message
 	}
-	tag, err := db.pool.Exec(ctx, `UPDATE photos SET status = $4, run_id = $2, run_started_at = $3,
+	tag, err := db.exec(ctx, `UPDATE photos SET status = $4, run_id = $2, run_started_at = $3,
 		failure_code = $5, failure_message = $6, updated_at = now()
 		WHERE `+newerOrOwner+` AND (run_id IS DISTINCT FROM $2 OR status = 'processing')`, append(fenceArgs(run), status, code, message)...)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
@@ -37,11 +38,14 @@ func (db *DB) PublishThumbnails(ctx context.Context, run photo.Run, source photo
 		ON CONFLICT ON CONSTRAINT photo_thumbnails__photo_uuid__width__height_uniq DO NOTHING`,
 		append(fenceArgs(run), keys, widths, heights)...)
 
-	results := db.pool.SendBatch(ctx, batch)
-	tag, err := results.Exec()
-	if closeErr := results.Close(); err == nil {
-		err = closeErr
-	}
+	tag, err := retryStale(func() (pgconn.CommandTag, error) {
+		results := db.pool.SendBatch(ctx, batch)
+		tag, err := results.Exec()
+		if closeErr := results.Close(); err == nil {
+			err = closeErr
+		}
+		return tag, err
+	})
 	if err != nil {
 		return fmt.Errorf("publish thumbnails: %w", translate(err))
 	}
