@@ -21,9 +21,13 @@ import (
 // newSamples serves the sample photos alone, for docker-compose.yml.
 func newSamples() *cobra.Command {
 	var listen, dir string
+	var check bool
 	command := &cobra.Command{
 		Use: "samples", Short: "Serve the sample photos", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if check {
+				return checkSamples(cmd.Context(), listen)
+			}
 			listener, err := net.Listen("tcp", listen)
 			if err != nil {
 				return err
@@ -33,8 +37,16 @@ func newSamples() *cobra.Command {
 		},
 	}
 	command.Flags().StringVar(&listen, "listen", "127.0.0.1:3100", "host and port")
+	command.Flags().BoolVar(&check, "check", false, "exit with 0 if a server answers there, for a container's health check")
 	command.Flags().StringVar(&dir, "dir", "/tmp/photo-processor-samples", "directory of the photos, which are drawn when they are first fetched")
 	return command
+}
+
+// checkSamples returns nil if a server of sample photos answers at the address.
+func checkSamples(ctx context.Context, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	return fetchAll(ctx, []string{"http://" + address + "/"})
 }
 
 // serveSamples serves the sample photos until ctx ends.

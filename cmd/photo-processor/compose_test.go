@@ -135,6 +135,9 @@ func TestComposeOrder(t *testing.T) {
 	require.Len(t, order, len(project.Services))
 	for _, service := range order {
 		require.Equal(t, isStep(service), awaited[service.Name], "%s", service.Name)
+		if service.HealthCheck != nil && service.HealthCheck.Disable {
+			require.True(t, isStep(service), "%s: up --wait fails for a running service whose health check is disabled", service.Name)
+		}
 	}
 	require.Equal(t, map[string]string{
 		"migrate":            types.ServiceConditionCompletedSuccessfully,
