@@ -69,6 +69,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, errBucketUnavailable):
 		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
 		writeError(w, http.StatusServiceUnavailable, "The thumbnails cannot be read")
+	case errors.Is(err, context.DeadlineExceeded):
+		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
+		writeError(w, http.StatusServiceUnavailable, fmt.Sprintf("The request took longer than the limit of %s", s.Config.HTTPTimeout))
 	default:
 		writeError(w, http.StatusInternalServerError, internalError)
 	}

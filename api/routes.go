@@ -39,7 +39,7 @@ func (s *Server) Handler() http.Handler {
 		w.Header().Set("Allow", allowed)
 		writeError(w, http.StatusMethodNotAllowed, "This path can be used with "+allowed+" only")
 	})
-	return s.withTelemetry(s.withRequestLog(s.withRecover(withSecurityHeaders(s.withAuthorization(r)))))
+	return s.withTelemetry(s.withRequestLog(s.withRecover(withSecurityHeaders(s.withAuthorization(s.withTimeout(r))))))
 }
 
 // allowedMethods lists the methods that the router has a route for.
@@ -49,6 +49,15 @@ func allowedMethods(r *mux.Router, req *http.Request) []string {
 		other.Method = method
 		var match mux.RouteMatch
 		return !r.Match(other, &match) || match.MatchErr != nil
+	})
+}
+
+// withTimeout is a middleware that ends the request's context after HTTPTimeout.
+func (s *Server) withTimeout(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), s.Config.HTTPTimeout)
+		defer cancel()
+		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 

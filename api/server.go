@@ -33,8 +33,11 @@ const (
 	maxHeaderBytes = 64 << 10
 	// idleTimeout is how long an idle connection stays open.
 	idleTimeout = 2 * time.Minute
-	// responseReserve is added to HTTPTimeout for writing the response, so that
-	// a handler can still report that it timed out.
+	// readReserve and responseReserve are added to HTTPTimeout for the server's own
+	// timeouts of reading the request and writing the response. A handler's context
+	// ends before both, so that the handler can still report that it timed out: the
+	// end of ReadTimeout looks like a client that closes the connection.
+	readReserve     = 2 * time.Second
 	responseReserve = 5 * time.Second
 )
 
@@ -110,7 +113,7 @@ func (s *Server) serve(ctx context.Context, listener net.Listener) error {
 	server := &http.Server{
 		Handler:           s.Handler(),
 		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       s.Config.HTTPTimeout,
+		ReadTimeout:       s.Config.HTTPTimeout + readReserve,
 		WriteTimeout:      s.Config.HTTPTimeout + responseReserve,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,

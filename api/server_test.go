@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/photo-processor/photo-processor/api"
@@ -23,13 +24,18 @@ import (
 
 // serve runs the API as the program does, until stop is called. The channel
 // receives the result of api.Run.
-func serve(t *testing.T, databaseURL string) (address string, stop func(), ended <-chan error) {
+func serve(t *testing.T, databaseURL string, variables ...string) (address string, stop func(), ended <-chan error) {
 	t.Helper()
 	port, err := devstack.FreePort()
 	require.NoError(t, err)
-	cfg, err := config.Parse(map[string]string{
+	environment := map[string]string{
 		"DATA_DIR": t.TempDir(), "DATABASE_URL": databaseURL, "HTTP_ADDR": fmt.Sprintf("127.0.0.1:%d", port),
-	})
+	}
+	for _, variable := range variables {
+		name, value, _ := strings.Cut(variable, "=")
+		environment[name] = value
+	}
+	cfg, err := config.Parse(environment)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
@@ -105,6 +111,38 @@ func TestStartsWithoutPostgres(t *testing.T) {
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	requireDocumented(t, resp, body)
+	stop()
+	await(t, ended)
+}
+
+// TestSlowQueriesEndWith503 locks the table for longer than HTTP_TIMEOUT.
+func TestSlowQueriesEndWith503(t *testing.T) {
+	t.Parallel()
+	databaseURL := postgrestest.URL(t)
+	address, stop, ended := serve(t, databaseURL, "HTTP_TIMEOUT=1s")
+	conn, err := pgx.Connect(t.Context(), databaseURL)
+	require.NoError(t, err)
+	defer conn.Close(context.Background())
+	_, err = conn.Exec(t.Context(), `BEGIN`)
+	require.NoError(t, err)
+	_, err = conn.Exec(t.Context(), `LOCK TABLE photos`)
+	require.NoError(t, err)
+	for _, request := range []struct{ method, path, body string }{
+		{http.MethodGet, "/photos/pending", ""},
+		{http.MethodGet, "/photos/8f9a6b1e-0d3c-4c7e-9a55-6f2c1f2b7a10", ""},
+		{http.MethodPost, "/photos", `{"url":"https://photos.example/1.jpg"}`},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), request.method, "http://"+address+request.path, strings.NewReader(request.body))
+		require.NoError(t, err)
+		resp, err := devstacktest.HTTPClient.Do(req)
+		require.NoError(t, err, request.path)
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode, "%s: %s", request.path, body)
+		require.NotEmpty(t, resp.Header.Get("Retry-After"))
+		requireDocumented(t, resp, body)
+	}
 	stop()
 	await(t, ended)
 }
