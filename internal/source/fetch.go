@@ -268,15 +268,18 @@ func isRedirect(status int) bool {
 // The target keeps from's credentials if it has the same origin. Credentials in
 // the Location are ignored: the source chose them.
 func (d *download) redirectTarget(from target, location string) (*target, error) {
-	u, err := from.url.Parse(location)
+	if !isParsable(location) {
+		return nil, newError(photo.SourceBlocked, "the source redirects to what is no URL")
+	}
+	u, err := from.base.Parse(escapeInvalidUTF8(location))
 	if err != nil {
 		return nil, newError(photo.SourceBlocked, "the source redirects to what is no URL")
 	}
-	d.addSecrets(target{url: u, user: u.User})
 	next, failure := newTarget(u)
 	if failure != nil {
 		return nil, newError(photo.SourceBlocked, "the source redirects to what is no http or https URL")
 	}
+	d.addSecrets(next)
 	next.user = nil
 	if next.hasSameOrigin(from) {
 		next.user = from.user

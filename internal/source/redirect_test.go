@@ -72,7 +72,7 @@ func TestFetchRedirects(t *testing.T) {
 	requireFailure(t, err, photo.SourceUnavailable, "the source redirects more than 0 times")
 
 	for _, location := range []string{
-		"ftp://example.com/", "file:///etc/passwd", "gopher://127.0.0.1:6379/_x", "javascript:alert(1)", "data:,x", "http://", "http:///x", "http://a b/", "http://x:0/",
+		"ftp://example.com/", "file:///etc/passwd", "gopher://127.0.0.1:6379/_x", "javascript:alert(1)", "data:,x", "http://", "http://x@/", "http://a b/", "http://x:0/",
 	} {
 		_, _, err := fetch(t, f, server+"/to?u="+url.QueryEscape(location))
 		require.Equal(t, photo.SourceBlocked, photo.CodeOf(err), location)
@@ -85,7 +85,8 @@ func TestFetchRedirectsToBlocked(t *testing.T) {
 	t.Parallel()
 	f := setup(t, nil)
 	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		http.Redirect(w, r, r.URL.Query().Get("u"), http.StatusFound)
+		w.Header()["Location"] = []string{r.URL.Query().Get("u")} // as it is, unlike http.Redirect
+		w.WriteHeader(http.StatusFound)
 	})
 	blocked, requireUnused := listenBlocked(t, blockedAddr)
 	port := portOf(t, blocked)
@@ -93,12 +94,20 @@ func TestFetchRedirectsToBlocked(t *testing.T) {
 		"http://" + blocked, "https://" + blocked, "//" + blocked, "http://user@" + blocked, "http://[::ffff:127.0.0.2]:" + port, "http://[::ffff:7f00:2]:" + port,
 		"http://１２７.0.0.2:" + port, "http://169.254.169.254/latest/meta-data/", "http://[::ffff:169.254.169.254]/", "http://[fd00:ec2::254]/",
 		"http://[::1]/", "http://[::]:" + port, "http://0.0.0.0:" + port, "http://[64:ff9b::7f00:1]/", "http://[2002:7f00:1::]/",
+		"http://0x7f.2:" + port, "http://0177.0.0.2:" + port, "http://2130706434:" + port, "http://①②⑦.0.0.2:" + port, "http:\\\\127.0.0.2:" + port,
+		"http://%31%32%37.0.0.2:" + port, " http://127.0.0.2:" + port, "http:///127.0.0.2:" + port, "http://127.0.0.2.:" + port,
 		server + "/?u=" + url.QueryEscape("http://"+blocked), // by two redirects
 	}
 	for _, location := range locations {
 		_, _, err := fetch(t, f, server+"/?u="+url.QueryEscape(location))
 		sourceErr := requireFailure(t, err, photo.SourceBlocked, "the source redirects to an address that is not public")
 		require.Contains(t, sourceErr.Cause, "address refused", location)
+
+		if strings.HasPrefix(location, "//") || strings.HasPrefix(location, server) {
+			continue
+		}
+		_, _, err = fetch(t, f, location)
+		requireFailure(t, err, photo.SourceBlocked, "the source is at an address that is not public")
 	}
 	requireUnused()
 	_, _, err := fetch(t, f, "http://"+blocked)
