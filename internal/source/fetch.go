@@ -267,17 +267,21 @@ func isRedirect(status int) bool {
 // redirectTarget returns the target that a Location header of from leads to.
 // The target keeps from's credentials if it has the same origin. Credentials in
 // the Location are ignored: the source chose them.
+//
+// A Location that is no http or https URL is a source_unavailable: the source
+// is misconfigured, and attacks nothing.
 func (d *download) redirectTarget(from target, location string) (*target, error) {
+	invalid := newError(photo.SourceUnavailable, "the source redirects to no valid http or https URL")
 	if !isParsable(location) {
-		return nil, newError(photo.SourceBlocked, "the source redirects to what is no URL")
+		return nil, invalid
 	}
 	u, err := from.base.Parse(escapeInvalidUTF8(location))
 	if err != nil {
-		return nil, newError(photo.SourceBlocked, "the source redirects to what is no URL")
+		return nil, invalid
 	}
 	next, failure := newTarget(u)
 	if failure != nil {
-		return nil, newError(photo.SourceBlocked, "the source redirects to what is no http or https URL")
+		return nil, invalid
 	}
 	d.addSecrets(next)
 	next.user = nil

@@ -75,8 +75,7 @@ func TestFetchRedirects(t *testing.T) {
 		"ftp://example.com/", "file:///etc/passwd", "gopher://127.0.0.1:6379/_x", "javascript:alert(1)", "data:,x", "http://", "http://x@/", "http://a b/", "http://x:0/",
 	} {
 		_, _, err := fetch(t, f, server+"/to?u="+url.QueryEscape(location))
-		require.Equal(t, photo.SourceBlocked, photo.CodeOf(err), location)
-		require.Contains(t, err.Error(), "the source redirects to what is no")
+		requireFailure(t, err, photo.SourceUnavailable, "the source redirects to no valid http or https URL")
 	}
 }
 
