@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/cookiejar"
 	"net/http/httptrace"
 	"strconv"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/net/publicsuffix"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
@@ -78,6 +80,8 @@ func (f *Fetcher) Close() { f.transport.CloseIdleConnections() }
 // to http are followed, as browsers and curl do: such a request carries no
 // credentials, and a server that redirects could choose the picture anyway.
 //
+// Cookies are kept until Fetch returns, and sent as browsers do.
+//
 // progress, unless nil, is called with the number of bytes written so far:
 // every second, also while the fetch waits for a host slot, for the source or
 // for w, and once more before Fetch returns. Calls never overlap, and must not
@@ -91,7 +95,10 @@ func (f *Fetcher) Fetch(ctx context.Context, rawURL string, w io.Writer, progres
 	if failure != nil {
 		return Result{}, &Error{Failure: failure}
 	}
-	d := &download{fetcher: f, callerCtx: ctx}
+	// Some sources set a cookie and redirect until it comes back. The error of
+	// New is always nil.
+	cookies, _ := cookiejar.New(&cookiejar.Options{PublicSuffixList: publicsuffix.List})
+	d := &download{fetcher: f, callerCtx: ctx, cookies: cookies}
 	var cancel context.CancelCauseFunc
 	d.ctx, cancel = context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -144,7 +151,8 @@ type download struct {
 
 	redirects    int          // followed so far
 	currentPhase atomic.Int32 // of the current request; also set by net/http's goroutines
-	secrets      []string     // pairs for strings.NewReplacer: secret, replacement
+	cookies      http.CookieJar
+	secrets      []string // pairs for strings.NewReplacer: secret, replacement
 }
 
 func (d *download) phase() phase     { return phase(d.currentPhase.Load()) }
@@ -203,6 +211,7 @@ func (d *download) roundTrip(t target, w io.Writer) (*target, Result, error) {
 	switch location := resp.Header.Get("Location"); {
 	case isRedirect(resp.StatusCode) && location != "":
 		drain(resp, cancel)
+		d.cookies.SetCookies(t.url, resp.Cookies())
 		next, err := d.redirectTarget(t, location)
 		return next, Result{}, err
 	case resp.StatusCode == http.StatusOK, resp.StatusCode == http.StatusNonAuthoritativeInfo:
@@ -248,6 +257,9 @@ func (d *download) newRequest(ctx context.Context, t target) *http.Request {
 			"User-Agent":      {d.fetcher.config.UserAgent},
 		},
 	}).WithContext(ctx)
+	for _, cookie := range d.cookies.Cookies(t.url) {
+		req.AddCookie(cookie)
+	}
 	if t.user != nil {
 		password, _ := t.user.Password()
 		req.SetBasicAuth(t.user.Username(), password)

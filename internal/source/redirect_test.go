@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -155,4 +156,45 @@ func TestFetchCredentials(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, seen)
 	}
+}
+
+// A source may set a cookie and redirect until the cookie comes back. Cookies
+// are kept for one fetch, and sent to no other site.
+func TestFetchCookies(t *testing.T) {
+	t.Parallel()
+	f := setup(t, nil)
+	var requests, elsewhere atomic.Int32
+	other := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		elsewhere.Add(1)
+		assert.Empty(t, r.Header["Cookie"])
+		_, _ = io.WriteString(w, "other")
+	})
+	_, otherPort, _ := strings.Cut(strings.TrimPrefix(other, "http://"), ":")
+	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		requests.Add(1)
+		cookie, err := r.Cookie("visited")
+		switch {
+		case err != nil:
+			http.SetCookie(w, &http.Cookie{Name: "visited", Value: "s3cret", Path: "/"})
+			http.SetCookie(w, &http.Cookie{Name: "tld", Value: "s3cret", Domain: "test"})
+			http.Redirect(w, r, r.URL.Path, http.StatusFound)
+		case r.URL.Path == "/away":
+			http.Redirect(w, r, "http://other.test:"+otherPort, http.StatusFound)
+		default:
+			_, _ = io.WriteString(w, cookie.String())
+		}
+	})
+	serveDNS(t, f, func(string) []string { return []string{allowedAddr} })
+	base := "http://photos.test:" + urlPort(t, server)
+	for range 2 {
+		requests.Store(0)
+		written, _, err := fetch(t, f, base+"/photo")
+		require.NoError(t, err)
+		require.Equal(t, "visited=s3cret", written)
+		require.EqualValues(t, 2, requests.Load(), "a fetch begins without cookies")
+	}
+	written, _, err := fetch(t, f, base+"/away")
+	require.NoError(t, err)
+	require.Equal(t, "other", written)
+	require.EqualValues(t, 1, elsewhere.Load())
 }
