@@ -2,12 +2,14 @@ package source
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptrace"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -214,14 +216,14 @@ func (d *download) roundTrip(t target, w io.Writer) (*target, Result, error) {
 		d.cookies.SetCookies(t.url, resp.Cookies())
 		next, err := d.redirectTarget(t, location)
 		return next, Result{}, err
-	case resp.StatusCode == http.StatusOK, resp.StatusCode == http.StatusNonAuthoritativeInfo:
+	case resp.StatusCode == http.StatusOK, resp.StatusCode == http.StatusNonAuthoritativeInfo, isWholeRange(resp):
 		result, err := d.writeBody(w, resp)
 		if err != nil {
 			span.SetStatus(codes.Error, "the body did not arrive, or could not be stored")
 		}
 		span.SetAttributes(attribute.Int64("http.response.body.size", d.written.Load()))
 		return nil, result, err
-	default: // includes 202, 204 and 206, whose bodies are no photo or a part of one
+	default: // includes 202 and 204, whose bodies are no photo
 		drain(resp, cancel)
 		return nil, Result{}, statusError(resp, time.Now(), f.config.MaxRetryAfter)
 	}
@@ -274,6 +276,17 @@ func isRedirect(status int) bool {
 		return true
 	}
 	return false
+}
+
+// isWholeRange reports whether a response is a 206 whose range is the whole
+// source. Some caches answer so although the request has no Range header.
+func isWholeRange(resp *http.Response) bool {
+	unit, contentRange, _ := strings.Cut(strings.TrimSpace(resp.Header.Get("Content-Range")), " ")
+	_, size, _ := strings.Cut(contentRange, "/")
+	n, err := strconv.ParseInt(size, 10, 64)
+	return resp.StatusCode == http.StatusPartialContent && strings.EqualFold(unit, "bytes") && err == nil && n > 0 &&
+		strings.TrimSpace(contentRange) == fmt.Sprintf("0-%d/%d", n-1, n) &&
+		(resp.ContentLength == n || resp.ContentLength == -1)
 }
 
 // redirectTarget returns the target that a Location header of from leads to.
