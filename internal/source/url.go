@@ -15,14 +15,15 @@ import (
 )
 
 // CheckURL checks the syntax of a source's URL: the scheme http or https, a
-// valid host, and a port from 1 to 65535 if any. It makes no DNS lookup.
+// valid host, and a port from 1 to 65535 if any. It makes no DNS lookup. A URL
+// has at most 16 KiB, 1,000 slashes and 20 at signs in one path segment.
 //
 // A URL is parsed as browsers parse it, by the WHATWG URL standard: space
 // around it is dropped, and characters that a request cannot contain are
 // percent-encoded. What is percent-encoded already is sent unchanged.
 //
-// The error is a [*photo.Failure] with the code [photo.InvalidURL], and quotes no
-// part of the URL.
+// The error is a [*photo.Failure] with the code [photo.InvalidURL], and quotes
+// no part of the URL.
 func CheckURL(rawURL string) error {
 	if _, failure := parseTarget(rawURL); failure != nil {
 		return failure
@@ -40,12 +41,11 @@ type target struct {
 }
 
 // Limits of a URL that is parsed. The parser takes quadratic time in the number
-// of at signs before the host, and of path segments. Web servers accept 8,000
-// bytes.
+// of at signs before the host, and of slashes. Web servers accept 8,000 bytes.
 const (
 	maxParsedBytes = 16 << 10
-	maxAtSigns     = 100 // in one segment
-	maxSegments    = 1000
+	maxAtSigns     = 20 // in one segment
+	maxSlashes     = 1000
 )
 
 // isParsable reports whether a URL is within the limits of the parser, and has
@@ -57,8 +57,8 @@ func isParsable(rawURL string) bool {
 	if end := strings.IndexAny(rawURL, "?#"); end >= 0 {
 		rawURL = rawURL[:end]
 	}
-	segments := strings.FieldsFunc(rawURL, func(r rune) bool { return r == '/' || r == '\\' })
-	return len(segments) <= maxSegments && !slices.ContainsFunc(segments, func(segment string) bool {
+	segments := strings.Split(strings.ReplaceAll(rawURL, `\`, "/"), "/")
+	return len(segments) <= maxSlashes+1 && !slices.ContainsFunc(segments, func(segment string) bool {
 		return strings.Count(segment, "@") > maxAtSigns
 	})
 }
