@@ -55,7 +55,7 @@ type thumbnailSummary struct {
 }
 
 func toSummary(p photo.Photo) photoSummary {
-	return photoSummary{UUID: p.UUID, URL: redactURL(p.URL), Status: p.Status, CreatedAt: p.CreatedAt.UTC()}
+	return photoSummary{UUID: p.UUID, URL: source.RedactURL(p.URL), Status: p.Status, CreatedAt: p.CreatedAt.UTC()}
 }
 
 func toSummaries(photos []photo.Photo) []photoSummary {
@@ -64,14 +64,6 @@ func toSummaries(photos []photo.Photo) []photoSummary {
 		summaries[i] = toSummary(p)
 	}
 	return summaries
-}
-
-// redactURL replaces a password in the URL with "xxxxx".
-func redactURL(raw string) string {
-	if u, err := url.Parse(raw); err == nil && u.User != nil {
-		return u.Redacted()
-	}
-	return raw
 }
 
 // showPhoto serves GET /photos/{uuid}.
@@ -213,11 +205,11 @@ func parseURLs(body []byte, limit int) ([]string, error) {
 		if err := json.Unmarshal(element, &given); err != nil || given.URL == nil {
 			return nil, badRequest(`Photo %d must be an object with a string "url"`, i+1)
 		}
-		if err := source.CheckURL(*given.URL); err != nil {
-			return nil, badRequest("Photo %d: %s", i+1, err)
-		}
 		if len(*given.URL) > maxURLBytes {
 			return nil, badRequest("Photo %d: the URL has %d bytes; the limit is %d", i+1, len(*given.URL), maxURLBytes)
+		}
+		if err := source.CheckURL(*given.URL); err != nil {
+			return nil, badRequest("Photo %d: %s", i+1, err)
 		}
 		urls[i] = *given.URL
 	}

@@ -115,7 +115,7 @@ func kinds(t *testing.T) []kind {
 		{name: "redirects to cloud metadata", answer: redirect("http://169.254.169.254/latest/meta-data/"), want: photo.SourceBlocked},
 		{name: "redirects to [::1]", answer: redirect("http://[::1]:7233/"), want: photo.SourceBlocked},
 		{name: "redirects to a private network", answer: redirect("http://10.0.0.1/"), want: photo.SourceBlocked},
-		{name: "redirects to a file", answer: redirect("file:///etc/passwd"), want: photo.SourceBlocked},
+		{name: "redirects to a file", answer: redirect("file:///etc/passwd"), want: photo.SourceUnavailable, retried: true},
 		{name: "at a private address", url: "http://192.168.1.1/x.jpg", want: photo.SourceBlocked},
 		{name: "at an IPv4-mapped address", url: "http://[::ffff:10.0.0.1]/x.jpg", want: photo.SourceBlocked},
 		{name: "no http", url: "ftp://photos.example/x.jpg", want: photo.InvalidURL},

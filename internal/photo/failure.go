@@ -15,12 +15,13 @@ type Code string
 // it on.
 //
 // SourceUnavailable is every fault of a source without a code of its own: a
-// network, DNS or certificate error, too many redirects, a truncated body,
-// damaged gzip, and any status but 200 and 203, such as 202, 204, 206 or 503.
+// network, DNS or certificate error, too many redirects, a redirect to no valid
+// http or https URL, a truncated body, damaged gzip, and any status but 200,
+// 203 and the 206 of a whole photo, such as 202, 204 or 503.
 const (
 	NotFound          Code = "photo_not_found"    // no photo has the UUID
 	InvalidURL        Code = "invalid_url"        // the client's URL is no http or https URL of a host
-	SourceBlocked     Code = "source_blocked"     // an address that is not public, or a redirect to no http or https URL
+	SourceBlocked     Code = "source_blocked"     // an address that is not public, also after a redirect
 	SourceNotFound    Code = "source_not_found"   // 404 or 410
 	SourceForbidden   Code = "source_forbidden"   // 401 or 403
 	SourceUnavailable Code = "source_unavailable" // no photo in the response, or no response

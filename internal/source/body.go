@@ -103,25 +103,29 @@ func (m *maxBytesReader) Read(p []byte) (int, error) {
 // header says so, or are damaged.
 var errInvalidGzip = errors.New("invalid gzip")
 
-// gzipBody decompresses a body. It reads the gzip header at the first Read, and
-// returns no bytes for an empty body.
+// gzipBody decompresses a body. It reads the start of the body at the first
+// Read. It returns no bytes for an empty body, and a picture that is labeled as
+// gzip but is not compressed unchanged.
 type gzipBody struct {
-	body io.Reader
-	gzip *gzip.Reader
+	body    io.Reader
+	decoded io.Reader // nil before the first Read
 }
 
-func (b *gzipBody) Read(p []byte) (n int, err error) {
-	if b.gzip == nil {
-		body := bufio.NewReader(b.body)
-		if _, err := body.Peek(1); err != nil {
+func (b *gzipBody) Read(p []byte) (int, error) {
+	if b.decoded == nil {
+		body := bufio.NewReaderSize(b.body, sniffBytes)
+		head, err := body.Peek(sniffBytes) // fails if the body is shorter
+		if len(head) == 0 {
 			return 0, err // io.EOF: an empty body is an empty photo
 		}
-		if b.gzip, err = gzip.NewReader(body); err != nil {
-			b.gzip = nil
+		if strings.HasPrefix(mimetype.Detect(head).String(), "image/") {
+			b.decoded = body
+		} else if b.decoded, err = gzip.NewReader(body); err != nil {
+			b.decoded = nil
 			return 0, wrapGzipError(err)
 		}
 	}
-	n, err = b.gzip.Read(p)
+	n, err := b.decoded.Read(p)
 	return n, wrapGzipError(err)
 }
 

@@ -2,17 +2,21 @@ package source
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/cookiejar"
 	"net/http/httptrace"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/net/publicsuffix"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
@@ -78,6 +82,8 @@ func (f *Fetcher) Close() { f.transport.CloseIdleConnections() }
 // to http are followed, as browsers and curl do: such a request carries no
 // credentials, and a server that redirects could choose the picture anyway.
 //
+// Cookies are kept until Fetch returns, and sent as browsers do.
+//
 // progress, unless nil, is called with the number of bytes written so far:
 // every second, also while the fetch waits for a host slot, for the source or
 // for w, and once more before Fetch returns. Calls never overlap, and must not
@@ -91,7 +97,10 @@ func (f *Fetcher) Fetch(ctx context.Context, rawURL string, w io.Writer, progres
 	if failure != nil {
 		return Result{}, &Error{Failure: failure}
 	}
-	d := &download{fetcher: f, callerCtx: ctx}
+	// Some sources set a cookie and redirect until it comes back. The error of
+	// New is always nil.
+	cookies, _ := cookiejar.New(&cookiejar.Options{PublicSuffixList: publicsuffix.List})
+	d := &download{fetcher: f, callerCtx: ctx, cookies: cookies}
 	var cancel context.CancelCauseFunc
 	d.ctx, cancel = context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -144,7 +153,8 @@ type download struct {
 
 	redirects    int          // followed so far
 	currentPhase atomic.Int32 // of the current request; also set by net/http's goroutines
-	secrets      []string     // pairs for strings.NewReplacer: secret, replacement
+	cookies      http.CookieJar
+	secrets      []string // pairs for strings.NewReplacer: secret, replacement
 }
 
 func (d *download) phase() phase     { return phase(d.currentPhase.Load()) }
@@ -203,16 +213,17 @@ func (d *download) roundTrip(t target, w io.Writer) (*target, Result, error) {
 	switch location := resp.Header.Get("Location"); {
 	case isRedirect(resp.StatusCode) && location != "":
 		drain(resp, cancel)
+		d.cookies.SetCookies(t.url, resp.Cookies())
 		next, err := d.redirectTarget(t, location)
 		return next, Result{}, err
-	case resp.StatusCode == http.StatusOK, resp.StatusCode == http.StatusNonAuthoritativeInfo:
+	case resp.StatusCode == http.StatusOK, resp.StatusCode == http.StatusNonAuthoritativeInfo, isWholeRange(resp):
 		result, err := d.writeBody(w, resp)
 		if err != nil {
 			span.SetStatus(codes.Error, "the body did not arrive, or could not be stored")
 		}
 		span.SetAttributes(attribute.Int64("http.response.body.size", d.written.Load()))
 		return nil, result, err
-	default: // includes 202, 204 and 206, whose bodies are no photo or a part of one
+	default: // includes 202 and 204, whose bodies are no photo
 		drain(resp, cancel)
 		return nil, Result{}, statusError(resp, time.Now(), f.config.MaxRetryAfter)
 	}
@@ -248,6 +259,9 @@ func (d *download) newRequest(ctx context.Context, t target) *http.Request {
 			"User-Agent":      {d.fetcher.config.UserAgent},
 		},
 	}).WithContext(ctx)
+	for _, cookie := range d.cookies.Cookies(t.url) {
+		req.AddCookie(cookie)
+	}
 	if t.user != nil {
 		password, _ := t.user.Password()
 		req.SetBasicAuth(t.user.Username(), password)
@@ -264,19 +278,37 @@ func isRedirect(status int) bool {
 	return false
 }
 
+// isWholeRange reports whether a response is a 206 whose range is the whole
+// source. Some caches answer so although the request has no Range header.
+func isWholeRange(resp *http.Response) bool {
+	unit, contentRange, _ := strings.Cut(strings.TrimSpace(resp.Header.Get("Content-Range")), " ")
+	_, size, _ := strings.Cut(contentRange, "/")
+	n, err := strconv.ParseInt(size, 10, 64)
+	return resp.StatusCode == http.StatusPartialContent && strings.EqualFold(unit, "bytes") && err == nil && n > 0 &&
+		strings.TrimSpace(contentRange) == fmt.Sprintf("0-%d/%d", n-1, n) &&
+		(resp.ContentLength == n || resp.ContentLength == -1)
+}
+
 // redirectTarget returns the target that a Location header of from leads to.
 // The target keeps from's credentials if it has the same origin. Credentials in
 // the Location are ignored: the source chose them.
+//
+// A Location that is no http or https URL is a source_unavailable: the source
+// is misconfigured, and attacks nothing.
 func (d *download) redirectTarget(from target, location string) (*target, error) {
-	u, err := from.url.Parse(location)
-	if err != nil {
-		return nil, newError(photo.SourceBlocked, "the source redirects to what is no URL")
+	invalid := newError(photo.SourceUnavailable, "the source redirects to no valid http or https URL")
+	if !isParsable(location) {
+		return nil, invalid
 	}
-	d.addSecrets(target{url: u, user: u.User})
+	u, err := from.base.Parse(escapeInvalidUTF8(location))
+	if err != nil {
+		return nil, invalid
+	}
 	next, failure := newTarget(u)
 	if failure != nil {
-		return nil, newError(photo.SourceBlocked, "the source redirects to what is no http or https URL")
+		return nil, invalid
 	}
+	d.addSecrets(next)
 	next.user = nil
 	if next.hasSameOrigin(from) {
 		next.user = from.user

@@ -126,6 +126,42 @@ func TestFetchStatus(t *testing.T) {
 	}
 }
 
+// A 206 is a photo if its range is the whole.
+func TestFetchPartialContent(t *testing.T) {
+	t.Parallel()
+	f := setup(t, nil)
+	for contentRange, whole := range map[string]bool{
+		"bytes 0-4/5":                    true,
+		"Bytes  0-4/5 ":                  true,
+		"bytes 0-4/6":                    false,
+		"bytes 1-5/6":                    false,
+		"bytes 0-5/6":                    false, // but the body has 5
+		"bytes 0-4/*":                    false,
+		"bytes */5":                      false,
+		"bytes 0--1/0":                   false,
+		"bytes +0-+4/+5":                 false,
+		"bytes 0-4/5, 0-4/5":             false,
+		"items 0-4/5":                    false,
+		"0-4/5":                          false,
+		"":                               false,
+		"bytes 0-4/99999999999999999999": false,
+	} {
+		written, _, err := fetch(t, f, serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Range", contentRange)
+			w.Header().Set("Content-Length", "5")
+			w.WriteHeader(http.StatusPartialContent)
+			_, _ = io.WriteString(w, "photo")
+		}))
+		if whole {
+			require.NoError(t, err, contentRange)
+			require.Equal(t, "photo", written)
+			continue
+		}
+		requireFailure(t, err, photo.SourceUnavailable, "the source answered 206 Partial Content")
+		require.Empty(t, written)
+	}
+}
+
 // The source's reason phrase is replaced by the standard's.
 func TestFetchReasonPhrase(t *testing.T) {
 	t.Parallel()

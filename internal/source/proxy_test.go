@@ -58,7 +58,7 @@ func TestFetchThroughProxy(t *testing.T) {
 	requireFailure(t, err, photo.SourceUnavailable, "no connection to the source could be made")
 	require.EqualValues(t, 3, requests.Load())
 
-	for _, host := range []string{"127.0.0.1", "[::1]", "[::ffff:10.0.0.1]", "localhost", "LOCALHOST.", "a.localhost", "１０.0.0.1"} {
+	for _, host := range []string{"127.0.0.1", "[::1]", "[::ffff:10.0.0.1]", "localhost", "LOCALHOST.", "a.localhost", "１０.0.0.1", "0x7f.1", "①②⑦.0.0.1", "2130706433"} {
 		_, _, err := fetch(t, f, "http://"+host+"/photo")
 		requireFailure(t, err, photo.SourceBlocked, "the source is at an address that is not public")
 	}

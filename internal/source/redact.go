@@ -2,9 +2,39 @@ package source
 
 import (
 	"encoding/base64"
+	"net/url"
 	"strconv"
 	"strings"
+
+	whatwg "github.com/nlnwa/whatwg-url/url"
 )
+
+// RedactURL replaces a password in a URL with "xxxxx". It returns a URL without
+// credentials unchanged. It parses URLs like [CheckURL], so that it finds every
+// password that a fetch would send.
+func RedactURL(rawURL string) string {
+	if !isParsable(rawURL) {
+		return redactLeniently(rawURL)
+	}
+	u, err := whatwg.Parse(rawURL)
+	if err != nil {
+		return redactLeniently(rawURL)
+	}
+	if u.Password() == "" {
+		return rawURL
+	}
+	u.SetPassword("xxxxx")
+	return u.Href(false)
+}
+
+// redactLeniently redacts a URL that CheckURL rejects. Rows that were not
+// inserted by the API may have one.
+func redactLeniently(rawURL string) string {
+	if u, err := url.Parse(rawURL); err == nil && u.User != nil {
+		return u.Redacted()
+	}
+	return rawURL
+}
 
 // maxCauseBytes keeps a source from writing pages into the log.
 const maxCauseBytes = 300

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -61,4 +62,22 @@ func TestRedact(t *testing.T) {
 	require.Equal(t, "a\uFFFDb\uFFFDc", d.redact("a\nb\x1bc"))
 	long := d.redact(strings.Repeat("ü", 1000))
 	require.Equal(t, strings.Repeat("ü", maxCauseBytes/2)+"…", long)
+}
+
+func TestRedactURL(t *testing.T) {
+	t.Parallel()
+	for raw, want := range map[string]string{
+		"https://user:s3cret@example.com/1.jpg":          "https://user:xxxxx@example.com/1.jpg",
+		" https:\\\\user:s3cret@example.com/a b.jpg":     "https://user:xxxxx@example.com/a%20b.jpg",
+		"https:user:s3cret@example.com/":                 "https://user:xxxxx@example.com/",
+		"https://:s3cret@example.com/#x":                 "https://:xxxxx@example.com/#x",
+		"https://us er:s3@cret@example.com/":             "https://us%20er:xxxxx@example.com/",
+		"ftp://user:s3cret@example.com":                  "ftp://user:xxxxx@example.com/",
+		"file://user:s3cret@example.com/":                "file://user:xxxxx@example.com/",
+		"HTTPS://user@example.com":                       "HTTPS://user@example.com",
+		" https://EXAMPLE.com/a b.jpg?user:s3cret@host ": " https://EXAMPLE.com/a b.jpg?user:s3cret@host ",
+		"": "",
+	} {
+		assert.Equal(t, want, RedactURL(raw), raw)
+	}
 }

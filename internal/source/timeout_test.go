@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -180,5 +181,32 @@ func TestTimersPause(t *testing.T) {
 		took := time.Since(start)
 		require.Greater(t, took, 4*time.Hour)
 		require.InDelta(t, took.Seconds(), reports, 2)
+	})
+}
+
+// Waiting for a slot of a host that a redirect leads to does not count against
+// Timeout either.
+func TestTimersPauseAfterRedirect(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := setup(t, func(c *Config) { c.HostConcurrency = 1 })
+		var connections atomic.Int32
+		dialPipe(t, f, func(conn net.Conn) {
+			time.Sleep(15 * time.Second)
+			if connections.Add(1) == 1 {
+				_, _ = io.WriteString(conn, "HTTP/1.1 302 Found\r\nConnection: close\r\nContent-Length: 0\r\nLocation: http://busy.test/\r\n\r\n")
+				return
+			}
+			_, _ = io.WriteString(conn, okHeader+"photo")
+		})
+		release, err := f.hosts.acquire(t.Context(), "busy.test")
+		require.NoError(t, err)
+		time.AfterFunc(time.Hour, release)
+
+		start := time.Now()
+		written, _, err := fetch(t, f, "http://photos.test/")
+		require.NoError(t, err)
+		require.Equal(t, "photo", written)
+		require.Equal(t, time.Hour+15*time.Second, time.Since(start))
 	})
 }

@@ -1,6 +1,8 @@
 package source
 
 import (
+	"io"
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -18,36 +20,38 @@ func TestCheckURL(t *testing.T) {
 		"http://user:pass@example.com/", "http://user@example.com:8080/", "http://example.com:65535/", "http://example.com:/",
 		"http://127.0.0.1/", "http://[::1]:80/", "http://[::ffff:127.0.0.1]/", "http://2130706433/", "http://my_bucket.example.com/",
 		"http://bücher.example/", "http://例え.テスト/", "http://xn--bcher-kva.example/", "http://example.com/ü.jpg", "http://example.com//\\..",
+		" http://example.com/", "http://example.com/\n", "http://example.com/%zz", "http://us er:s3cret@host/", "http:example.com", "http:///host",
 	} {
 		assert.NoError(t, CheckURL(raw), raw)
 	}
 
 	for raw, message := range map[string]string{
-		"":                                         "the URL is not http or https",
-		"photo.jpg":                                "the URL is not http or https",
-		"//example.com/":                           "the URL is not http or https",
-		"ftp://example.com/":                       "the URL is not http or https",
-		"file:///etc/passwd":                       "the URL is not http or https",
-		"gopher://127.0.0.1:6379/_x":               "the URL is not http or https",
-		"data:image/png;base64,AAAA":               "the URL is not http or https",
-		"javascript:alert(1)":                      "the URL is not http or https",
-		"unix:///var/run/docker.sock":              "the URL is not http or https",
-		"http:":                                    "the URL names no host",
-		"http://":                                  "the URL names no host",
-		"http:///path":                             "the URL names no host",
-		"http:example.com":                         "the URL names no host",
-		"http://:80/":                              "the URL names no host",
-		"http://user@/":                            "the URL names no host",
-		"http://./":                                "the URL names no host",
-		"http://...:80/":                           "the URL names no host",
-		" http://example.com/":                     "the URL cannot be parsed",
-		"http://exa mple.com/":                     "the URL cannot be parsed",
-		"http://example.com/\n":                    "the URL cannot be parsed",
-		"http://example.com\x00/":                  "the URL cannot be parsed",
+		"":                            "the URL is not http or https",
+		"photo.jpg":                   "the URL is not http or https",
+		"//example.com/":              "the URL is not http or https",
+		"ftp://example.com/":          "the URL is not http or https",
+		"file:///etc/passwd":          "the URL is not http or https",
+		"gopher://127.0.0.1:6379/_x":  "the URL is not http or https",
+		"data:image/png;base64,AAAA":  "the URL is not http or https",
+		"javascript:alert(1)":         "the URL is not http or https",
+		"unix:///var/run/docker.sock": "the URL is not http or https",
+		"http:":                       "the URL names no host",
+		"http://":                     "the URL names no host",
+		"http://:80/":                 "the URL names no host",
+		"http://user@/":               "the URL names no host",
+		"http://./":                   "the URL names no host",
+		"http://...:80/":              "the URL names no host",
+		"http://exa mple.com/":        "the URL's host is no host name",
+		"http://example.com\x00/":     "the URL cannot be parsed",
+		"http://example.com/\x00":     "the URL cannot be parsed",
+		"http://example.com/a\x00b":   "the URL cannot be parsed",
+		"http://" + strings.Repeat("@", 21) + "x/": "the URL cannot be parsed",
+		"http://x/" + strings.Repeat("\\", 1001):   "the URL cannot be parsed",
+		"http://x/" + strings.Repeat("a/", 1001):   "the URL cannot be parsed",
+		"http://x/?" + strings.Repeat("a", 16<<10): "the URL cannot be parsed",
+		"http://1.2.3.4.5/":                        "the URL cannot be parsed",
 		"http://example.com:x/":                    "the URL cannot be parsed",
 		"http://[::1/":                             "the URL cannot be parsed",
-		"http://example.com/%zz":                   "the URL cannot be parsed",
-		"http://us er:s3cret@host/":                "the URL cannot be parsed",
 		"http://user:s3cret@host:a/":               "the URL cannot be parsed",
 		"http://example.com:0/":                    "the URL's port is not from 1 to 65535",
 		"http://example.com:65536/":                "the URL's port is not from 1 to 65535",
@@ -59,7 +63,7 @@ func TestCheckURL(t *testing.T) {
 		"http://xn--\u00fc/":                       "the URL's host is no host name",
 		"http://a\u202eb/":                         "the URL's host is no host name",
 		"http://" + strings.Repeat("a.", 200):      "the URL's host is no host name",
-		"http://[fe80::1%25eth0]/":                 "the URL's host is not an IPv6 address",
+		"http://[fe80::1%25eth0]/":                 "the URL cannot be parsed",
 		"http://[::g]/":                            "the URL cannot be parsed",
 	} {
 		err := CheckURL(raw)
@@ -73,7 +77,7 @@ func TestParseTarget(t *testing.T) {
 	t.Parallel()
 	for raw, want := range map[string]struct{ url, host string }{
 		"HTTP://User:Pass@EXAMPLE.com:8080/A?B#C": {"http://example.com:8080/A?B", "example.com"},
-		"http://example.com.":                     {"http://example.com.", "example.com"},
+		"http://example.com.":                     {"http://example.com./", "example.com"},
 		"http://example.com:/":                    {"http://example.com/", "example.com"},
 		"http://[0:0::1]/":                        {"http://[::1]/", "::1"},
 		"http://[::1]:81/":                        {"http://[::1]:81/", "::1"},
@@ -81,6 +85,13 @@ func TestParseTarget(t *testing.T) {
 		"http://BÜCHER.example/":                  {"http://xn--bcher-kva.example/", "xn--bcher-kva.example"},
 		"http://１２７.０.０.１/":                       {"http://127.0.0.1/", "127.0.0.1"},
 		"http://127。0。0。1/":                       {"http://127.0.0.1/", "127.0.0.1"},
+		"http://①②⑦.0.0.1/":                       {"http://127.0.0.1/", "127.0.0.1"},
+		"http://0x7f.1/":                          {"http://127.0.0.1/", "127.0.0.1"},
+		"http://0177.0.0.1./":                     {"http://127.0.0.1/", "127.0.0.1"},
+		"http://2130706433/":                      {"http://127.0.0.1/", "127.0.0.1"},
+		"http://%31%32%37.0.0.1/":                 {"http://127.0.0.1/", "127.0.0.1"},
+		"http:\\\\example.com\\a":                 {"http://example.com/a", "example.com"},
+		"http://example.com:00080/":               {"http://example.com/", "example.com"},
 		"http://ⓔxample.com/":                     {"http://example.com/", "example.com"},
 	} {
 		target, failure := parseTarget(raw)
@@ -134,14 +145,61 @@ func FuzzCheckURL(f *testing.F) {
 		require.Contains(t, []string{"http", "https"}, target.url.Scheme)
 		require.NotEmpty(t, target.host)
 		require.Nil(t, target.url.User)
-		require.True(t, isASCII(target.url.Host))
+		require.NotRegexp(t, `[^!-~]`, target.url.Host)
+		require.NotRegexp(t, `[^!-~]`, target.url.RequestURI())
 
 		// The URL that is requested has the host that was checked.
 		again, failure := parseTarget(target.url.String())
 		require.Nil(t, failure, target.url.String())
 		require.Equal(t, target.url.Host, again.url.Host)
 		require.Equal(t, target.host, again.host)
+		require.Equal(t, target.url.RequestURI(), again.url.RequestURI())
 		_, err = url.Parse(target.url.String())
 		require.NoError(t, err)
 	})
+}
+
+// URLs as people paste them are requested as browsers request them.
+func TestFetchPastedURL(t *testing.T) {
+	t.Parallel()
+	f := setup(t, nil)
+	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/to" {
+			location, err := url.QueryUnescape(r.URL.RawQuery)
+			assert.NoError(t, err)
+			w.Header()["Location"] = []string{location}
+			w.WriteHeader(http.StatusFound)
+			return
+		}
+		_, _ = io.WriteString(w, r.RequestURI)
+	})
+	for pasted, want := range map[string]string{
+		"/images%2Ffoo bär.jpg":      "/images%2Ffoo%20b%C3%A4r.jpg",
+		"/a%2Fb|c^d`e{f}[g].jpg":     "/a%2Fb%7Cc%5Ed%60e%7Bf%7D[g].jpg",
+		"/a%2fb%C3%BC%7e.jpg":        "/a%2fb%C3%BC%7e.jpg",
+		"/100%/a%2Fb%zz.jpg":         "/100%25/a%2Fb%25zz.jpg",
+		"/a?q=foo bär&r=%20%2F|100%": "/a?q=foo%20b%C3%A4r&r=%20%2F|100%",
+		"/a?":                        "/a?",
+		"/a+b;c=d,e!$&'()*:@.jpg":    "/a+b;c=d,e!$&'()*:@.jpg",
+		"/a//b\\c/./d/../e.jpg":      "/a//b/c/e.jpg",
+		"/long\n\tname.jpg \r\n":     "/longname.jpg",
+		"/a.jpg#frag ment":           "/a.jpg",
+		"/%FF%00.jpg":                "/%FF%00.jpg",
+		"//a.jpg":                    "//a.jpg",
+		"?q":                         "/?q",
+		"":                           "/",
+	} {
+		written, _, err := fetch(t, f, " \t"+server+pasted)
+		require.NoError(t, err, pasted)
+		require.Equal(t, want, written, pasted)
+		if strings.ContainsAny(pasted, "\r\n") || pasted == "" {
+			continue // cannot be in a header, or means no redirect
+		}
+		written, _, err = fetch(t, f, server+"/to?"+url.QueryEscape(server+pasted))
+		require.NoError(t, err, pasted)
+		require.Equal(t, want, written, pasted)
+	}
+	written, _, err := fetch(t, f, server+"/to?"+url.QueryEscape("/b\xe4r.jpg"))
+	require.NoError(t, err)
+	require.Equal(t, "/b%E4r.jpg", written)
 }
