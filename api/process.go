@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/starter"
 	"github.com/photo-processor/photo-processor/internal/telemetry"
 )
@@ -44,7 +45,7 @@ func (s *Server) processPhotos(w http.ResponseWriter, r *http.Request) {
 }
 
 // partitionUUIDs accepts the elements that are UUIDs, in any form that
-// google/uuid parses, and rejects the others. It returns each accepted UUID
+// photo.ParseUUID parses, and rejects the others. It returns each accepted UUID
 // once.
 func partitionUUIDs(elements []json.RawMessage) (processResult, []uuid.UUID) {
 	result := processResult{Accepted: []json.RawMessage{}, Rejected: []json.RawMessage{}}
@@ -56,7 +57,7 @@ func partitionUUIDs(elements []json.RawMessage) (processResult, []uuid.UUID) {
 			result.Rejected = append(result.Rejected, element)
 			continue
 		}
-		id, err := uuid.Parse(*text)
+		id, err := photo.ParseUUID(*text)
 		if err != nil {
 			result.Rejected = append(result.Rejected, element)
 			continue

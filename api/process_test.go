@@ -2,9 +2,12 @@ package api_test
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -60,6 +63,12 @@ func TestProcessAcceptsAndRejects(t *testing.T) {
 	for _, id := range ids {
 		require.NotEmpty(t, b.running(t, id), "the canonical form names the workflow")
 	}
+
+	id := uuid.New()
+	for _, format := range []string{"!%s!", "{%s", "{%s!", "!%s}", " %s ", "}%s{", "url:uuid:%s"} {
+		requireError(t, b.post(t, "/photos/process", fmt.Sprintf("["+strconv.Quote(format)+"]", id)), http.StatusBadRequest, "None of the provided inputs")
+	}
+	require.Empty(t, b.running(t, id))
 }
 
 func TestProcessInvalidBodies(t *testing.T) {
@@ -151,10 +160,23 @@ func TestProcessThroughABatchWorkflow(t *testing.T) {
 	require.Empty(t, b.running(t, ids[0]))
 }
 
+// uuidPattern matches every form of a UUID that the contract accepts.
+var uuidPattern = func() *regexp.Regexp {
+	canonical := `[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}`
+	return regexp.MustCompile(`\A(?:` + canonical + `|\{` + canonical + `\}|[Uu][Rr][Nn]:[Uu][Uu][Ii][Dd]:` + canonical + `|[0-9A-Fa-f]{32})\z`)
+}()
+
+// digitsOf returns the 32 hexadecimal digits of a UUID in any form.
+func digitsOf(text string) string {
+	text = strings.NewReplacer("-", "", "{", "", "}", "").Replace(strings.ToLower(text))
+	return strings.TrimPrefix(text, "urn:uuid:")
+}
+
 func FuzzProcessBody(f *testing.F) {
 	for _, seed := range []string{
 		``, `[]`, `["` + idA + `1"]`, `["` + idB + `2", null, 1.5e9, {"a":[{}]}]`, `{"a":1}`, `[[[[`, "[\"\xff\"]", `["\ud800"]`, `[] x`,
 		`["{` + idA + `1}","urn:uuid:` + idA + `1"]`,
+		`["!` + idA + `1!","{` + idA + `1!","urn_uuid:` + idA + `1"]`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -163,16 +185,28 @@ func FuzzProcessBody(f *testing.F) {
 		if err != nil {
 			return
 		}
-		var sent []any
+		var sent []json.RawMessage
 		require.NoError(t, json.Unmarshal(body, &sent))
 		require.Len(t, sent, len(accepted)+len(rejected), "each input is either accepted or rejected")
 		require.LessOrEqual(t, len(ids), len(accepted))
+		wanted := map[string]bool{}
 		for _, input := range accepted {
 			var text string
 			require.NoError(t, json.Unmarshal(input, &text))
-			id, err := uuid.Parse(text)
-			require.NoError(t, err)
-			require.Contains(t, ids, id)
+			require.Regexp(t, uuidPattern, text)
+			wanted[digitsOf(text)] = true
+		}
+		for _, input := range rejected {
+			var value any
+			if json.Unmarshal(input, &value) == nil { // it may have a number beyond float64
+				if text, ok := value.(string); ok {
+					require.NotRegexp(t, uuidPattern, text)
+				}
+			}
+		}
+		require.Len(t, ids, len(wanted), "each UUID once")
+		for _, id := range ids {
+			require.True(t, wanted[hex.EncodeToString(id[:])], "%s was not sent", id)
 		}
 	})
 }

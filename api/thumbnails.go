@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/google/uuid"
 	"github.com/gorilla/mux"
 	"gocloud.dev/gcerrors"
 
@@ -39,7 +38,7 @@ func (s *Server) showThumbnail(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusNotFound, "There is no such thumbnail")
 		return
 	}
-	if id, err := uuid.Parse(key[:strings.IndexByte(key, '/')]); err == nil {
+	if id, err := photo.ParseUUID(key[:strings.IndexByte(key, '/')]); err == nil {
 		*photoLogAttrs(r) = telemetry.PhotoAttrs(id, "") // the key does not have the run
 	}
 	mediaType := ""

@@ -352,7 +352,7 @@ type ClientInterface interface {
 
 	// ProcessPhotosWithBody Process photos
 	//
-	// Starts one workflow for each element that is a UUID, in any form that google/uuid parses (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
+	// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -361,7 +361,7 @@ type ClientInterface interface {
 
 	// ProcessPhotos Process photos
 	//
-	// Starts one workflow for each element that is a UUID, in any form that google/uuid parses (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
+	// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -460,7 +460,7 @@ func (c *Client) ListPendingPhotos(ctx context.Context, params *ListPendingPhoto
 
 // ProcessPhotosWithBody Process photos
 //
-// Starts one workflow for each element that is a UUID, in any form that google/uuid parses (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
+// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
 //
 // Takes any type of body and a specified content type.
 //
@@ -479,7 +479,7 @@ func (c *Client) ProcessPhotosWithBody(ctx context.Context, contentType string, 
 
 // ProcessPhotos Process photos
 //
-// Starts one workflow for each element that is a UUID, in any form that google/uuid parses (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
+// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -1012,7 +1012,7 @@ type ClientWithResponsesInterface interface {
 
 	// ProcessPhotosWithBodyWithResponse Process photos
 	//
-	// Starts one workflow for each element that is a UUID, in any form that google/uuid parses (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
+	// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -1021,7 +1021,7 @@ type ClientWithResponsesInterface interface {
 
 	// ProcessPhotosWithResponse Process photos
 	//
-	// Starts one workflow for each element that is a UUID, in any form that google/uuid parses (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
+	// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -1733,7 +1733,7 @@ func (c *ClientWithResponses) ListPendingPhotosWithResponse(ctx context.Context,
 
 // ProcessPhotosWithBodyWithResponse Process photos
 //
-// Starts one workflow for each element that is a UUID, in any form that google/uuid parses (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
+// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -1748,7 +1748,7 @@ func (c *ClientWithResponses) ProcessPhotosWithBodyWithResponse(ctx context.Cont
 
 // ProcessPhotosWithResponse Process photos
 //
-// Starts one workflow for each element that is a UUID, in any form that google/uuid parses (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
+// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
