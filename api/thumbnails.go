@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/felixge/httpsnoop"
 	"github.com/gorilla/mux"
 	"gocloud.dev/gcerrors"
 
@@ -64,5 +65,47 @@ func (s *Server) showThumbnail(w http.ResponseWriter, r *http.Request) {
 		caches = "private" // a shared cache would serve clients without a token
 	}
 	w.Header().Set("Cache-Control", caches+", max-age=31536000, immutable")
-	http.ServeContent(w, r, "", reader.ModTime(), reader)
+	if !strings.HasPrefix(r.Header.Get("Range"), "bytes=") {
+		r.Header.Del("Range") // RFC 9110 has servers ignore unknown units
+	}
+	http.ServeContent(withJSONErrors(w, reader.Size()), r, "", reader.ModTime(), reader)
+}
+
+// withJSONErrors returns a writer that replaces the errors of http.ServeContent,
+// which are empty or text, by errors in JSON. It removes the headers that
+// describe the picture: with them, a cache would keep the error for a year.
+// size is the picture's, in bytes.
+func withJSONErrors(w http.ResponseWriter, size int64) http.ResponseWriter {
+	failed := false
+	return httpsnoop.Wrap(w, httpsnoop.Hooks{
+		WriteHeader: func(next httpsnoop.WriteHeaderFunc) httpsnoop.WriteHeaderFunc {
+			return func(status int) {
+				if status < http.StatusBadRequest {
+					next(status)
+					return
+				}
+				failed = true
+				for _, name := range []string{"Accept-Ranges", "Cache-Control", "ETag", "Last-Modified"} {
+					w.Header().Del(name)
+				}
+				switch status {
+				case http.StatusPreconditionFailed:
+					writeError(w, status, "If-Match or If-Unmodified-Since does not hold for this thumbnail")
+				case http.StatusRequestedRangeNotSatisfiable:
+					w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", size))
+					writeError(w, status, fmt.Sprintf("The thumbnail has %d bytes, and no such range", size))
+				default:
+					writeError(w, status, internalError)
+				}
+			}
+		},
+		Write: func(next httpsnoop.WriteFunc) httpsnoop.WriteFunc {
+			return func(content []byte) (int, error) {
+				if failed { // the message of http.ServeContent
+					return len(content), nil
+				}
+				return next(content)
+			}
+		},
+	})
 }
