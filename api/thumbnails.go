@@ -1,7 +1,6 @@
 package api
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -9,8 +8,8 @@ import (
 
 	"github.com/felixge/httpsnoop"
 	"github.com/gorilla/mux"
-	"gocloud.dev/gcerrors"
 
+	"github.com/photo-processor/photo-processor/internal/bucket"
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/telemetry"
 )
@@ -18,16 +17,6 @@ import (
 // thumbnailKey matches every key that MakeThumbnails writes. No other key is
 // read, so that no path can leave the bucket.
 var thumbnailKey = regexp.MustCompile(`^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/\d{1,5}x\d{1,5}-([0-9a-f]{16})(\.[a-z]+)$`)
-
-// isMissing is true if a read failed because the bucket does not have the
-// thumbnail. A bucket that does not exist gives the same error code.
-func (s *Server) isMissing(ctx context.Context, err error) bool {
-	if gcerrors.Code(err) != gcerrors.NotFound {
-		return false
-	}
-	there, err := s.Thumbnails.IsAccessible(ctx)
-	return there && err == nil
-}
 
 // showThumbnail serves GET /thumbnails/{key} with support for ranges and
 // conditional requests. A key contains the digest of its content, so that the
@@ -49,7 +38,7 @@ func (s *Server) showThumbnail(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	reader, err := s.Thumbnails.NewReader(r.Context(), key, nil)
-	if mediaType == "" || s.isMissing(r.Context(), err) {
+	if mediaType == "" || bucket.IsMissing(r.Context(), s.Thumbnails, err) {
 		writeError(w, http.StatusNotFound, "There is no such thumbnail")
 		return
 	}

@@ -2,6 +2,8 @@ package api_test
 
 import (
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -16,6 +18,22 @@ import (
 func TestThumbnails(t *testing.T) {
 	t.Parallel()
 	testThumbnails(t, setup(t))
+}
+
+func TestThumbnailsDirectoryIsMissing(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "thumbnails")
+	b := setup(t, func(s *api.Server) {
+		var err error
+		s.Thumbnails, err = bucket.Open(t.Context(), "file://"+dir)
+		require.NoError(t, err)
+	})
+	path := "/thumbnails/" + uuid.NewString() + "/320x213-0123456789abcdef.jpg"
+	requireError(t, b.get(t, path), http.StatusNotFound, "no such thumbnail")
+	require.NoError(t, os.Remove(dir))
+	got := b.get(t, path)
+	requireError(t, got, http.StatusServiceUnavailable, "cannot be read")
+	require.NotEmpty(t, got.header.Get("Retry-After"))
 }
 
 func TestThumbnailsInS3(t *testing.T) {
