@@ -5,10 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"sync/atomic"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
@@ -79,21 +77,6 @@ func (s *Server) readArray(w http.ResponseWriter, r *http.Request) ([]json.RawMe
 		return nil, err
 	}
 	return parseArray(body, s.Config.HTTPMaxPhotos)
-}
-
-// readBody reads a request body, which must be UTF-8 and have at most
-// HTTPMaxBodyBytes.
-func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.Config.HTTPMaxBodyBytes))
-	switch {
-	case errors.As(err, new(*http.MaxBytesError)):
-		return nil, err
-	case err != nil:
-		return nil, badRequest("The request body could not be read to its end")
-	case !utf8.Valid(body):
-		return nil, badRequest("The request body is not valid UTF-8")
-	}
-	return body, nil
 }
 
 // parseArray parses a JSON array of at most limit elements.

@@ -1,7 +1,10 @@
 package api_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -11,6 +14,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf16"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -93,6 +97,64 @@ func TestProcessInvalidBodies(t *testing.T) {
 	} {
 		requireError(t, b.post(t, "/photos/process", body), http.StatusBadRequest, word)
 	}
+}
+
+func TestProcessEncodings(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	limit := int(b.api.Config.HTTPMaxBodyBytes)
+	compress := func(text string) string {
+		var compressed bytes.Buffer
+		w := gzip.NewWriter(&compressed)
+		_, err := w.Write([]byte(text))
+		require.NoError(t, err)
+		require.NoError(t, w.Close())
+		return compressed.String()
+	}
+	encoded := func(body, encoding string) response {
+		return b.do(t, http.MethodPost, "/photos/process", body, "Content-Encoding", encoding)
+	}
+	ids := uuids(5)
+	text := func(i int) string { return fmt.Sprintf(`["%s"]`, ids[i]) }
+	accepted := func(got response, i int) {
+		t.Helper()
+		requireJSON(t, got, http.StatusCreated, fmt.Sprintf(`{"accepted":["%s"],"rejected":[]}`+"\n", ids[i]))
+		require.NotEmpty(t, b.running(t, ids[i]))
+	}
+	const byteOrderMark = "\ufeff"
+	accepted(b.post(t, "/photos/process", byteOrderMark+text(0)), 0)
+	accepted(encoded(compress(text(1)), "gzip"), 1)
+	accepted(encoded(compress(byteOrderMark+text(2)), "X-GZIP"), 2)
+	accepted(encoded(text(3), "identity"), 3)
+	requireError(t, b.post(t, "/photos/process", byteOrderMark), http.StatusBadRequest, "empty")
+	requireError(t, b.post(t, "/photos/process", byteOrderMark+byteOrderMark+"[]"), http.StatusBadRequest, "not valid JSON")
+	require.Equal(t, http.StatusCreated, b.do(t, http.MethodPost, "/photos",
+		compress(byteOrderMark+`{"url":"https://photos.example/1.jpg"}`), "Content-Encoding", "gzip").status)
+
+	exactly := "[" + strings.Repeat(" ", limit-2) + "]"
+	require.Equal(t, http.StatusCreated, encoded(compress(exactly), "gzip").status)
+	requireError(t, encoded(compress(exactly+" "), "gzip"), http.StatusRequestEntityTooLarge, fmt.Sprintf("%d bytes", limit))
+	requireError(t, encoded(compress(strings.Repeat("x", 10*limit)), "gzip"), http.StatusRequestEntityTooLarge, fmt.Sprintf("%d bytes", limit))
+	for _, broken := range []string{"", text(4), compress(text(4))[:30], compress(text(4)) + "x"} {
+		requireError(t, encoded(broken, "gzip"), http.StatusBadRequest, "not valid gzip")
+	}
+	for _, encoding := range []string{"br", "deflate", "zstd", "gzip, gzip", "identity, br"} {
+		for _, path := range []string{"/photos/process", "/photos"} {
+			got := b.do(t, http.MethodPost, path, text(4), "Content-Encoding", encoding)
+			requireError(t, got, http.StatusUnsupportedMediaType, encoding, "gzip")
+			require.Equal(t, "gzip", got.header.Get("Accept-Encoding"))
+		}
+	}
+	for _, order := range []binary.AppendByteOrder{binary.LittleEndian, binary.BigEndian} {
+		for _, text := range []string{byteOrderMark + text(4), text(4)} {
+			var body []byte
+			for _, unit := range utf16.Encode([]rune(text)) {
+				body = order.AppendUint16(body, unit)
+			}
+			requireError(t, b.post(t, "/photos/process", string(body)), http.StatusBadRequest, "UTF-16", "UTF-8")
+		}
+	}
+	require.Empty(t, b.running(t, ids[4]))
 }
 
 func TestProcessLimits(t *testing.T) {
