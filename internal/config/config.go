@@ -124,7 +124,8 @@ type Config struct {
 	ImageMaxFrames int   `env:"IMAGE_MAX_FRAMES" envDefault:"1000"`
 
 	// RenderConcurrency is how many pictures one worker renders concurrently; 0
-	// means the number of CPUs. RenderTimeout bounds the time for a picture,
+	// means GOMAXPROCS: the number of CPUs, or a container's CPU limit if that
+	// is lower. RenderTimeout bounds the time for a picture,
 	// RenderMaxMemory the bytes of memory of its process. See
 	// internal/renderer.
 	RenderConcurrency int           `env:"RENDER_CONCURRENCY" envDefault:"0"`
@@ -206,7 +207,7 @@ func (c *Config) setDefaults() error {
 		c.ThumbnailsBucket = (&url.URL{Scheme: "file", Path: filepath.Join(dir, "thumbnails")}).String()
 	}
 	if c.RenderConcurrency == 0 {
-		c.RenderConcurrency = runtime.NumCPU()
+		c.RenderConcurrency = runtime.GOMAXPROCS(0) // respects the CPU limit of a container
 	}
 	return nil
 }
