@@ -11,6 +11,7 @@ import (
 	"go.temporal.io/sdk/activity"
 	"gocloud.dev/blob"
 
+	"github.com/photo-processor/photo-processor/internal/health"
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
@@ -100,11 +101,7 @@ func (a *Activities) publish(ctx context.Context, run photo.Run, source photo.So
 // checkBucket returns an error unless the bucket exists and the worker may
 // access it.
 func (a *Activities) checkBucket(ctx context.Context) error {
-	accessible, err := a.Thumbnails.IsAccessible(ctx)
-	if err == nil && !accessible {
-		err = errors.New("the bucket does not exist")
-	}
-	return err
+	return health.Bucket(a.Thumbnails)(ctx)
 }
 
 // writeFiles writes each thumbnail to the bucket, under a key such as

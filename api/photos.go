@@ -68,7 +68,7 @@ func toSummaries(photos []photo.Photo) []photoSummary {
 
 // showPhoto serves GET /photos/{uuid}.
 func (s *Server) showPhoto(w http.ResponseWriter, r *http.Request) {
-	id, err := uuid.Parse(mux.Vars(r)["uuid"])
+	id, err := photo.ParseUUID(mux.Vars(r)["uuid"])
 	if err != nil {
 		s.fail(w, r, photo.ErrNotFound)
 		return
@@ -144,7 +144,7 @@ func parseCursor(text string) (c postgres.Cursor, err error) {
 	if c.CreatedAt, err = time.Parse(time.RFC3339Nano, created); err != nil {
 		return c, err
 	}
-	c.UUID, err = uuid.Parse(id)
+	c.UUID, err = photo.ParseUUID(id)
 	return c, err
 }
 

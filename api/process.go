@@ -5,14 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"sync/atomic"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/starter"
 	"github.com/photo-processor/photo-processor/internal/telemetry"
 )
@@ -44,7 +43,7 @@ func (s *Server) processPhotos(w http.ResponseWriter, r *http.Request) {
 }
 
 // partitionUUIDs accepts the elements that are UUIDs, in any form that
-// google/uuid parses, and rejects the others. It returns each accepted UUID
+// photo.ParseUUID parses, and rejects the others. It returns each accepted UUID
 // once.
 func partitionUUIDs(elements []json.RawMessage) (processResult, []uuid.UUID) {
 	result := processResult{Accepted: []json.RawMessage{}, Rejected: []json.RawMessage{}}
@@ -56,7 +55,7 @@ func partitionUUIDs(elements []json.RawMessage) (processResult, []uuid.UUID) {
 			result.Rejected = append(result.Rejected, element)
 			continue
 		}
-		id, err := uuid.Parse(*text)
+		id, err := photo.ParseUUID(*text)
 		if err != nil {
 			result.Rejected = append(result.Rejected, element)
 			continue
@@ -78,21 +77,6 @@ func (s *Server) readArray(w http.ResponseWriter, r *http.Request) ([]json.RawMe
 		return nil, err
 	}
 	return parseArray(body, s.Config.HTTPMaxPhotos)
-}
-
-// readBody reads a request body, which must be UTF-8 and have at most
-// HTTPMaxBodyBytes.
-func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.Config.HTTPMaxBodyBytes))
-	switch {
-	case errors.As(err, new(*http.MaxBytesError)):
-		return nil, err
-	case err != nil:
-		return nil, badRequest("The request body could not be read to its end")
-	case !utf8.Valid(body):
-		return nil, badRequest("The request body is not valid UTF-8")
-	}
-	return body, nil
 }
 
 // parseArray parses a JSON array of at most limit elements.

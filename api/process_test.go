@@ -1,13 +1,20 @@
 package api_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
+	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf16"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -60,6 +67,12 @@ func TestProcessAcceptsAndRejects(t *testing.T) {
 	for _, id := range ids {
 		require.NotEmpty(t, b.running(t, id), "the canonical form names the workflow")
 	}
+
+	id := uuid.New()
+	for _, format := range []string{"!%s!", "{%s", "{%s!", "!%s}", " %s ", "}%s{", "url:uuid:%s"} {
+		requireError(t, b.post(t, "/photos/process", fmt.Sprintf("["+strconv.Quote(format)+"]", id)), http.StatusBadRequest, "None of the provided inputs")
+	}
+	require.Empty(t, b.running(t, id))
 }
 
 func TestProcessInvalidBodies(t *testing.T) {
@@ -86,10 +99,68 @@ func TestProcessInvalidBodies(t *testing.T) {
 	}
 }
 
+func TestProcessEncodings(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	limit := int(b.api.Config.HTTPMaxBodyBytes)
+	compress := func(text string) string {
+		var compressed bytes.Buffer
+		w := gzip.NewWriter(&compressed)
+		_, err := w.Write([]byte(text))
+		require.NoError(t, err)
+		require.NoError(t, w.Close())
+		return compressed.String()
+	}
+	encoded := func(body, encoding string) response {
+		return b.do(t, http.MethodPost, "/photos/process", body, "Content-Encoding", encoding)
+	}
+	ids := uuids(5)
+	text := func(i int) string { return fmt.Sprintf(`["%s"]`, ids[i]) }
+	accepted := func(got response, i int) {
+		t.Helper()
+		requireJSON(t, got, http.StatusCreated, fmt.Sprintf(`{"accepted":["%s"],"rejected":[]}`+"\n", ids[i]))
+		require.NotEmpty(t, b.running(t, ids[i]))
+	}
+	const byteOrderMark = "\ufeff"
+	accepted(b.post(t, "/photos/process", byteOrderMark+text(0)), 0)
+	accepted(encoded(compress(text(1)), "gzip"), 1)
+	accepted(encoded(compress(byteOrderMark+text(2)), "X-GZIP"), 2)
+	accepted(encoded(text(3), "identity"), 3)
+	requireError(t, b.post(t, "/photos/process", byteOrderMark), http.StatusBadRequest, "empty")
+	requireError(t, b.post(t, "/photos/process", byteOrderMark+byteOrderMark+"[]"), http.StatusBadRequest, "not valid JSON")
+	require.Equal(t, http.StatusCreated, b.do(t, http.MethodPost, "/photos",
+		compress(byteOrderMark+`{"url":"https://photos.example/1.jpg"}`), "Content-Encoding", "gzip").status)
+
+	exactly := "[" + strings.Repeat(" ", limit-2) + "]"
+	require.Equal(t, http.StatusCreated, encoded(compress(exactly), "gzip").status)
+	requireError(t, encoded(compress(exactly+" "), "gzip"), http.StatusRequestEntityTooLarge, fmt.Sprintf("%d bytes", limit))
+	requireError(t, encoded(compress(strings.Repeat("x", 10*limit)), "gzip"), http.StatusRequestEntityTooLarge, fmt.Sprintf("%d bytes", limit))
+	for _, broken := range []string{"", text(4), compress(text(4))[:30], compress(text(4)) + "x"} {
+		requireError(t, encoded(broken, "gzip"), http.StatusBadRequest, "not valid gzip")
+	}
+	for _, encoding := range []string{"br", "deflate", "zstd", "gzip, gzip", "identity, br"} {
+		for _, path := range []string{"/photos/process", "/photos"} {
+			got := b.do(t, http.MethodPost, path, text(4), "Content-Encoding", encoding)
+			requireError(t, got, http.StatusUnsupportedMediaType, encoding, "gzip")
+			require.Equal(t, "gzip", got.header.Get("Accept-Encoding"))
+		}
+	}
+	for _, order := range []binary.AppendByteOrder{binary.LittleEndian, binary.BigEndian} {
+		for _, text := range []string{byteOrderMark + text(4), text(4)} {
+			var body []byte
+			for _, unit := range utf16.Encode([]rune(text)) {
+				body = order.AppendUint16(body, unit)
+			}
+			requireError(t, b.post(t, "/photos/process", string(body)), http.StatusBadRequest, "UTF-16", "UTF-8")
+		}
+	}
+	require.Empty(t, b.running(t, ids[4]))
+}
+
 func TestProcessLimits(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	requireError(t, b.post(t, "/photos/process", "["+strings.Repeat(" ", 1<<20)+"]"), http.StatusRequestEntityTooLarge, "1048576 bytes")
+	requireError(t, b.post(t, "/photos/process", "["+strings.Repeat(" ", 4<<20)+"]"), http.StatusRequestEntityTooLarge, "4194304 bytes")
 	requireError(t, b.post(t, "/photos/process", "["+strings.Repeat("1,", 10_000)+"1]"), http.StatusRequestEntityTooLarge, "10001", "10000")
 	requireError(t, b.post(t, "/photos/process", "["+strings.Repeat("1,", 9_999)+"1]"), http.StatusBadRequest, "None of the provided inputs")
 	deep := strings.Repeat("[", 100_000)
@@ -151,10 +222,23 @@ func TestProcessThroughABatchWorkflow(t *testing.T) {
 	require.Empty(t, b.running(t, ids[0]))
 }
 
+// uuidPattern matches every form of a UUID that the contract accepts.
+var uuidPattern = func() *regexp.Regexp {
+	canonical := `[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}`
+	return regexp.MustCompile(`\A(?:` + canonical + `|\{` + canonical + `\}|[Uu][Rr][Nn]:[Uu][Uu][Ii][Dd]:` + canonical + `|[0-9A-Fa-f]{32})\z`)
+}()
+
+// digitsOf returns the 32 hexadecimal digits of a UUID in any form.
+func digitsOf(text string) string {
+	text = strings.NewReplacer("-", "", "{", "", "}", "").Replace(strings.ToLower(text))
+	return strings.TrimPrefix(text, "urn:uuid:")
+}
+
 func FuzzProcessBody(f *testing.F) {
 	for _, seed := range []string{
 		``, `[]`, `["` + idA + `1"]`, `["` + idB + `2", null, 1.5e9, {"a":[{}]}]`, `{"a":1}`, `[[[[`, "[\"\xff\"]", `["\ud800"]`, `[] x`,
 		`["{` + idA + `1}","urn:uuid:` + idA + `1"]`,
+		`["!` + idA + `1!","{` + idA + `1!","urn_uuid:` + idA + `1"]`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -163,16 +247,28 @@ func FuzzProcessBody(f *testing.F) {
 		if err != nil {
 			return
 		}
-		var sent []any
+		var sent []json.RawMessage
 		require.NoError(t, json.Unmarshal(body, &sent))
 		require.Len(t, sent, len(accepted)+len(rejected), "each input is either accepted or rejected")
 		require.LessOrEqual(t, len(ids), len(accepted))
+		wanted := map[string]bool{}
 		for _, input := range accepted {
 			var text string
 			require.NoError(t, json.Unmarshal(input, &text))
-			id, err := uuid.Parse(text)
-			require.NoError(t, err)
-			require.Contains(t, ids, id)
+			require.Regexp(t, uuidPattern, text)
+			wanted[digitsOf(text)] = true
+		}
+		for _, input := range rejected {
+			var value any
+			if json.Unmarshal(input, &value) == nil { // it may have a number beyond float64
+				if text, ok := value.(string); ok {
+					require.NotRegexp(t, uuidPattern, text)
+				}
+			}
+		}
+		require.Len(t, ids, len(wanted), "each UUID once")
+		for _, id := range ids {
+			require.True(t, wanted[hex.EncodeToString(id[:])], "%s was not sent", id)
 		}
 	})
 }

@@ -1,16 +1,15 @@
 package api
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"regexp"
 	"strings"
 
-	"github.com/google/uuid"
+	"github.com/felixge/httpsnoop"
 	"github.com/gorilla/mux"
-	"gocloud.dev/gcerrors"
 
+	"github.com/photo-processor/photo-processor/internal/bucket"
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/telemetry"
 )
@@ -18,16 +17,6 @@ import (
 // thumbnailKey matches every key that MakeThumbnails writes. No other key is
 // read, so that no path can leave the bucket.
 var thumbnailKey = regexp.MustCompile(`^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/\d{1,5}x\d{1,5}-([0-9a-f]{16})(\.[a-z]+)$`)
-
-// isMissing is true if a read failed because the bucket does not have the
-// thumbnail. A bucket that does not exist gives the same error code.
-func (s *Server) isMissing(ctx context.Context, err error) bool {
-	if gcerrors.Code(err) != gcerrors.NotFound {
-		return false
-	}
-	there, err := s.Thumbnails.IsAccessible(ctx)
-	return there && err == nil
-}
 
 // showThumbnail serves GET /thumbnails/{key} with support for ranges and
 // conditional requests. A key contains the digest of its content, so that the
@@ -39,7 +28,7 @@ func (s *Server) showThumbnail(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusNotFound, "There is no such thumbnail")
 		return
 	}
-	if id, err := uuid.Parse(key[:strings.IndexByte(key, '/')]); err == nil {
+	if id, err := photo.ParseUUID(key[:strings.IndexByte(key, '/')]); err == nil {
 		*photoLogAttrs(r) = telemetry.PhotoAttrs(id, "") // the key does not have the run
 	}
 	mediaType := ""
@@ -49,7 +38,7 @@ func (s *Server) showThumbnail(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	reader, err := s.Thumbnails.NewReader(r.Context(), key, nil)
-	if mediaType == "" || s.isMissing(r.Context(), err) {
+	if mediaType == "" || bucket.IsMissing(r.Context(), s.Thumbnails, err) {
 		writeError(w, http.StatusNotFound, "There is no such thumbnail")
 		return
 	}
@@ -65,5 +54,47 @@ func (s *Server) showThumbnail(w http.ResponseWriter, r *http.Request) {
 		caches = "private" // a shared cache would serve clients without a token
 	}
 	w.Header().Set("Cache-Control", caches+", max-age=31536000, immutable")
-	http.ServeContent(w, r, "", reader.ModTime(), reader)
+	if !strings.HasPrefix(r.Header.Get("Range"), "bytes=") {
+		r.Header.Del("Range") // RFC 9110 has servers ignore unknown units
+	}
+	http.ServeContent(withJSONErrors(w, reader.Size()), r, "", reader.ModTime(), reader)
+}
+
+// withJSONErrors returns a writer that replaces the errors of http.ServeContent,
+// which are empty or text, by errors in JSON. It removes the headers that
+// describe the picture: with them, a cache would keep the error for a year.
+// size is the picture's, in bytes.
+func withJSONErrors(w http.ResponseWriter, size int64) http.ResponseWriter {
+	failed := false
+	return httpsnoop.Wrap(w, httpsnoop.Hooks{
+		WriteHeader: func(next httpsnoop.WriteHeaderFunc) httpsnoop.WriteHeaderFunc {
+			return func(status int) {
+				if status < http.StatusBadRequest {
+					next(status)
+					return
+				}
+				failed = true
+				for _, name := range []string{"Accept-Ranges", "Cache-Control", "ETag", "Last-Modified"} {
+					w.Header().Del(name)
+				}
+				switch status {
+				case http.StatusPreconditionFailed:
+					writeError(w, status, "If-Match or If-Unmodified-Since does not hold for this thumbnail")
+				case http.StatusRequestedRangeNotSatisfiable:
+					w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", size))
+					writeError(w, status, fmt.Sprintf("The thumbnail has %d bytes, and no such range", size))
+				default:
+					writeError(w, status, internalError)
+				}
+			}
+		},
+		Write: func(next httpsnoop.WriteFunc) httpsnoop.WriteFunc {
+			return func(content []byte) (int, error) {
+				if failed { // the message of http.ServeContent
+					return len(content), nil
+				}
+				return next(content)
+			}
+		},
+	})
 }

@@ -2,6 +2,8 @@ package api_test
 
 import (
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -16,6 +18,22 @@ import (
 func TestThumbnails(t *testing.T) {
 	t.Parallel()
 	testThumbnails(t, setup(t))
+}
+
+func TestThumbnailsDirectoryIsMissing(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "thumbnails")
+	b := setup(t, func(s *api.Server) {
+		var err error
+		s.Thumbnails, err = bucket.Open(t.Context(), "file://"+dir)
+		require.NoError(t, err)
+	})
+	path := "/thumbnails/" + uuid.NewString() + "/320x213-0123456789abcdef.jpg"
+	requireError(t, b.get(t, path), http.StatusNotFound, "no such thumbnail")
+	require.NoError(t, os.Remove(dir))
+	got := b.get(t, path)
+	requireError(t, got, http.StatusServiceUnavailable, "cannot be read")
+	require.NotEmpty(t, got.header.Get("Retry-After"))
 }
 
 func TestThumbnailsInS3(t *testing.T) {
@@ -48,6 +66,15 @@ func TestThumbnailsInS3(t *testing.T) {
 	}
 }
 
+// requireNotCached checks that an error does not have the picture's headers,
+// which would have caches keep it for a year.
+func requireNotCached(t *testing.T, got response) {
+	t.Helper()
+	for _, name := range []string{"Cache-Control", "ETag", "Last-Modified", "Accept-Ranges"} {
+		require.Empty(t, got.header.Get(name), name)
+	}
+}
+
 // testThumbnails checks GET /thumbnails/{key} with the bundle's bucket.
 func testThumbnails(t *testing.T, b *testBundle) {
 	t.Helper()
@@ -71,12 +98,24 @@ func testThumbnails(t *testing.T, b *testBundle) {
 	part := b.do(t, http.MethodGet, path, "", "Range", "bytes=2-4")
 	require.Equal(t, http.StatusPartialContent, part.status)
 	require.Equal(t, "234", part.body)
-	require.Equal(t, http.StatusRequestedRangeNotSatisfiable, b.do(t, http.MethodGet, path, "", "Range", "bytes=20-").status)
+	for _, wrong := range []string{"bytes=20-", "bytes=4-2", "bytes=x"} {
+		got := b.do(t, http.MethodGet, path, "", "Range", wrong)
+		requireJSON(t, got, http.StatusRequestedRangeNotSatisfiable, `{"message":"The thumbnail has 10 bytes, and no such range"}`+"\n")
+		require.Equal(t, "bytes */10", got.header.Get("Content-Range"), wrong)
+		requireNotCached(t, got)
+		require.Equal(t, http.StatusRequestedRangeNotSatisfiable, b.do(t, http.MethodHead, path, "", "Range", wrong).status)
+	}
+	require.Equal(t, http.StatusOK, b.do(t, http.MethodGet, path, "", "Range", "lines=1-2").status, "an unknown unit is ignored")
 	parts := b.do(t, http.MethodGet, path, "", "Range", "bytes=0-1,4-5")
 	require.Equal(t, http.StatusPartialContent, parts.status)
 	require.Contains(t, parts.header.Get("Content-Type"), "multipart/byteranges")
 	require.Equal(t, http.StatusNotModified, b.do(t, http.MethodGet, path, "", "If-None-Match", `"0123456789abcdef"`).status)
-	require.Equal(t, http.StatusPreconditionFailed, b.do(t, http.MethodGet, path, "", "If-Match", `"0000000000000000"`).status)
+	for name, value := range map[string]string{"If-Match": `"0000000000000000"`, "If-Unmodified-Since": "Thu, 01 Jan 2015 00:00:00 GMT"} {
+		got := b.do(t, http.MethodGet, path, "", name, value)
+		requireJSON(t, got, http.StatusPreconditionFailed, `{"message":"If-Match or If-Unmodified-Since does not hold for this thumbnail"}`+"\n")
+		requireNotCached(t, got)
+		require.Equal(t, http.StatusPreconditionFailed, b.do(t, http.MethodHead, path, "", name, value).status)
+	}
 
 	// A file beside the bucket, which no path may reach.
 	require.NoError(t, b.bucket.WriteAll(t.Context(), "other.jpg", []byte("secret"), nil))

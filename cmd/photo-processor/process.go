@@ -121,7 +121,7 @@ func (p *processing) readUpdatedAt(ctx context.Context, inputs []string) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(watchConcurrency)
 	for _, input := range inputs {
-		id, err := uuid.Parse(input)
+		id, err := photo.ParseUUID(input)
 		if err != nil {
 			continue // the API rejects it
 		}
@@ -154,7 +154,7 @@ func (p *processing) post(ctx context.Context, inputs []string) (ids []uuid.UUID
 		inputs = inputs[n:]
 		for _, input := range accepted {
 			fmt.Fprintln(p.out, input, "accepted")
-			if id, err := uuid.Parse(input); err == nil && !seen[id] {
+			if id, err := photo.ParseUUID(input); err == nil && !seen[id] {
 				seen[id] = true
 				ids = append(ids, id)
 			}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -62,6 +63,9 @@ func WaitUntilReady(ctx context.Context, log *slog.Logger, variable string, buck
 	err := health.WaitUntilReady(ctx, log, variable, isTransient, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
+		if bucket.As(new(os.FileInfo)) { // a directory that exists; IsAccessible would list it
+			return nil
+		}
 		accessible, err := bucket.IsAccessible(ctx)
 		if err == nil && !accessible {
 			return errors.New("there is no such bucket; create it first")

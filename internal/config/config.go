@@ -46,9 +46,10 @@ type Config struct {
 	// APIAllowAnonymous allows an HTTPAddr that other machines can reach
 	// without a token.
 	APIAllowAnonymous bool `env:"API_ALLOW_ANONYMOUS" envDefault:"false"`
-	// HTTPMaxBodyBytes bounds a request's body, HTTPMaxPhotos its number of
-	// photos.
-	HTTPMaxBodyBytes int64 `env:"HTTP_MAX_BODY_BYTES" envDefault:"1048576"`
+	// HTTPMaxBodyBytes bounds a request's body, also after decompression, and
+	// HTTPMaxPhotos its number of photos. By default, HTTPMaxPhotos photos with
+	// URLs of 400 bytes on average fit into a body.
+	HTTPMaxBodyBytes int64 `env:"HTTP_MAX_BODY_BYTES" envDefault:"4194304"`
 	HTTPMaxPhotos    int   `env:"HTTP_MAX_PHOTOS" envDefault:"10000"`
 	// HTTPTimeout bounds the time to read a request, and the time to start its
 	// workflows. A response must be written within HTTPTimeout plus 5 seconds
@@ -123,7 +124,8 @@ type Config struct {
 	ImageMaxFrames int   `env:"IMAGE_MAX_FRAMES" envDefault:"1000"`
 
 	// RenderConcurrency is how many pictures one worker renders concurrently; 0
-	// means the number of CPUs. RenderTimeout bounds the time for a picture,
+	// means GOMAXPROCS: the number of CPUs, or a container's CPU limit if that
+	// is lower. RenderTimeout bounds the time for a picture,
 	// RenderMaxMemory the bytes of memory of its process. See
 	// internal/renderer.
 	RenderConcurrency int           `env:"RENDER_CONCURRENCY" envDefault:"0"`
@@ -205,7 +207,7 @@ func (c *Config) setDefaults() error {
 		c.ThumbnailsBucket = (&url.URL{Scheme: "file", Path: filepath.Join(dir, "thumbnails")}).String()
 	}
 	if c.RenderConcurrency == 0 {
-		c.RenderConcurrency = runtime.NumCPU()
+		c.RenderConcurrency = runtime.GOMAXPROCS(0) // respects the CPU limit of a container
 	}
 	return nil
 }

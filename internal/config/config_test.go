@@ -4,6 +4,7 @@ import (
 	"os"
 	"reflect"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -34,9 +35,19 @@ func TestDefaultsRunOnThisMachine(t *testing.T) {
 	require.Equal(t, "/data/sources", cfg.SourceCacheDir)
 	require.Equal(t, "file:///data/thumbnails", cfg.ThumbnailsBucket)
 	require.Equal(t, "postgres://photos@127.0.0.1:5432/photos", cfg.DatabaseURL)
-	require.Positive(t, cfg.RenderConcurrency, "the number of CPUs")
 	require.Empty(t, cfg.SourceAllowCIDRs)
 	require.Empty(t, cfg.MetricsAddr, "several workers on one machine would want the same port")
+}
+
+// TestRenderConcurrencyFollowsTheCPULimit sets GOMAXPROCS as the runtime does in
+// a container with a CPU limit. It is not parallel, because GOMAXPROCS is the
+// whole process's.
+func TestRenderConcurrencyFollowsTheCPULimit(t *testing.T) {
+	before := runtime.GOMAXPROCS(runtime.NumCPU() + 3)
+	defer runtime.GOMAXPROCS(before)
+	cfg, err := parse(t, nil)
+	require.NoError(t, err)
+	require.Equal(t, runtime.NumCPU()+3, cfg.RenderConcurrency)
 }
 
 func TestValues(t *testing.T) {

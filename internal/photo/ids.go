@@ -8,6 +8,16 @@ import (
 	"github.com/google/uuid"
 )
 
+// ParseUUID parses a photo's UUID in any form that uuid.Validate accepts: upper
+// or lower case, without hyphens, in braces, or after "urn:uuid:". uuid.Parse
+// alone ignores the first and last of 38 characters, whatever they are.
+func ParseUUID(text string) (uuid.UUID, error) {
+	if err := uuid.Validate(text); err != nil {
+		return uuid.UUID{}, err
+	}
+	return uuid.Parse(text)
+}
+
 // IDs are UUIDs of photos. Their text form is base64 of 16 bytes each, about 21
 // characters: Temporal limits the size of an input, and a batch has thousands.
 type IDs []uuid.UUID

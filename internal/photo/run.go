@@ -29,6 +29,6 @@ func ParseWorkflowID(workflowID string) (id uuid.UUID, ok bool) {
 	if !ok {
 		return uuid.UUID{}, false
 	}
-	id, err := uuid.Parse(text)
-	return id, err == nil
+	id, err := ParseUUID(text)
+	return id, err == nil && id.String() == text
 }

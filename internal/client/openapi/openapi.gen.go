@@ -134,6 +134,9 @@ type Unauthorized = Error
 // Unavailable defines model for Unavailable.
 type Unavailable = Error
 
+// UnsupportedEncoding defines model for UnsupportedEncoding.
+type UnsupportedEncoding = Error
+
 // AddPhotosParams defines parameters for AddPhotos.
 type AddPhotosParams struct {
 	// Process Whether to process the new photos at once.
@@ -352,7 +355,7 @@ type ClientInterface interface {
 
 	// ProcessPhotosWithBody Process photos
 	//
-	// Starts one workflow for each element that is a UUID, in any form that google/uuid parses (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
+	// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -361,7 +364,7 @@ type ClientInterface interface {
 
 	// ProcessPhotos Process photos
 	//
-	// Starts one workflow for each element that is a UUID, in any form that google/uuid parses (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
+	// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -460,7 +463,7 @@ func (c *Client) ListPendingPhotos(ctx context.Context, params *ListPendingPhoto
 
 // ProcessPhotosWithBody Process photos
 //
-// Starts one workflow for each element that is a UUID, in any form that google/uuid parses (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
+// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
 //
 // Takes any type of body and a specified content type.
 //
@@ -479,7 +482,7 @@ func (c *Client) ProcessPhotosWithBody(ctx context.Context, contentType string, 
 
 // ProcessPhotos Process photos
 //
-// Starts one workflow for each element that is a UUID, in any form that google/uuid parses (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
+// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -1012,7 +1015,7 @@ type ClientWithResponsesInterface interface {
 
 	// ProcessPhotosWithBodyWithResponse Process photos
 	//
-	// Starts one workflow for each element that is a UUID, in any form that google/uuid parses (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
+	// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -1021,7 +1024,7 @@ type ClientWithResponsesInterface interface {
 
 	// ProcessPhotosWithResponse Process photos
 	//
-	// Starts one workflow for each element that is a UUID, in any form that google/uuid parses (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
+	// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -1048,6 +1051,11 @@ type AddPhotosResponse401Headers struct {
 	WWWAuthenticate string
 }
 
+// AddPhotosResponse415Headers the declared response headers of an HTTP 415 response for AddPhotos
+type AddPhotosResponse415Headers struct {
+	AcceptEncoding string
+}
+
 // AddPhotosResponse503Headers the declared response headers of an HTTP 503 response for AddPhotos
 type AddPhotosResponse503Headers struct {
 	RetryAfter int
@@ -1064,12 +1072,16 @@ type AddPhotosResponse struct {
 	JSON401 *Unauthorized
 	// JSON413 the response for an HTTP 413 `application/json` response
 	JSON413 *TooLarge
+	// JSON415 the response for an HTTP 415 `application/json` response
+	JSON415 *UnsupportedEncoding
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
 	JSON503 *NotStarted
 	// Headers401 the parsed response headers for an HTTP 401 response
 	Headers401 *AddPhotosResponse401Headers
+	// Headers415 the parsed response headers for an HTTP 415 response
+	Headers415 *AddPhotosResponse415Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *AddPhotosResponse503Headers
 }
@@ -1092,6 +1104,11 @@ func (r AddPhotosResponse) GetJSON401() *Unauthorized {
 // GetJSON413 returns the response for an HTTP 413 `application/json` response
 func (r AddPhotosResponse) GetJSON413() *TooLarge {
 	return r.JSON413
+}
+
+// GetJSON415 returns the response for an HTTP 415 `application/json` response
+func (r AddPhotosResponse) GetJSON415() *UnsupportedEncoding {
+	return r.JSON415
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -1408,6 +1425,11 @@ type ProcessPhotosResponse401Headers struct {
 	WWWAuthenticate string
 }
 
+// ProcessPhotosResponse415Headers the declared response headers of an HTTP 415 response for ProcessPhotos
+type ProcessPhotosResponse415Headers struct {
+	AcceptEncoding string
+}
+
 // ProcessPhotosResponse503Headers the declared response headers of an HTTP 503 response for ProcessPhotos
 type ProcessPhotosResponse503Headers struct {
 	RetryAfter int
@@ -1424,12 +1446,16 @@ type ProcessPhotosResponse struct {
 	JSON401 *Unauthorized
 	// JSON413 the response for an HTTP 413 `application/json` response
 	JSON413 *TooLarge
+	// JSON415 the response for an HTTP 415 `application/json` response
+	JSON415 *UnsupportedEncoding
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
 	JSON503 *Error
 	// Headers401 the parsed response headers for an HTTP 401 response
 	Headers401 *ProcessPhotosResponse401Headers
+	// Headers415 the parsed response headers for an HTTP 415 response
+	Headers415 *ProcessPhotosResponse415Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *ProcessPhotosResponse503Headers
 }
@@ -1452,6 +1478,11 @@ func (r ProcessPhotosResponse) GetJSON401() *Unauthorized {
 // GetJSON413 returns the response for an HTTP 413 `application/json` response
 func (r ProcessPhotosResponse) GetJSON413() *TooLarge {
 	return r.JSON413
+}
+
+// GetJSON415 returns the response for an HTTP 415 `application/json` response
+func (r ProcessPhotosResponse) GetJSON415() *UnsupportedEncoding {
+	return r.JSON415
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -1733,7 +1764,7 @@ func (c *ClientWithResponses) ListPendingPhotosWithResponse(ctx context.Context,
 
 // ProcessPhotosWithBodyWithResponse Process photos
 //
-// Starts one workflow for each element that is a UUID, in any form that google/uuid parses (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
+// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -1748,7 +1779,7 @@ func (c *ClientWithResponses) ProcessPhotosWithBodyWithResponse(ctx context.Cont
 
 // ProcessPhotosWithResponse Process photos
 //
-// Starts one workflow for each element that is a UUID, in any form that google/uuid parses (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
+// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -1829,6 +1860,13 @@ func ParseAddPhotosResponse(rsp *http.Response) (*AddPhotosResponse, error) {
 		}
 		response.JSON413 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedEncoding
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON415 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -1856,6 +1894,16 @@ func ParseAddPhotosResponse(rsp *http.Response) (*AddPhotosResponse, error) {
 			headers.WWWAuthenticate = value
 		}
 		response.Headers401 = &headers
+	case rsp.StatusCode == 415:
+		var headers AddPhotosResponse415Headers
+		if values := rsp.Header.Values("Accept-Encoding"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Accept-Encoding", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.AcceptEncoding = value
+		}
+		response.Headers415 = &headers
 	case rsp.StatusCode == 503:
 		var headers AddPhotosResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -2174,6 +2222,13 @@ func ParseProcessPhotosResponse(rsp *http.Response) (*ProcessPhotosResponse, err
 		}
 		response.JSON413 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedEncoding
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON415 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -2201,6 +2256,16 @@ func ParseProcessPhotosResponse(rsp *http.Response) (*ProcessPhotosResponse, err
 			headers.WWWAuthenticate = value
 		}
 		response.Headers401 = &headers
+	case rsp.StatusCode == 415:
+		var headers ProcessPhotosResponse415Headers
+		if values := rsp.Header.Values("Accept-Encoding"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Accept-Encoding", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.AcceptEncoding = value
+		}
+		response.Headers415 = &headers
 	case rsp.StatusCode == 503:
 		var headers ProcessPhotosResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
