@@ -89,26 +89,6 @@ func TestShowPhoto(t *testing.T) {
 	requireError(t, b.get(t, "/photos/nonsense"), http.StatusNotFound)
 }
 
-// TestAddMostPhotos checks that HTTP_MAX_PHOTOS photos with URLs of 400 bytes
-// fit into HTTP_MAX_BODY_BYTES.
-func TestAddMostPhotos(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	type newPhoto struct {
-		URL string `json:"url"`
-	}
-	photos := make([]newPhoto, b.api.Config.HTTPMaxPhotos)
-	for i := range photos {
-		url := fmt.Sprintf("https://photos.example/%d.jpg?signature=", i)
-		photos[i].URL = url + strings.Repeat("a", 400-len(url))
-	}
-	body, err := json.Marshal(photos)
-	require.NoError(t, err)
-	got := b.post(t, "/photos", string(body))
-	require.Equal(t, http.StatusCreated, got.status, got.body[:min(len(got.body), 200)])
-	require.Equal(t, len(photos), strings.Count(got.body, `"uuid"`))
-}
-
 func TestAddPhotos(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -160,7 +160,7 @@ func TestProcessEncodings(t *testing.T) {
 func TestProcessLimits(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	requireError(t, b.post(t, "/photos/process", "["+strings.Repeat(" ", 4<<20)+"]"), http.StatusRequestEntityTooLarge, "4194304 bytes")
+	requireError(t, b.post(t, "/photos/process", "["+strings.Repeat(" ", 1<<20)+"]"), http.StatusRequestEntityTooLarge, "1048576 bytes")
 	requireError(t, b.post(t, "/photos/process", "["+strings.Repeat("1,", 10_000)+"1]"), http.StatusRequestEntityTooLarge, "10001", "10000")
 	requireError(t, b.post(t, "/photos/process", "["+strings.Repeat("1,", 9_999)+"1]"), http.StatusBadRequest, "None of the provided inputs")
 	deep := strings.Repeat("[", 100_000)

@@ -46,10 +46,9 @@ type Config struct {
 	// APIAllowAnonymous allows an HTTPAddr that other machines can reach
 	// without a token.
 	APIAllowAnonymous bool `env:"API_ALLOW_ANONYMOUS" envDefault:"false"`
-	// HTTPMaxBodyBytes bounds a request's body, also after decompression, and
-	// HTTPMaxPhotos its number of photos. By default, HTTPMaxPhotos photos with
-	// URLs of 400 bytes on average fit into a body.
-	HTTPMaxBodyBytes int64 `env:"HTTP_MAX_BODY_BYTES" envDefault:"4194304"`
+	// HTTPMaxBodyBytes bounds a request's body, HTTPMaxPhotos its number of
+	// photos.
+	HTTPMaxBodyBytes int64 `env:"HTTP_MAX_BODY_BYTES" envDefault:"1048576"`
 	HTTPMaxPhotos    int   `env:"HTTP_MAX_PHOTOS" envDefault:"10000"`
 	// HTTPTimeout bounds the time to read a request, and the time to start its
 	// workflows. A response must be written within HTTPTimeout plus 5 seconds
