@@ -11,7 +11,7 @@ import (
 	"go.temporal.io/sdk/activity"
 	"gocloud.dev/blob"
 
-	"github.com/photo-processor/photo-processor/internal/health"
+	"github.com/photo-processor/photo-processor/internal/bucket"
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
@@ -50,7 +50,7 @@ func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run, current 
 	if !activity.GetInfo(ctx).IsLocalActivity {
 		// An outage of the bucket may be why the local activity failed. Check
 		// the bucket before the retry fetches and renders in vain.
-		if err := a.callBucket(ctx, a.checkBucket); err != nil {
+		if err := a.callBucket(ctx, bucket.Check(a.Thumbnails)); err != nil {
 			return nil, err
 		}
 	}
@@ -96,12 +96,6 @@ func (a *Activities) publish(ctx context.Context, run photo.Run, source photo.So
 		err = errors.Join(err, a.deleteOrphanedFiles(ctx, run.Photo))
 	}
 	return thumbnails, err
-}
-
-// checkBucket returns an error unless the bucket exists and the worker may
-// access it.
-func (a *Activities) checkBucket(ctx context.Context) error {
-	return health.Bucket(a.Thumbnails)(ctx)
 }
 
 // writeFiles writes each thumbnail to the bucket, under a key such as

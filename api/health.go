@@ -6,6 +6,7 @@ import (
 
 	"go.temporal.io/sdk/client"
 
+	"github.com/photo-processor/photo-processor/internal/bucket"
 	"github.com/photo-processor/photo-processor/internal/health"
 )
 
@@ -23,6 +24,6 @@ func (s *Server) readyz() http.Handler {
 			_, err := s.Temporal.CheckHealth(ctx, &client.CheckHealthRequest{})
 			return err
 		}},
-		{Name: "thumbnails_bucket", Title: "the thumbnails bucket", Optional: true, Ping: health.Bucket(s.Thumbnails)},
+		{Name: "thumbnails_bucket", Title: "the thumbnails bucket", Optional: true, Ping: bucket.Check(s.Thumbnails)},
 	}}
 }

@@ -14,6 +14,7 @@ import (
 	"gocloud.dev/blob"
 
 	"github.com/photo-processor/photo-processor/activities"
+	"github.com/photo-processor/photo-processor/internal/bucket"
 	"github.com/photo-processor/photo-processor/internal/health"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/renderer"
@@ -66,7 +67,7 @@ func (rd *readiness) handler(log *slog.Logger) http.Handler {
 	return &health.Readiness{Log: log, Verbose: true, Checks: []health.Check{
 		{Name: "postgresql", Title: "PostgreSQL", Ping: rd.db.Ping},
 		{Name: "temporal", Title: "Temporal", Ping: rd.pingTemporal},
-		{Name: "thumbnails_bucket", Title: "the thumbnails bucket", Ping: health.Bucket(rd.thumbnails)},
+		{Name: "thumbnails_bucket", Title: "the thumbnails bucket", Ping: bucket.Check(rd.thumbnails)},
 		{Name: "source_cache_directory", Title: "the directory of the source cache", Missing: "not usable",
 			Ping: func(context.Context) error { return os.MkdirAll(rd.sourceCacheDir, 0o700) }}, // like the first fetch
 		{Name: "renderer", Title: "the renderer", Missing: "not running",

@@ -54,23 +54,39 @@ func Open(ctx context.Context, bucketURL string) (*blob.Bucket, error) {
 	return bucket, nil
 }
 
+// Check returns a function that returns an error unless the bucket exists and is
+// accessible. If it is a directory that exists now, the function checks only
+// that, because fileblob reads the names of all files to list one.
+func Check(bucket *blob.Bucket) func(context.Context) error {
+	isDir := func() bool { return bucket.As(new(os.FileInfo)) }
+	if isDir() {
+		return func(context.Context) error {
+			if !isDir() {
+				return errors.New("the directory does not exist")
+			}
+			return nil
+		}
+	}
+	return func(ctx context.Context) error {
+		accessible, err := bucket.IsAccessible(ctx)
+		if err == nil && !accessible {
+			err = errors.New("there is no such bucket; create it first")
+		}
+		return err
+	}
+}
+
 // WaitUntilReady waits until the bucket is accessible, and logs each transient
 // error. timeout bounds one attempt. It returns an error that is not transient,
 // such as a missing bucket or missing permissions, with what to check and the
 // name of the environment variable that has the bucket's URL; and nil when ctx
 // ends.
 func WaitUntilReady(ctx context.Context, log *slog.Logger, variable string, bucket *blob.Bucket, timeout time.Duration) error {
+	check := Check(bucket)
 	err := health.WaitUntilReady(ctx, log, variable, isTransient, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
-		if bucket.As(new(os.FileInfo)) { // a directory that exists; IsAccessible would list it
-			return nil
-		}
-		accessible, err := bucket.IsAccessible(ctx)
-		if err == nil && !accessible {
-			return errors.New("there is no such bucket; create it first")
-		}
-		return err
+		return check(ctx)
 	})
 	if isCredentialsError(err) {
 		err = fmt.Errorf("no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this machine a role: %w", err)

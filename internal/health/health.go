@@ -8,12 +8,10 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"os"
 	"slices"
 	"sync"
 	"time"
 
-	"gocloud.dev/blob"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -39,27 +37,6 @@ type Check struct {
 	Optional bool
 	// Details returns what /readyz?verbose adds. May be nil.
 	Details func() any
-}
-
-// Bucket returns a Ping for a bucket. Of a bucket of files it checks only the
-// directory, because fileblob reads the names of all files to list one.
-func Bucket(bucket *blob.Bucket) func(context.Context) error {
-	isDir := func() bool { return bucket.As(new(os.FileInfo)) }
-	if isDir() {
-		return func(context.Context) error {
-			if !isDir() {
-				return errors.New("the directory does not exist")
-			}
-			return nil
-		}
-	}
-	return func(ctx context.Context) error {
-		accessible, err := bucket.IsAccessible(ctx)
-		if err == nil && !accessible {
-			err = errors.New("the bucket does not exist, or access is denied")
-		}
-		return err
-	}
 }
 
 // Readiness is the handler of /readyz. It answers 200 if all required
