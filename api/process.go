@@ -142,8 +142,6 @@ func (e *notStartedError) toBody() any {
 // as started. More than StartDirectly photos go to one batch workflow, which
 // starts theirs: the response needs to wait for a single start only.
 func (s *Server) startWorkflows(ctx context.Context, ids []uuid.UUID) error {
-	ctx, cancel := context.WithTimeout(ctx, s.Config.HTTPTimeout)
-	defer cancel()
 	start := starter.Starter{Temporal: s.Temporal, TaskQueue: s.Config.TaskQueue}
 	if len(ids) > s.Config.StartDirectly {
 		if _, err := start.StartBatch(ctx, ids); err != nil {

@@ -50,7 +50,7 @@ type Config struct {
 	// photos.
 	HTTPMaxBodyBytes int64 `env:"HTTP_MAX_BODY_BYTES" envDefault:"1048576"`
 	HTTPMaxPhotos    int   `env:"HTTP_MAX_PHOTOS" envDefault:"10000"`
-	// HTTPTimeout bounds the time to read a request, and the time to start its
+	// HTTPTimeout bounds a request: reading it, PostgreSQL, and starting its
 	// workflows. A response must be written within HTTPTimeout plus 5 seconds
 	// after the request's headers; then the connection is closed.
 	HTTPTimeout time.Duration `env:"HTTP_TIMEOUT" envDefault:"30s"`
