@@ -13,6 +13,9 @@ import (
 // credentials unchanged. It parses URLs like [CheckURL], so that it finds every
 // password that a fetch would send.
 func RedactURL(rawURL string) string {
+	if !strings.Contains(rawURL, "@") { // credentials end with it; lists have a thousand URLs
+		return rawURL
+	}
 	if !isParsable(rawURL) {
 		return redactLeniently(rawURL)
 	}
