@@ -28,21 +28,22 @@ func translate(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return err
 	}
-	code, fromServer := sqlState(err)
-	isOfValues := fromServer && (strings.HasPrefix(code, "22") || strings.HasPrefix(code, "23"))
-	if fromServer && !isOfValues || !fromServer && isConnectionError(err) {
+	isInfrastructure := isConnectionError(err)
+	if code := sqlState(err); code != "" {
+		isInfrastructure = !strings.HasPrefix(code, "22") && !strings.HasPrefix(code, "23")
+	}
+	if isInfrastructure {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	return err
 }
 
-// sqlState returns the SQLSTATE of a server's error.
-func sqlState(err error) (code string, ok bool) {
-	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok {
-		return "", false
+// sqlState returns the SQLSTATE of a server's error, and "" for other errors.
+func sqlState(err error) string {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pgErr.Code
 	}
-	return pgErr.Code, true
+	return ""
 }
 
 func isConnectionError(err error) bool {
@@ -58,37 +59,40 @@ func isConnectionError(err error) bool {
 // isConfigurationError reports whether an operator must act: classes 28
 // (authorization), 3D (no such database) and 42 (privileges, schema).
 func isConfigurationError(err error) bool {
-	code, _ := sqlState(err)
+	code := sqlState(err)
 	return strings.HasPrefix(code, "28") || strings.HasPrefix(code, "3D") || strings.HasPrefix(code, "42")
 }
 
-// staleSession are the SQLSTATEs by which a server rejects a statement, before
+// isStaleSession reports whether the server rejected a statement, before
 // executing it, because of the session's state: a read-only transaction (25006:
-// the session began before a failover), and prepared statements that are gone,
-// exist already or no longer fit the schema (26000, 42P05, 0A000).
-var staleSession = []string{"25006", "26000", "42P05", "0A000"}
+// the session began before a failover), or a prepared statement that is gone,
+// exists already or no longer fits the schema (26000, 42P05, 0A000).
+func isStaleSession(code string) bool {
+	return slices.Contains([]string{"25006", "26000", "42P05", "0A000"}, code)
+}
 
-func isStaleSession(err error) bool {
-	code, _ := sqlState(err)
-	return slices.Contains(staleSession, code)
+// isLostSession reports whether the server has ended the session: a shutdown, a
+// crash (57P), or a broken connection (08).
+func isLostSession(code string) bool {
+	return strings.HasPrefix(code, "57P") || strings.HasPrefix(code, "08")
 }
 
 // onPgError returns false for errors after which a session is useless: pgx then
 // closes the connection. After a failover or a shutdown, the other sessions of
 // the pool are useless, too.
 func (db *DB) onPgError(_ *pgconn.PgConn, err *pgconn.PgError) bool {
-	isShutdown := strings.HasPrefix(err.Code, "57P") || strings.HasPrefix(err.Code, "08")
-	if (isShutdown || slices.Contains(staleSession, err.Code)) && db.opened.Load() {
+	isUseless := isStaleSession(err.Code) || isLostSession(err.Code)
+	if isUseless && db.opened.Load() {
 		db.pool.Reset()
 	}
-	return !isShutdown && !slices.Contains(staleSession, err.Code) && !strings.EqualFold(err.Severity, "FATAL")
+	return !isUseless && !strings.EqualFold(err.Severity, "FATAL")
 }
 
 // retryStale repeats a statement on a new session if the server has rejected it
 // because of the old one's state.
 func retryStale[T any](do func() (T, error)) (T, error) {
 	value, err := do()
-	if isStaleSession(err) {
+	if isStaleSession(sqlState(err)) {
 		value, err = do()
 	}
 	return value, err
@@ -102,8 +106,8 @@ func retryRead[T any](db *DB, read func() (T, error)) (value T, err error) {
 	for range db.maxConns + 1 {
 		value, err = read()
 		_, noServer := errors.AsType[*pgconn.ConnectError](err)
-		code, fromServer := sqlState(err)
-		rejected := fromServer && !isStaleSession(err) && !strings.HasPrefix(code, "57P") && !strings.HasPrefix(code, "08")
+		code := sqlState(err)
+		rejected := code != "" && !isStaleSession(code) && !isLostSession(code)
 		if !errors.Is(err, ErrUnavailable) || noServer || rejected || errors.Is(err, context.DeadlineExceeded) {
 			break
 		}
