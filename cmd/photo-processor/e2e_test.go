@@ -66,7 +66,7 @@ func TestEndToEnd(t *testing.T) {
 		maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", worker))
 		require.NoError(t, err)
 		require.NotContains(t, string(maps), "libvips")
-		renderers := childrenOf(t, worker)
+		renderers := children(worker)
 		require.NotEmpty(t, renderers)
 		for _, pid := range renderers {
 			maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))

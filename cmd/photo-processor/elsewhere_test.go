@@ -217,7 +217,7 @@ func requireNoSecretsInRenderers(t *testing.T, worker int) {
 		return string(content)
 	}
 	require.Contains(t, environ(worker), "AWS_SECRET_ACCESS_KEY=")
-	renderers := childrenOf(t, worker)
+	renderers := children(worker)
 	require.NotEmpty(t, renderers)
 	for _, pid := range renderers {
 		require.NotContains(t, environ(pid), "AWS_")

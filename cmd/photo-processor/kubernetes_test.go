@@ -207,7 +207,7 @@ func TestKubernetes(t *testing.T) {
 				case strings.HasPrefix(variable, "TEMPORAL_"):
 					require.Contains(t, string(page), "| `"+variable+"` |")
 				default:
-					require.True(t, ours[variable], "%s is no variable of ours", variable)
+					require.True(t, ours[variable], "%s is no variable of photo-processor", variable)
 				}
 			}
 			cfg, err := config.Parse(variables)

@@ -167,27 +167,23 @@ func (p *program) photo(t *testing.T, id uuid.UUID) client.Photo {
 	return shown
 }
 
-// childrenOf lists the child processes.
-func childrenOf(t *testing.T, parent int) (children []int) {
-	t.Helper()
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
-	require.NoError(t, err)
+// children lists the running child processes.
+func children(parent int) (pids []int) {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, path := range stats {
-		content, err := os.ReadFile(path)
+		stat, err := os.ReadFile(path)
 		if err != nil {
-			continue // it has exited
+			continue
 		}
-		var state string
-		var ppid int
-		_, err = fmt.Sscan(string(content[bytes.LastIndexByte(content, ')')+1:]), &state, &ppid)
-		require.NoError(t, err)
-		if ppid == parent {
-			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-			require.NoError(t, err)
-			children = append(children, pid)
+		// See proc_pid_stat(5): pid (name) state ppid …
+		_, after, _ := strings.Cut(string(stat), ") ")
+		fields := strings.Fields(after)
+		if len(fields) > 1 && fields[0] != "Z" && fields[1] == strconv.Itoa(parent) {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+			pids = append(pids, pid)
 		}
 	}
-	return children
+	return pids
 }
 
 // stop stops the stack, also after a failed test.
