@@ -8,8 +8,8 @@
 // Photos come from strangers, and libvips and its codecs are C and C++. Each
 // fault of a picture becomes a failure of its photo:
 //
-//	the process crashes               rendemadecrashed
-//	it does not answer in time        rendemadetimeout; the process is killed
+//	the process crashes               render_crashed
+//	it does not answer in time        render_timeout; the process is killed
 //	it needs more memory than it may  image_too_large
 //
 // Pictures in other processes are not affected, and a new process replaces the
