@@ -5,7 +5,10 @@ DEV     := bin/photo-processor-dev
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 # The linters, at exact versions. go run builds each once and caches it.
-GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
+# golangci-lint caches its findings by content with the paths of the checkout that was
+# linted first. Another checkout of the same files would get these paths, and fail to find
+# the files that it has to read for exclusions. So each checkout has a cache of its own.
+GOLANGCI_LINT := GOLANGCI_LINT_CACHE=$(CURDIR)/.cache/golangci-lint go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 GOVULNCHECK   := go run golang.org/x/vuln/cmd/govulncheck@v1.1.4
 WORKFLOWCHECK := go run go.temporal.io/sdk/contrib/tools/workflowcheck@v0.6.0
 
@@ -100,4 +103,4 @@ check-kubernetes: ## Validate docs/kubernetes/*.yaml with Kubernetes' own types
 
 clean: stop ## Stop everything; delete all data and built programs
 	@eval "$$($(DEV) env)" && rm -rf "$$DATA_DIR" && echo "Deleted $$DATA_DIR"
-	@rm -rf bin
+	@rm -rf .cache bin
