@@ -38,15 +38,14 @@ func (a *Activities) finish(ctx context.Context, in FinishInput) error {
 	if err != nil && !errors.Is(err, photo.ErrNotFound) { // the files of a deleted photo are orphaned
 		return err
 	}
-	if err == nil && in.Failure == nil {
-		// Usually no file is orphaned, and listing the files suffices. Calling
-		// deleteOrphanedFiles would also lock the photo's row.
-		files, err := a.listThumbnails(ctx, in.Run.Photo)
-		if err != nil || len(files) == in.Thumbnails {
-			return err
-		}
+	files, listErr := a.listThumbnails(ctx, in.Run.Photo)
+	if listErr != nil {
+		return listErr
 	}
-	return a.deleteOrphanedFiles(ctx, in.Run.Photo)
+	if err == nil && in.Failure == nil && len(files) == in.Thumbnails {
+		return nil // usually no file is orphaned, and the rows need not be read
+	}
+	return a.deleteOrphanedFiles(ctx, in.Run.Photo, files)
 }
 
 // reportFinished counts and logs a photo's final status.

@@ -3,11 +3,12 @@ package activities
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"go.temporal.io/sdk/activity"
 	"gocloud.dev/blob"
 
@@ -37,9 +38,9 @@ type MakeThumbnailsResult struct {
 // worker's cache, and fetches it again on a miss; the rows always describe the
 // rendered bytes. Finish deletes the files that this orphans.
 //
-// It is idempotent: a file's key contains the digest of its content, so that
-// another attempt at the same source writes the same files, and one
-// transaction, fenced by the run, makes the rows exactly those of this attempt.
+// It is idempotent: another attempt at the same source writes the same files,
+// and one transaction, fenced by the run, makes the rows exactly those of this
+// attempt.
 func (a *Activities) MakeThumbnails(ctx context.Context, in MakeThumbnailsInput) (*MakeThumbnailsResult, error) {
 	return runStep(ctx, a, in.StepInput, func(ctx context.Context, current *attempt) (*MakeThumbnailsResult, error) {
 		return a.makeThumbnails(ctx, in.Run, current)
@@ -82,7 +83,11 @@ func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run, current 
 // publish writes the files and then the rows, so that a row's file always
 // exists.
 func (a *Activities) publish(ctx context.Context, run photo.Run, source photo.SourceInfo, encoded []photo.EncodedThumbnail) ([]photo.Thumbnail, error) {
-	thumbnails, err := a.writeFiles(ctx, run, encoded)
+	published, err := a.thumbnailKeys(ctx, run.Photo)
+	if err != nil {
+		return nil, err
+	}
+	thumbnails, err := a.writeFiles(ctx, run, encoded, published)
 	if err == nil {
 		queryCtx, cancel := context.WithTimeout(ctx, databaseTimeout)
 		defer cancel()
@@ -93,19 +98,28 @@ func (a *Activities) publish(ctx context.Context, run photo.Run, source photo.So
 		// that Finish did not see them.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.BucketTimeout)
 		defer cancel()
-		err = errors.Join(err, a.deleteOrphanedFiles(ctx, run.Photo))
+		files, listErr := a.listThumbnails(ctx, run.Photo)
+		err = errors.Join(err, listErr, a.deleteOrphanedFiles(ctx, run.Photo, files))
 	}
 	return thumbnails, err
 }
 
-// writeFiles writes each thumbnail to the bucket, under a key such as
-// "<uuid>/320x213-5e0c….jpg", which contains 8 bytes of the content's SHA-256
-// digest.
-func (a *Activities) writeFiles(ctx context.Context, run photo.Run, encoded []photo.EncodedThumbnail) ([]photo.Thumbnail, error) {
+func (a *Activities) thumbnailKeys(ctx context.Context, id uuid.UUID) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
+	defer cancel()
+	_, keys, err := a.DB.ThumbnailKeys(ctx, id)
+	if errors.Is(err, photo.ErrNotFound) {
+		return nil, photo.ErrSuperseded // as for every other write of the run
+	}
+	return keys, err
+}
+
+// writeFiles writes each thumbnail to the bucket. published are the keys of the
+// photo's rows.
+func (a *Activities) writeFiles(ctx context.Context, run photo.Run, encoded []photo.EncodedThumbnail, published []string) ([]photo.Thumbnail, error) {
 	var thumbnails []photo.Thumbnail
 	for _, t := range encoded {
-		digest := sha256.Sum256(t.Bytes)
-		key := fmt.Sprintf("%s%s-%s%s", thumbnailPrefix(run.Photo), t.Size, hex.EncodeToString(digest[:8]), a.Format.Extension())
+		key := thumbnailKey(run, t, a.Format, published)
 		err := a.callBucket(ctx, func(ctx context.Context) error {
 			return a.Thumbnails.WriteAll(ctx, key, t.Bytes, &blob.WriterOptions{
 				ContentType:                 a.Format.MediaType(),
@@ -118,4 +132,25 @@ func (a *Activities) writeFiles(ctx context.Context, run photo.Run, encoded []ph
 		thumbnails = append(thumbnails, photo.Thumbnail{Size: t.Size, Key: key})
 	}
 	return thumbnails, nil
+}
+
+// thumbnailKey returns the key of a thumbnail's file, such as
+// "<uuid>/320x213-c2a159146dec915f-5e0c77d1.jpg": its size, 8 bytes of the
+// digest of its content, and 4 bytes of the digest of the run that first
+// published it. A run that makes the same thumbnail again keeps the published
+// key, and so the URL that pages have.
+//
+// Any other key is new with the run. So nothing refers again to a file that has
+// no row and whose run is not the photo's owner: deleteOrphanedFiles relies on
+// this, and needs no lock.
+func thumbnailKey(run photo.Run, t photo.EncodedThumbnail, format photo.Format, published []string) string {
+	content := sha256.Sum256(t.Bytes)
+	name := fmt.Sprintf("%s%s-%x", thumbnailPrefix(run.Photo), t.Size, content[:8])
+	for _, key := range published {
+		if strings.HasPrefix(key, name) && strings.HasSuffix(key, format.Extension()) {
+			return key
+		}
+	}
+	token := sha256.Sum256([]byte(sourceKey(run)))
+	return fmt.Sprintf("%s-%x%s", name, token[:4], format.Extension())
 }

@@ -11,38 +11,32 @@ import (
 	"gocloud.dev/gcerrors"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
-	"github.com/photo-processor/photo-processor/internal/postgres"
 )
 
 // thumbnailPrefix returns the common prefix of the keys of a photo's
 // thumbnails.
 func thumbnailPrefix(id uuid.UUID) string { return id.String() + "/" }
 
-// deleteOrphanedFiles deletes the photo's files that no row refers to. It holds
-// a lock on the photo's row, and does nothing while the photo is processing, so
-// that it never deletes a file whose row is about to be written.
-func (a *Activities) deleteOrphanedFiles(ctx context.Context, id uuid.UUID) error {
-	err := a.DB.WithPhotoLocked(ctx, id, func(locked postgres.LockedPhoto) error {
-		if locked.Status == photo.Processing {
-			return nil // the owner deletes them when it finishes
-		}
-		return a.removeThumbnails(ctx, id, locked.Keys...)
-	})
-	if errors.Is(err, photo.ErrNotFound) { // every file of a deleted photo is orphaned
-		return a.removeThumbnails(ctx, id)
+// deleteOrphanedFiles deletes those of the photo's files that no row refers to,
+// unless the photo is processing: then the owner deletes them when it finishes.
+//
+// The caller has listed the files before this call reads the rows. So a listed
+// file without a row was written by a run that never owns the photo again. A
+// later run writes under other keys (see thumbnailKey), so that no row can
+// refer to the file while it is being deleted.
+func (a *Activities) deleteOrphanedFiles(ctx context.Context, id uuid.UUID, files []string) error {
+	if len(files) == 0 {
+		return nil
 	}
-	return err
-}
-
-// removeThumbnails deletes the photo's files, except those with the keys to
-// keep.
-func (a *Activities) removeThumbnails(ctx context.Context, id uuid.UUID, keep ...string) error {
-	keys, err := a.listThumbnails(ctx, id)
-	if err != nil {
+	status, keys, err := a.DB.ThumbnailKeys(ctx, id)
+	if err != nil && !errors.Is(err, photo.ErrNotFound) { // every file of a deleted photo is orphaned
 		return err
 	}
-	for _, key := range keys {
-		if slices.Contains(keep, key) {
+	if status == photo.Processing {
+		return nil
+	}
+	for _, key := range files {
+		if slices.Contains(keys, key) {
 			continue
 		}
 		err := a.callBucket(ctx, func(ctx context.Context) error { return a.Thumbnails.Delete(ctx, key) })

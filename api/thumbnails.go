@@ -14,9 +14,9 @@ import (
 	"github.com/photo-processor/photo-processor/internal/telemetry"
 )
 
-// thumbnailKey matches every key that MakeThumbnails writes. No other key is
-// read, so that no path can leave the bucket.
-var thumbnailKey = regexp.MustCompile(`^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/\d{1,5}x\d{1,5}-([0-9a-f]{16})(\.[a-z]+)$`)
+// thumbnailKey matches every key that MakeThumbnails writes or has written. No
+// other key is read, so that no path can leave the bucket.
+var thumbnailKey = regexp.MustCompile(`^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/\d{1,5}x\d{1,5}-([0-9a-f]{16}(?:-[0-9a-f]{8})?)(\.[a-z]+)$`)
 
 // showThumbnail serves GET /thumbnails/{key} with support for ranges and
 // conditional requests. A key contains the digest of its content, so that the

@@ -146,7 +146,7 @@ func (a *auditor) compareWithVersion(ctx context.Context, id uuid.UUID, source v
 			violation("shows another photo")
 		}
 		digest := sha256.Sum256(content)
-		if !strings.Contains(thumb.key, "-"+hex.EncodeToString(digest[:8])+".") {
+		if !strings.Contains(thumb.key, "-"+hex.EncodeToString(digest[:8])+"-") {
 			violation("is not the content that its key names")
 		}
 		status, served, err := a.get(ctx, "/thumbnails/"+thumb.key)

@@ -44,13 +44,18 @@ func TestUnavailable(t *testing.T) {
 	t.Run("the server ends the connection", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t)
-		var err error
-		lockErr := b.db.WithPhotoLocked(t.Context(), b.photo, func(postgres.LockedPhoto) error {
-			_, err = terminateOthers(t, b.db)
-			return err
-		})
-		require.NoError(t, err)
-		require.ErrorIs(t, lockErr, postgres.ErrUnavailable)
+		other := connect(t, b.url)
+		exec(t, other, `BEGIN; SELECT FROM photos FOR UPDATE`)
+		marked := make(chan error, 1)
+		go func() { marked <- mark(t, b.db, b.older) }()
+		require.Eventually(t, func() bool {
+			var killed int
+			err := other.QueryRow(t.Context(), `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+				WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&killed)
+			return err == nil && killed == 1
+		}, 10*time.Second, 10*time.Millisecond)
+		require.ErrorIs(t, <-marked, postgres.ErrUnavailable)
+		exec(t, other, `ROLLBACK`)
 		require.NoError(t, mark(t, b.db, b.older), "the pool recovers")
 	})
 	t.Run("a read is retried", func(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
-	"github.com/photo-processor/photo-processor/internal/postgres"
 )
 
 func TestARunFromMarkToFinish(t *testing.T) {
@@ -132,5 +131,6 @@ func TestAPhotoThatDoesNotExist(t *testing.T) {
 	require.ErrorIs(t, finish(t, b.db, missing, nil), photo.ErrNotFound)
 	_, err := b.db.Photo(t.Context(), missing.Photo)
 	require.ErrorIs(t, err, photo.ErrNotFound)
-	require.ErrorIs(t, b.db.WithPhotoLocked(t.Context(), missing.Photo, func(postgres.LockedPhoto) error { return nil }), photo.ErrNotFound)
+	_, _, err = b.db.ThumbnailKeys(t.Context(), missing.Photo)
+	require.ErrorIs(t, err, photo.ErrNotFound)
 }

@@ -2,10 +2,8 @@ package postgres_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/url"
 	"testing"
 	"time"
@@ -144,15 +142,4 @@ func TestErrorsOfTheServerAreTransient(t *testing.T) {
 		require.NoError(t, ctx.Err())
 		require.ErrorContains(t, err, "does not exist")
 	})
-}
-
-// TestWithPhotoLockedReturnsTheCallbacksError: an error of the bucket is none of
-// PostgreSQL's.
-func TestWithPhotoLockedReturnsTheCallbacksError(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	want := &net.OpError{Op: "dial", Err: errors.New("connection refused")}
-	err := b.db.WithPhotoLocked(t.Context(), b.photo, func(postgres.LockedPhoto) error { return want })
-	require.ErrorIs(t, err, want)
-	require.NotErrorIs(t, err, postgres.ErrUnavailable)
 }

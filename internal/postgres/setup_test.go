@@ -19,19 +19,23 @@ func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
 // testBundle is a database with one pending photo, and two runs of the photo.
 type testBundle struct {
 	db           *postgres.DB
+	url          string // of the database
 	photo        uuid.UUID
 	older, newer photo.Run
 }
 
 func setup(t *testing.T) testBundle {
 	t.Helper()
-	db := postgrestest.Open(t)
+	url := postgrestest.URL(t)
+	db, err := postgres.Open(url, 8)
+	require.NoError(t, err)
+	t.Cleanup(db.Close)
 	added, err := db.AddPhotos(t.Context(), []string{"https://photos.example/1.jpg"})
 	require.NoError(t, err)
 	id := added[0].UUID
 	now := time.Now()
 	return testBundle{
-		db: db, photo: id,
+		db: db, url: url, photo: id,
 		older: photo.Run{Photo: id, ID: "older", StartedAt: now},
 		newer: photo.Run{Photo: id, ID: "newer", StartedAt: now.Add(time.Second)},
 	}

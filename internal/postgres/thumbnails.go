@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -53,6 +54,21 @@ func (db *DB) PublishThumbnails(ctx context.Context, run photo.Run, source photo
 		return photo.ErrSuperseded
 	}
 	return nil
+}
+
+// ThumbnailKeys returns the photo's status and the keys of its thumbnails in
+// the thumbnails bucket, as they are at one moment. Its errors include
+// photo.ErrNotFound.
+func (db *DB) ThumbnailKeys(ctx context.Context, id uuid.UUID) (status photo.Status, keys []string, err error) {
+	err = db.pool.QueryRow(ctx, `SELECT status, ARRAY(SELECT url FROM photo_thumbnails WHERE photo_uuid = $1)
+		FROM photos WHERE uuid = $1`, id).Scan(&status, &keys)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", nil, photo.ErrNotFound
+	}
+	if err != nil {
+		return "", nil, fmt.Errorf("read photo's thumbnails: %w", translate(err))
+	}
+	return status, keys, nil
 }
 
 // thumbnails lists the photo's thumbnails by width, then height.

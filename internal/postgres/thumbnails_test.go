@@ -54,4 +54,9 @@ func TestPublishThumbnailsConcurrently(t *testing.T) {
 	}
 	require.NoError(t, group.Wait())
 	require.Len(t, b.get(t).Thumbnails, 2)
+
+	status, keys, err := b.db.ThumbnailKeys(t.Context(), b.photo)
+	require.NoError(t, err)
+	require.Equal(t, photo.Processing, status)
+	require.ElementsMatch(t, []string{"a", "b"}, keys)
 }
