@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/client"
 	"gocloud.dev/blob"
+	"google.golang.org/grpc"
 
 	"github.com/photo-processor/photo-processor/api"
 	"github.com/photo-processor/photo-processor/internal/bucket"
@@ -70,7 +71,7 @@ func setup(t *testing.T, options ...option) *testBundle {
 	temporal := dial(t, os.Getenv("TEMPORAL_ADDRESS"))
 	log := &lockedBuffer{}
 	server := &api.Server{
-		DB: postgrestest.Open(t), Temporal: temporal, Thumbnails: thumbnails, Config: cfg,
+		DB: postgrestest.Open(t), Temporal: temporal, Namespace: client.DefaultNamespace, Thumbnails: thumbnails, Config: cfg,
 		Log: slog.New(slog.NewTextHandler(log, nil)),
 	}
 	for _, o := range options {
@@ -83,9 +84,9 @@ func setup(t *testing.T, options ...option) *testBundle {
 		bucket: server.Thumbnails, log: log}
 }
 
-func dial(t *testing.T, address string) client.Client {
+func dial(t *testing.T, address string, options ...grpc.DialOption) client.Client {
 	t.Helper()
-	temporal, err := client.NewLazyClient(client.Options{HostPort: address, Logger: quiet{}})
+	temporal, err := client.NewLazyClient(client.Options{HostPort: address, Logger: quiet{}, ConnectionOptions: client.ConnectionOptions{DialOptions: options}})
 	require.NoError(t, err)
 	t.Cleanup(temporal.Close)
 	return temporal

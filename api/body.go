@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"unicode/utf8"
 )
@@ -27,7 +28,7 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error
 		unreadable = "The request body is not valid gzip, or could not be read to its end"
 		decompressed, err := gzip.NewReader(body)
 		if err != nil {
-			return nil, toBodyError(err, unreadable)
+			return nil, s.toBodyError(err, unreadable)
 		}
 		body = http.MaxBytesReader(w, decompressed, s.Config.HTTPMaxBodyBytes)
 	default:
@@ -38,7 +39,7 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error
 	content, err := io.ReadAll(body)
 	switch {
 	case err != nil:
-		return nil, toBodyError(err, unreadable)
+		return nil, s.toBodyError(err, unreadable)
 	case isUTF16(content):
 		return nil, badRequest("The request body is UTF-16 or UTF-32; it must be UTF-8")
 	case !utf8.Valid(content):
@@ -48,12 +49,17 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error
 }
 
 // toBodyError returns the error of a body that is too large as it is, and any
-// other as a mistake in the request with the message.
-func toBodyError(err error, message string) error {
-	if errors.As(err, new(*http.MaxBytesError)) {
+// other as a mistake in the request: that it arrived too slowly, or the message.
+func (s *Server) toBodyError(err error, message string) error {
+	switch {
+	case errors.As(err, new(*http.MaxBytesError)):
 		return err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return &clientError{http.StatusRequestTimeout,
+			fmt.Sprintf("The request body took longer than the limit of %s", s.Config.HTTPTimeout)}
+	default:
+		return badRequest("%s", message)
 	}
-	return badRequest("%s", message)
 }
 
 // isUTF16 reports whether the text begins with a byte order mark of UTF-16 or

@@ -21,6 +21,13 @@ const (
 	retryAfter = 5
 )
 
+// statusClientClosedRequest is nginx's status of a request that the client gave
+// up.
+const statusClientClosedRequest = 499
+
+// errStopping is the cause why the requests' contexts end when the server stops.
+var errStopping = errors.New("the server stops")
+
 // errBucketUnavailable is returned when the thumbnails bucket cannot be read.
 var errBucketUnavailable = errors.New("the thumbnails bucket cannot be used")
 
@@ -58,11 +65,17 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, photo.ErrNotFound):
 		writeError(w, http.StatusNotFound, "There is no photo with this UUID")
 		return
-	case r.Context().Err() != nil && errors.Is(err, context.Canceled):
-		return // the client has closed the connection
+	case errors.Is(context.Cause(r.Context()), context.Canceled):
+		// The client has closed the connection, and gets no response. The log
+		// and the metrics get nginx's status for this.
+		writeError(w, statusClientClosedRequest, "The client has closed the connection")
+		return
 	case isNotStarted:
 		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
 		writeJSON(w, http.StatusServiceUnavailable, notStarted.toBody())
+	case errors.Is(context.Cause(r.Context()), errStopping):
+		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
+		writeError(w, http.StatusServiceUnavailable, "The server is stopping")
 	case errors.Is(err, postgres.ErrUnavailable):
 		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
 		writeError(w, http.StatusServiceUnavailable, "The database cannot be reached")

@@ -4,9 +4,8 @@ import (
 	"context"
 	"net/http"
 
-	"go.temporal.io/sdk/client"
-
 	"github.com/photo-processor/photo-processor/internal/bucket"
+	"github.com/photo-processor/photo-processor/internal/config"
 	"github.com/photo-processor/photo-processor/internal/health"
 )
 
@@ -21,8 +20,7 @@ func (s *Server) readyz() http.Handler {
 	return &health.Readiness{Log: s.Log, Checks: []health.Check{
 		{Name: "postgresql", Title: "PostgreSQL", Ping: s.DB.Ping},
 		{Name: "temporal", Title: "Temporal", Ping: func(ctx context.Context) error {
-			_, err := s.Temporal.CheckHealth(ctx, &client.CheckHealthRequest{})
-			return err
+			return config.PingTemporal(ctx, s.Temporal, s.Namespace)
 		}},
 		{Name: "thumbnails_bucket", Title: "the thumbnails bucket", Optional: true, Ping: bucket.Check(s.Thumbnails)},
 	}}

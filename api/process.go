@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync/atomic"
 
 	"github.com/google/uuid"
+	"go.temporal.io/api/serviceerror"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc/codes"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/starter"
@@ -123,9 +126,28 @@ func (e *notStartedError) Error() string {
 
 func (e *notStartedError) Unwrap() error { return e.err }
 
+// problem returns what Temporal's error means, in words for the client.
+func (e *notStartedError) problem() string {
+	_, noNamespace := errors.AsType[*serviceerror.NamespaceNotFound](e.err)
+	status := serviceerror.ToStatus(e.err)
+	tooLarge := strings.Contains(status.Message(), "larger than max") // gRPC's own limit
+	switch code := status.Code(); {
+	case noNamespace:
+		return "Temporal does not have the namespace"
+	case code == codes.PermissionDenied, code == codes.Unauthenticated:
+		return "Temporal denies access"
+	case code == codes.InvalidArgument, tooLarge:
+		return "Temporal refuses the request, and the server's log says why"
+	case code == codes.ResourceExhausted:
+		return "Temporal limits the rate of requests"
+	default:
+		return "Temporal cannot be reached"
+	}
+}
+
 // toBody returns the response: NotStarted in openapi.yaml.
 func (e *notStartedError) toBody() any {
-	message := fmt.Sprintf("Temporal cannot be reached: %d of %d workflows were started. ", e.started, e.wanted)
+	message := fmt.Sprintf("%s: %d of %d workflows were started. ", e.problem(), e.started, e.wanted)
 	if e.photos != nil {
 		message += "The photos have been added; post their UUIDs to /photos/process."
 	} else {
@@ -171,7 +193,7 @@ func (s *Server) startWorkflows(ctx context.Context, ids []uuid.UUID) error {
 	}
 	err := group.Wait()
 	if err == nil && int(started.Load()) < len(ids) {
-		err = context.Cause(ctx)
+		err = ctx.Err()
 	}
 	if err != nil {
 		return &notStartedError{started: int(started.Load()), wanted: len(ids), err: err}

@@ -37,6 +37,8 @@ const (
 	// timeouts of reading the request and writing the response. A handler's context
 	// ends before both, so that the handler can still report that it timed out: the
 	// end of ReadTimeout looks like a client that closes the connection.
+	// responseReserve is also added to ShutdownTimeout, at whose end the contexts
+	// of the requests in flight end.
 	readReserve     = 2 * time.Second
 	responseReserve = 5 * time.Second
 )
@@ -53,7 +55,7 @@ type Server struct {
 }
 
 // Run serves the API until the context is done, and then finishes the requests
-// in flight for at most ShutdownTimeout. It starts while PostgreSQL, Temporal
+// in flight for at most ShutdownTimeout; later ones are answered 503. It starts while PostgreSQL, Temporal
 // or the bucket is unreachable, which /readyz shows, and migrates the schema as
 // soon as PostgreSQL is reachable. It returns an error if one of them fails
 // permanently, such as by refusing the credentials.
@@ -119,10 +121,14 @@ func (s *Server) serve(ctx context.Context, listener net.Listener) error {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 	}
+	requests, giveUp := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer giveUp(nil)
+	server.BaseContext = func(net.Listener) context.Context { return requests }
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
-		s.Log.Info("API stops", "at_most", s.Config.ShutdownTimeout)
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Config.ShutdownTimeout)
+		s.Log.Info("API stops; requests in flight are finished first", "at_most", s.Config.ShutdownTimeout)
+		defer time.AfterFunc(s.Config.ShutdownTimeout, func() { giveUp(errStopping) }).Stop()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Config.ShutdownTimeout+responseReserve)
 		defer cancel()
 		stopped <- server.Shutdown(ctx)
 	})

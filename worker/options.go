@@ -33,9 +33,11 @@ const (
 )
 
 // workerOptions returns the options of the Temporal worker. The SDK passes
-// activityContext to the activities.
-func workerOptions(activityContext context.Context, cfg config.Config, metrics *activities.Metrics) worker.Options {
+// activityContext to the activities, and sends to fatal the error after which it
+// stops polling.
+func workerOptions(activityContext context.Context, cfg config.Config, metrics *activities.Metrics, fatal chan<- error) worker.Options {
 	return worker.Options{
+		OnFatalError:                           func(err error) { fatal <- err },
 		DeploymentOptions:                      deploymentOptions(cfg),
 		Interceptors:                           interceptors(metrics),
 		MaxConcurrentWorkflowTaskExecutionSize: cfg.WorkerPhotos,

@@ -15,6 +15,7 @@ import (
 
 	"github.com/photo-processor/photo-processor/activities"
 	"github.com/photo-processor/photo-processor/internal/bucket"
+	"github.com/photo-processor/photo-processor/internal/config"
 	"github.com/photo-processor/photo-processor/internal/health"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/renderer"
@@ -60,6 +61,7 @@ type readiness struct {
 	thumbnails     *blob.Bucket
 	renderer       *renderer.Renderer
 	temporal       client.Client
+	namespace      string      // of Temporal
 	polling        atomic.Bool // the worker polls the task queue
 }
 
@@ -78,8 +80,7 @@ func (rd *readiness) handler(log *slog.Logger) http.Handler {
 }
 
 func (rd *readiness) pingTemporal(ctx context.Context) error {
-	_, err := rd.temporal.CheckHealth(ctx, &client.CheckHealthRequest{})
-	return err
+	return config.PingTemporal(ctx, rd.temporal, rd.namespace)
 }
 
 func (rd *readiness) pingQueue(context.Context) error {

@@ -36,7 +36,8 @@ func Register(r worker.Registry, a *activities.Activities) {
 //
 // At its start, Run waits for PostgreSQL, the bucket and Temporal as long as
 // their errors are transient. It returns an error that waiting cannot cure,
-// such as a refused password, and nil after a shutdown.
+// such as a refused password or a namespace that was deleted, and nil after a
+// shutdown.
 func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	tel, err := telemetry.Start(ctx, "worker", cfg.MetricsAddr, log)
 	if err != nil {
@@ -79,7 +80,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		return fmt.Errorf("connect to Temporal: %w", err)
 	}
 	defer temporal.Close()
-	ready := readiness{db: db, sourceCacheDir: cfg.SourceCacheDir, thumbnails: thumbnails, renderer: render, temporal: temporal}
+	ready := readiness{db: db, sourceCacheDir: cfg.SourceCacheDir, thumbnails: thumbnails, renderer: render, temporal: temporal, namespace: options.Namespace}
 	tel.Handle("GET /readyz", ready.handler(log))
 
 	// Up to here nothing has connected to a server. Now wait for each of them.
@@ -97,7 +98,8 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	activityContext, cancelActivities := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancelActivities()
 	worker.SetStickyWorkflowCacheSize(cachedWorkflows)
-	w := worker.New(temporal, cfg.TaskQueue, workerOptions(activityContext, cfg, metrics))
+	fatal := make(chan error, 1)
+	w := worker.New(temporal, cfg.TaskQueue, workerOptions(activityContext, cfg, metrics, fatal))
 	sources := newSourceCache(cfg)
 	defer sources.Close()
 	start := starter.Starter{Temporal: temporal, TaskQueue: cfg.TaskQueue}
@@ -131,10 +133,15 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	ready.polling.Store(true)
 	log.Info("worker is ready", "task_queue", cfg.TaskQueue, "photos", cfg.WorkerPhotos, "activities", cfg.WorkerActivities, "renders", cfg.RenderConcurrency,
 		"deployment", cfg.WorkerDeployment, "build_id", cfg.WorkerBuildID)
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+		err = nil
+	case err = <-fatal:
+		err = config.ExplainTemporalError(err, options)
+	}
 	ready.polling.Store(false)
 	log.Info("worker stops; running activities are finished first", "at_most", cfg.ShutdownTimeout)
 	defer time.AfterFunc(cfg.ShutdownTimeout, cancelActivities).Stop()
 	w.Stop()
-	return nil
+	return err
 }

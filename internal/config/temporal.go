@@ -88,13 +88,25 @@ func WaitForTemporal(ctx context.Context, logger *slog.Logger, c client.Client, 
 	err := health.WaitUntilReady(ctx, logger, "Temporal", isTransient, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, temporalTimeout)
 		defer cancel()
-		_, err := c.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: options.Namespace})
-		return err
+		return PingTemporal(ctx, c, options.Namespace)
 	})
 	if err != nil {
-		return fmt.Errorf("Temporal at %s: %s: %w", cmp.Or(options.HostPort, client.DefaultHostPort), temporalAdvice(err, options), err)
+		return ExplainTemporalError(err, options)
 	}
 	return nil
+}
+
+// PingTemporal checks that Temporal accepts the client and has the namespace.
+func PingTemporal(ctx context.Context, c client.Client, namespace string) error {
+	_, err := c.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: namespace})
+	return err
+}
+
+// ExplainTemporalError adds Temporal's address to a permanent error, and what is
+// probably wrong.
+func ExplainTemporalError(err error, options client.Options) error {
+	advice := cmp.Or(temporalAdvice(err, options), "it refuses the requests of this program")
+	return fmt.Errorf("Temporal at %s: %s: %w", cmp.Or(options.HostPort, client.DefaultHostPort), advice, err)
 }
 
 // temporalAdvice says what to do about a permanent error. It returns "" for a

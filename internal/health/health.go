@@ -64,9 +64,6 @@ func (rd *Readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		})
 	}
 	_ = group.Wait()
-	if r.Context().Err() != nil {
-		return // the client has disconnected
-	}
 
 	status, answer := http.StatusOK, members{{"message", "Ready"}}
 	details := members{}

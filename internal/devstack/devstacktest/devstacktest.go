@@ -101,15 +101,17 @@ func startPostgres(ctx context.Context, parent string) (string, func(), error) {
 }
 
 // Temporal starts the development server without the Web UI, and returns its host
-// and port. The namespace is "default". stop may be called again. See
-// [devstack.TemporalCLI] for the program, which may have to be built for minutes.
-func Temporal(ctx context.Context) (address string, stop func(), err error) {
+// and port. The namespace is "default". Settings are values of the server's
+// dynamic configuration, such as "frontend.namespaceRPS=10". stop may be called
+// again. See [devstack.TemporalCLI] for the program, which may have to be built
+// for minutes.
+func Temporal(ctx context.Context, settings ...string) (address string, stop func(), err error) {
 	cli, err := devstack.TemporalCLI(ctx, os.Stderr)
 	if err != nil {
 		return "", nil, err
 	}
 	for range portAttempts {
-		address, stop, err = startTemporal(ctx, cli)
+		address, stop, err = startTemporal(ctx, cli, settings)
 		if !portTaken(err) {
 			break
 		}
@@ -137,7 +139,7 @@ func portTaken(err error) bool {
 	return errors.Is(err, syscall.EADDRINUSE) || err != nil && strings.Contains(err.Error(), syscall.EADDRINUSE.Error())
 }
 
-func startTemporal(ctx context.Context, cli string) (string, func(), error) {
+func startTemporal(ctx context.Context, cli string, settings []string) (string, func(), error) {
 	port, err := devstack.FreePort()
 	if err != nil {
 		return "", nil, err
@@ -151,6 +153,9 @@ func startTemporal(ctx context.Context, cli string) (string, func(), error) {
 	if err != nil {
 		d.remove()
 		return "", nil, err
+	}
+	for _, setting := range settings {
+		process.Args = append(process.Args, "--dynamic-config-value", setting)
 	}
 	stop, err := d.start(ctx, process)
 	return temporal.Address(), stop, err
