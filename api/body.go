@@ -16,10 +16,10 @@ import (
 const byteOrderMark = "\ufeff"
 
 // readBody reads a request body, which must be UTF-8 and may be compressed with
-// gzip. It has at most HTTPMaxBodyBytes, both compressed and decompressed. A
-// byte order mark at its start is removed.
-func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	body := http.MaxBytesReader(w, r.Body, s.Config.HTTPMaxBodyBytes)
+// gzip. It has at most limit bytes, both compressed and decompressed. A byte
+// order mark at its start is removed.
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	body := http.MaxBytesReader(w, r.Body, limit)
 	unreadable := "The request body could not be read to its end"
 	encoding := strings.Join(r.Header.Values("Content-Encoding"), ", ")
 	switch strings.ToLower(encoding) {
@@ -30,7 +30,7 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error
 		if err != nil {
 			return nil, s.toBodyError(err, unreadable)
 		}
-		body = http.MaxBytesReader(w, decompressed, s.Config.HTTPMaxBodyBytes)
+		body = http.MaxBytesReader(w, decompressed, limit)
 	default:
 		w.Header().Set("Accept-Encoding", "gzip")
 		return nil, &clientError{http.StatusUnsupportedMediaType,

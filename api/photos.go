@@ -155,7 +155,7 @@ func (s *Server) addPhotos(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	body, err := s.readBody(w, r)
+	body, err := s.readBody(w, r, s.Config.HTTPMaxURLsBytes)
 	if err != nil {
 		s.fail(w, r, err)
 		return

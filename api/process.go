@@ -75,7 +75,7 @@ func partitionUUIDs(elements []json.RawMessage) (processResult, []uuid.UUID) {
 // readArray reads a request body that must be a JSON array. It ignores the
 // Content-Type, because curl -d sends that of a form.
 func (s *Server) readArray(w http.ResponseWriter, r *http.Request) ([]json.RawMessage, error) {
-	body, err := s.readBody(w, r)
+	body, err := s.readBody(w, r, s.Config.HTTPMaxBodyBytes)
 	if err != nil {
 		return nil, err
 	}

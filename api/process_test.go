@@ -163,6 +163,12 @@ func TestProcessLimits(t *testing.T) {
 	requireError(t, b.post(t, "/photos/process", "["+strings.Repeat(" ", 1<<20)+"]"), http.StatusRequestEntityTooLarge, "1048576 bytes")
 	requireError(t, b.post(t, "/photos/process", "["+strings.Repeat("1,", 10_000)+"1]"), http.StatusRequestEntityTooLarge, "10001", "10000")
 	requireError(t, b.post(t, "/photos/process", "["+strings.Repeat("1,", 9_999)+"1]"), http.StatusBadRequest, "None of the provided inputs")
+	const photo = `{"url":"https://photos.example/` // of the most photos, each with a URL of 400 bytes
+	url := photo + strings.Repeat("x", 400-len(photo)+len(`{"url":"`)) + `"}`
+	most := "[" + strings.Repeat(url+",", 9_999) + url + "]"
+	added := b.do(t, http.MethodPost, "/photos", most)
+	require.Equal(t, http.StatusCreated, added.status, "%.300s", added.body)
+	requireError(t, b.post(t, "/photos", most+strings.Repeat(" ", 1<<20)), http.StatusRequestEntityTooLarge, "4194304 bytes")
 	deep := strings.Repeat("[", 100_000)
 	requireError(t, b.post(t, "/photos/process", deep), http.StatusBadRequest, "not valid JSON")
 }

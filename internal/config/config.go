@@ -46,10 +46,12 @@ type Config struct {
 	// APIAllowAnonymous allows an HTTPAddr that other machines can reach
 	// without a token.
 	APIAllowAnonymous bool `env:"API_ALLOW_ANONYMOUS" envDefault:"false"`
-	// HTTPMaxBodyBytes bounds a request's body, HTTPMaxPhotos its number of
-	// photos.
-	HTTPMaxBodyBytes int64 `env:"HTTP_MAX_BODY_BYTES" envDefault:"1048576"`
+	// HTTPMaxPhotos bounds the photos of a request, HTTPMaxBodyBytes the body of
+	// POST /photos/process, which has UUIDs, and HTTPMaxURLsBytes the body of
+	// POST /photos, which has URLs. The defaults have room for URLs of 400 bytes.
 	HTTPMaxPhotos    int   `env:"HTTP_MAX_PHOTOS" envDefault:"10000"`
+	HTTPMaxBodyBytes int64 `env:"HTTP_MAX_BODY_BYTES" envDefault:"1048576"`
+	HTTPMaxURLsBytes int64 `env:"HTTP_MAX_URLS_BYTES" envDefault:"4194304"`
 	// HTTPTimeout bounds a request: reading it, PostgreSQL, and starting its
 	// workflows. A response must be written within HTTPTimeout plus 5 seconds
 	// after the request's headers; then the connection is closed.
@@ -245,6 +247,7 @@ func (c *Config) check(unparsed []error) (mistakes []error) {
 		}
 	}
 	checkRange("HTTP_MAX_BODY_BYTES", c.HTTPMaxBodyBytes, 1, 1<<30)
+	checkRange("HTTP_MAX_URLS_BYTES", c.HTTPMaxURLsBytes, 1, 1<<30)
 	checkRange("HTTP_MAX_PHOTOS", int64(c.HTTPMaxPhotos), 1, maxPhotos)
 	checkDuration("HTTP_TIMEOUT", c.HTTPTimeout, time.Second, time.Hour)
 	checkRange("START_DIRECTLY", int64(c.StartDirectly), 0, 10_000)
