@@ -37,6 +37,7 @@ type FailureCode = photo.Code
 
 // NewPhoto defines model for NewPhoto.
 type NewPhoto struct {
+	// URL An http or https URL as browsers read it: spaces and other characters that a URL must escape are escaped.
 	URL string `json:"url"`
 }
 
