@@ -13,7 +13,7 @@ GOVULNCHECK   := go run golang.org/x/vuln/cmd/govulncheck@v1.1.4
 WORKFLOWCHECK := go run go.temporal.io/sdk/contrib/tools/workflowcheck@v0.6.0
 
 .DEFAULT_GOAL := help
-.PHONY: help start cluster secrets stop status logs db-schema psql build deps test check unit bench test-cluster chaos fuzz generate histories check-kubernetes clean
+.PHONY: help start cluster secrets stop status logs db-schema psql build deps test check unit bench test-cluster test-compose chaos fuzz generate histories check-kubernetes clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,11 @@ bench: build ## Measure throughput and cost of N photos (300); also STACK="nativ
 PHOTOS ?= 500
 test-cluster: deps ## Kill a worker, Temporal and PostgreSQL of a cluster while PHOTOS (500) are processed
 	go test -race ./cmd/photo-processor -run '^(TestCluster|TestComposeNatively)$$' -cluster -photos $(PHOTOS) -timeout 30m -v
+
+test-compose: deps ## Kill and restart parts of docker-compose.yml's stack while 100 photos are processed; needs Docker
+	@docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1 || \
+		{ echo "make test-compose needs a Docker engine and the plugin compose; there is none here"; exit 1; }
+	go test ./cmd/photo-processor -run '^TestCompose$$' -compose -timeout 1h -v
 
 SEEDS ?= 1
 SEED  ?= 0
