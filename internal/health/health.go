@@ -5,7 +5,6 @@ package health
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -15,8 +14,13 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// timeout bounds all checks of one request. Load balancers wait longer.
-const timeout = 3 * time.Second
+const (
+	// timeout bounds all checks. Load balancers wait longer.
+	timeout = 3 * time.Second
+	// maxAge is how long the results of the checks are used again: /readyz needs
+	// no token, and must not cost the dependencies a request each time.
+	maxAge = time.Second
+)
 
 // States of a dependency in the response.
 const (
@@ -40,7 +44,8 @@ type Check struct {
 }
 
 // Readiness is the handler of /readyz. It answers 200 if all required
-// dependencies are reachable, else 503. It does not authenticate.
+// dependencies are reachable, else 503. It does not authenticate. All requests
+// within a second share the results of the checks.
 type Readiness struct {
 	Log    *slog.Logger
 	Checks []Check
@@ -48,23 +53,44 @@ type Readiness struct {
 	// not for the public.
 	Verbose bool
 
-	missing sync.Map // by the name of a Check: whether its last Ping failed
+	mu        sync.Mutex // held while the checks run
+	results   []error    // of the last checks; nil before the first
+	checkedAt time.Time
 }
 
-func (rd *Readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), timeout)
+// check returns the results of the checks, which are at most maxAge old.
+func (rd *Readiness) check() []error {
+	rd.mu.Lock()
+	defer rd.mu.Unlock()
+	if rd.results != nil && time.Since(rd.checkedAt) < maxAge {
+		return rd.results
+	}
+	// Not the context of a request: others wait for the results, too.
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	results := make([]error, len(rd.Checks))
 	var group errgroup.Group
 	for i, check := range rd.Checks {
 		group.Go(func() error {
 			results[i] = check.Ping(ctx)
-			rd.logChange(r.Context(), check, results[i])
 			return nil
 		})
 	}
 	_ = group.Wait()
+	for i, check := range rd.Checks {
+		switch failed := rd.results != nil && rd.results[i] != nil; {
+		case results[i] != nil && !failed:
+			rd.Log.Warn("not ready", "dependency", check.Title, "error", results[i])
+		case results[i] == nil && failed:
+			rd.Log.Info("reachable again", "dependency", check.Title)
+		}
+	}
+	rd.results, rd.checkedAt = results, time.Now()
+	return results
+}
 
+func (rd *Readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	results := rd.check()
 	status, answer := http.StatusOK, members{{"message", "Ready"}}
 	details := members{}
 	for i, check := range rd.Checks {
@@ -93,21 +119,6 @@ func (rd *Readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_, _ = w.Write(append(body, '\n'))
-}
-
-// logChange logs when a dependency becomes unreachable or reachable again.
-// /readyz is requested often.
-func (rd *Readiness) logChange(ctx context.Context, check Check, err error) {
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		return // the client has disconnected
-	}
-	before, _ := rd.missing.Swap(check.Name, err != nil)
-	switch {
-	case err != nil && before != true:
-		rd.Log.Warn("not ready", "dependency", check.Title, "error", err)
-	case err == nil && before == true:
-		rd.Log.Info("reachable again", "dependency", check.Title)
-	}
 }
 
 // members are the members of a JSON object, in order.

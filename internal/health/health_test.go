@@ -8,8 +8,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -24,6 +27,10 @@ func ask(handler http.Handler, path string) (int, string) {
 
 func TestReadiness(t *testing.T) {
 	t.Parallel()
+	synctest.Test(t, testReadiness) // its clock jumps over sleeps
+}
+
+func testReadiness(t *testing.T) {
 	var log bytes.Buffer
 	var needed, optional atomic.Pointer[error] // nil: it is there
 	ping := func(err *atomic.Pointer[error]) func(context.Context) error {
@@ -40,6 +47,7 @@ func TestReadiness(t *testing.T) {
 	}}
 	expect := func(path string, status int, answer string) {
 		t.Helper()
+		time.Sleep(time.Second) // the results are that long used again
 		gotStatus, got := ask(readiness, path)
 		require.Equal(t, answer, got, "in this order")
 		require.Equal(t, status, gotStatus)
@@ -64,4 +72,28 @@ func TestReadiness(t *testing.T) {
 	optional.Store(nil)
 	expect("/readyz?verbose", http.StatusOK, `{"message":"Ready","b":"ok","a":"ok","details":{"a":"well"}}`)
 	require.Equal(t, 2, strings.Count(log.String(), "reachable again"))
+}
+
+func TestRequestsShareTheChecks(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var pings atomic.Int32
+		readiness := &health.Readiness{Log: slog.New(slog.DiscardHandler), Checks: []health.Check{{Name: "a", Ping: func(context.Context) error {
+			pings.Add(1)
+			time.Sleep(time.Second)
+			return nil
+		}}}}
+		for round := range int32(2) {
+			var group sync.WaitGroup
+			for range 50 {
+				group.Go(func() {
+					status, _ := ask(readiness, "/readyz")
+					require.Equal(t, http.StatusOK, status)
+				})
+			}
+			group.Wait()
+			require.Equal(t, round+1, pings.Load())
+			time.Sleep(time.Second)
+		}
+	})
 }
