@@ -9,9 +9,8 @@ import (
 )
 
 // decodeLargest returns the bitmap of the largest thumbnail and the sizes of
-// all. It tries the load modes of the kind in turn: a source that fails as
-// corrupt in the strict mode, which is cheaper, is decoded in the tolerant
-// mode.
+// all. It tries the load modes of the kind in turn: a source that libvips refuses
+// in the strict mode, which is cheaper, is decoded in the tolerant mode.
 func decodeLargest(source []byte, k kind, o Options) (bitmap *vips.ImageRef, sizes []photo.Size, err error) {
 	for _, mode := range k.loadModes() {
 		clearErrorBuffer()
@@ -20,11 +19,11 @@ func decodeLargest(source []byte, k kind, o Options) (bitmap *vips.ImageRef, siz
 			sizes = targetSizes(h.upright(), o.Boxes)
 			bitmap, err = decode(source, h, sizes[0], o.Format, mode)
 		}
-		if failure, ok := errors.AsType[*photo.Failure](err); !ok || failure.Code != photo.CorruptImage {
-			break
+		if _, ok := errors.AsType[*loadError](err); !ok {
+			return bitmap, sizes, err
 		}
 	}
-	return bitmap, sizes, err
+	return nil, nil, decodeFailure(source, k, err.Error())
 }
 
 // decode returns the largest thumbnail, whose size is the one after
@@ -36,25 +35,25 @@ func decodeLargest(source []byte, k kind, o Options) (bitmap *vips.ImageRef, siz
 func decode(source []byte, h header, size photo.Size, f photo.Format, mode loadMode) (*vips.ImageRef, error) {
 	img, err := open(source, preshrinkFor(h, size), mode)
 	if err != nil {
-		return nil, decodeFailure(h.kind, errorText(err))
+		return nil, &loadError{errorText(err)}
 	}
 	defer img.Close()
 
 	// The shrink comes first, so that fewer pixels are converted.
 	if err := resize(img, h.turn(size)); err != nil {
-		return nil, decodeFailure(h.kind, errorText(err))
+		return nil, &loadError{errorText(err)}
 	}
 	if err := toSRGB(img); err != nil {
-		return nil, decodeFailure(h.kind, errorText(err))
+		return nil, &loadError{errorText(err)}
 	}
 	if f == photo.JPEG && img.HasAlpha() {
 		if err := img.Flatten(&vips.Color{R: 255, G: 255, B: 255}); err != nil {
-			return nil, decodeFailure(h.kind, errorText(err))
+			return nil, &loadError{errorText(err)}
 		}
 	}
 	bitmap, err := materialize(img)
 	if err != nil {
-		return nil, decodeFailure(h.kind, errorText(err))
+		return nil, &loadError{errorText(err)}
 	}
 	// Turning needs all pixels in memory, so it comes last.
 	return turnUpright(bitmap, h.orientation)

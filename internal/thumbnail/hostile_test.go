@@ -155,16 +155,25 @@ func TestMakeRefusesUnusualSamples(t *testing.T) {
 
 func TestDecodeFailure(t *testing.T) {
 	t.Parallel()
+	source := asJPEG(t, solid(8, 8, red), 90) // has no unsupported feature
 	for reason, code := range map[string]photo.Code{
 		"VipsJpeg: Premature end of input file":                                                                                     photo.CorruptImage,
 		"VipsJpeg: Unsupported marker type 0x03":                                                                                    photo.CorruptImage,
+		"heif: Invalid input: No 'meta' box (2.104)":                                                                                photo.CorruptImage,
 		"VipsJpeg: Unsupported JPEG process: SOF type 0xc3":                                                                         photo.UnsupportedImage,
 		"heif: Unsupported feature: Unsupported codec (4.3000)":                                                                     photo.UnsupportedImage,
 		"heif: Error while loading plugin: Support for this compression format has not been built in (11.6003)":                     photo.UnsupportedImage,
 		"VipsJpeg: Maximum supported image dimension is 65500 pixels":                                                               photo.ImageTooLarge,
 		"heif: Memory allocation error: Security limit exceeded: Image size 60000x60000 exceeds the maximum image size 16384x16384": photo.ImageTooLarge,
-		"vips_tracked: out of memory --- size == 800MB":                                                                             photo.Internal,
+		"heif: Memory allocation error: Security limit exceeded (6.1000)":                                                           photo.ImageTooLarge,
+		"vips_tracked: out of memory --- size == 800MB":                                                                             photo.ImageTooLarge,
+		"VipsJpeg: Insufficient memory (case 4)":                                                                                    photo.ImageTooLarge,
+		"TIFFReadDirectory: Out of memory":                                                                                          photo.ImageTooLarge,
+		"JPEGSetupDecode: No space for JPEG state block":                                                                            photo.ImageTooLarge,
+		"TIFFFillStrip: Failed to allocate memory for strip (1 elements of 2 bytes each)":                                           photo.ImageTooLarge,
+		"pngload: Insufficient memory to process iCCP chunk":                                                                        photo.ImageTooLarge,
+		"webp2vips: VP8_STATUS_OUT_OF_MEMORY":                                                                                       photo.ImageTooLarge,
 	} {
-		requireFailure(t, decodeFailure(kinds[0], reason), code, "JPEG")
+		requireFailure(t, decodeFailure(source, kinds[0], reason), code)
 	}
 }

@@ -3,6 +3,7 @@ package thumbnail
 import (
 	"bytes"
 	"log/slog"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -96,7 +97,7 @@ func inspect(source []byte, k kind, o Options, mode loadMode) (header, error) {
 	}
 	img, err := open(source, preshrink{}, mode)
 	if err != nil {
-		return header{}, decodeFailure(k, errorText(err))
+		return header{}, &loadError{errorText(err)}
 	}
 	defer img.Close()
 	if img.Format() != k.loader {
@@ -194,10 +195,15 @@ func open(source []byte, p preshrink, mode loadMode) (*vips.ImageRef, error) {
 	return vips.LoadImageFromReader(bytes.NewReader(source), params)
 }
 
+// loadError is libvips' reason for not decoding a source.
+type loadError struct{ reason string }
+
+func (e *loadError) Error() string { return e.reason }
+
 // decodeFailure returns the failure for a source that libvips could not decode.
-// libvips' reason determines the code. It is not shown to clients, because it
-// is in terms of C libraries.
-func decodeFailure(k kind, reason string) error {
+// The source's header and libvips' reason determine the code. The reason is not
+// shown to clients, because it is in terms of C libraries.
+func decodeFailure(source []byte, k kind, reason string) error {
 	slog.Debug("libvips cannot decode a picture", "format", k.name, "reason", reason)
 	mentions := func(words ...string) bool {
 		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(reason, w) })
@@ -205,11 +211,32 @@ func decodeFailure(k kind, reason string) error {
 	switch {
 	case mentions("Maximum supported image dimension", "exceeds the maximum image size"):
 		return photo.Fail(photo.ImageTooLarge, "the picture is wider or higher than %s pictures may be", k.name)
-	case mentions("Unsupported JPEG process", "Unsupported JPEG data precision", "Unsupported codec", "has not been built in"):
-		return photo.Fail(photo.UnsupportedImage, "the %s picture is of a kind that is not supported", k.name)
-	case mentions("out of memory"):
-		return photo.Fail(photo.Internal, "there was not enough memory to decode the %s picture", k.name)
-	default:
-		return photo.Fail(photo.CorruptImage, "the %s picture cannot be decoded: it is damaged or cut short", k.name)
+	case isOutOfMemory(reason):
+		return photo.Fail(photo.ImageTooLarge, "the %s picture needs more memory than the limit (RENDER_MAX_MEMORY)", k.name)
 	}
+	if feature := unsupportedFeature(source, k); feature != "" {
+		return photo.Fail(photo.UnsupportedImage, "%s with %s is not supported", k.name, feature)
+	}
+	if isUnsupported.MatchString(reason) {
+		return photo.Fail(photo.UnsupportedImage, "the %s picture is of a kind that is not supported", k.name)
+	}
+	return photo.Fail(photo.CorruptImage, "the %s picture cannot be decoded: it is damaged or cut short", k.name)
 }
+
+// isUnsupported matches the reasons of libvips and its codecs for refusing a
+// well-formed picture. libheif's have two numbers, the first of which is
+// heif_error_code: 3 is an unsupported type of file, 4 an unsupported feature,
+// 11 a plugin that is missing.
+var isUnsupported = regexp.MustCompile(`heif: .*\((3|4|11)\.\d+\)|` +
+	`Unsupported (JPEG process|JPEG data precision|color conversion|codec)|` +
+	`not implemented|not been built in|not configured|` +
+	`tiff2vips: .*(unsupported|not supported|not a whole number of bytes)|` +
+	`VP8_STATUS_UNSUPPORTED_FEATURE`)
+
+// memoryReason matches the reasons of libvips and its codecs for a failed
+// allocation, or for a limit of theirs on memory. 6 is libheif's code for both.
+var memoryReason = regexp.MustCompile(`(?i)out of memory|out_of_memory|(insufficient|not enough|cannot allocate|failed to allocate|unable to allocate) .{0,20}\b(memory|space|buffer)|` +
+	`(insufficient|not enough) memory|cannot allocate|memory allocation|no space for|heif: .*\(6\.\d+\)`)
+
+// isOutOfMemory reports whether the reason of libvips is a lack of memory.
+func isOutOfMemory(reason string) bool { return memoryReason.MatchString(reason) }

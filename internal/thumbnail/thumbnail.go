@@ -75,8 +75,8 @@ type Options struct {
 //
 //	unsupported_image  not a JPEG, PNG, WebP, GIF, TIFF, HEIC or AVIF, or an unsupported variant of one
 //	corrupt_image      one of these formats, but damaged or truncated
-//	image_too_large    more pixels or frames than the options allow
-//	internal           invalid options, libvips cannot start, or out of memory
+//	image_too_large    more pixels or frames than the options allow, or out of memory
+//	internal           invalid options, or libvips cannot start
 //
 // Make may be called concurrently.
 func Make(source []byte, o Options) ([]photo.EncodedThumbnail, error) {
