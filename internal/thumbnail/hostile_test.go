@@ -98,7 +98,11 @@ func TestMakeRefusesGarbage(t *testing.T) {
 	garbage := make([]byte, 4096)
 	_, _ = rand.NewChaCha8([32]byte{2}).Read(garbage)
 	for _, k := range kinds {
-		for _, signature := range k.signatures {
+		signatures := k.signatures
+		for _, brand := range k.brands {
+			signatures = append(signatures, "????ftyp"+brand)
+		}
+		for _, signature := range signatures {
 			source := bytes.ReplaceAll(append([]byte(signature), garbage...), []byte("?"), []byte{0})
 			_, err := Make(source, Options{Boxes: box320})
 			requireFailure(t, err, photo.CorruptImage, k.name)

@@ -2,14 +2,15 @@ package thumbnail
 
 import (
 	"bytes"
+	"encoding/binary"
 	"log/slog"
 	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/davidbyttow/govips/v2/vips"
-	"github.com/gabriel-vasile/mimetype"
 
+	"github.com/photo-processor/photo-processor/internal/mediatype"
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
@@ -18,38 +19,80 @@ type kind struct {
 	name       string         // in messages to clients
 	loader     vips.ImageType // in govips
 	signatures []string       // alternatives for the first bytes of a file; '?' is any byte
+	mediaTypes []string       // of files in HEIF, whose brands take the place of signatures
+	brands     []string       // the major brands for which libvips uses the loader
 }
 
 // kinds lists the allowed formats: those of cameras, phones and the web whose
 // decoders libvips considers fit for untrusted input.
 var kinds = []kind{
-	{"JPEG", vips.ImageTypeJPEG, []string{"\xff\xd8\xff"}},
-	{"PNG", vips.ImageTypePNG, []string{"\x89PNG\r\n\x1a\n"}},
-	{"WebP", vips.ImageTypeWEBP, []string{"RIFF????WEBPVP8"}},
-	{"GIF", vips.ImageTypeGIF, []string{"GIF87a", "GIF89a"}},
-	{"TIFF", vips.ImageTypeTIFF, []string{"II*\x00", "MM\x00*", "II+\x00", "MM\x00+"}},
-	{"AVIF", vips.ImageTypeAVIF, []string{"????ftypavif"}},
-	{"HEIC", vips.ImageTypeHEIF, []string{"????ftypheic", "????ftypheix", "????ftypmif1", "????ftypmsf1"}},
+	{name: "JPEG", loader: vips.ImageTypeJPEG, signatures: []string{"\xff\xd8\xff"}},
+	{name: "PNG", loader: vips.ImageTypePNG, signatures: []string{"\x89PNG\r\n\x1a\n"}},
+	{name: "WebP", loader: vips.ImageTypeWEBP, signatures: []string{"RIFF????WEBPVP8"}},
+	{name: "GIF", loader: vips.ImageTypeGIF, signatures: []string{"GIF87a", "GIF89a"}},
+	{name: "TIFF", loader: vips.ImageTypeTIFF, signatures: []string{"II*\x00", "MM\x00*", "II+\x00", "MM\x00+"}},
+	{name: "AVIF", loader: vips.ImageTypeAVIF, mediaTypes: []string{mediatype.AVIF}, brands: []string{"avif"}},
+	{
+		name: "HEIC", loader: vips.ImageTypeHEIF,
+		mediaTypes: []string{mediatype.HEIC, mediatype.HEICSequence, mediatype.HEIF, mediatype.HEIFSequence},
+		brands:     []string{"heic", "heix", "mif1", "msf1"},
+	},
 }
 
-// identify returns the kind whose signature the source begins with, or a
-// failure with the code unsupported_image.
+// identify returns the kind of the source, or a failure with the code
+// unsupported_image.
 func identify(source []byte) (kind, error) {
 	var names []string
 	for _, k := range kinds {
-		for _, signature := range k.signatures {
-			if hasSignature(source, signature) && vips.IsTypeSupported(k.loader) {
-				return k, nil
-			}
+		if k.matches(source) && vips.IsTypeSupported(k.loader) {
+			return k, nil
 		}
 		names = append(names, k.name)
 	}
 	if len(source) == 0 {
 		return kind{}, photo.Fail(photo.UnsupportedImage, "the file is empty")
 	}
-	mediaType, _, _ := strings.Cut(mimetype.Detect(source).String(), ";")
-	return kind{}, photo.Fail(photo.UnsupportedImage, "the file (%s) is of a kind that is not supported; a photo must be one of %s", mediaType, strings.Join(names, ", "))
+	return kind{}, photo.Fail(photo.UnsupportedImage, "the file (%s) is of a kind that is not supported; a photo must be one of %s", mediatype.Detect(source), strings.Join(names, ", "))
 }
+
+// matches reports whether the source begins like a file of the kind.
+func (k kind) matches(source []byte) bool {
+	if len(k.mediaTypes) > 0 {
+		return slices.Contains(k.mediaTypes, mediatype.DetectHEIF(source))
+	}
+	return slices.ContainsFunc(k.signatures, func(signature string) bool { return hasSignature(source, signature) })
+}
+
+// withLoaderBrand returns the source with brands that libvips and libheif
+// accept: libvips looks at the major brand only, and libheif at the compatible
+// ones, and both know few of those that a picture may have. The given source
+// stays as it is.
+func (k kind) withLoaderBrand(source []byte) []byte {
+	if len(k.brands) == 0 {
+		return source
+	}
+	const major, compatible = 8, 16
+	end := min(len(source), int(binary.BigEndian.Uint32(source)))
+	isCompatible := false
+	for at := compatible; at+4 <= end; at += 4 {
+		isCompatible = isCompatible || slices.Contains(libheifBrands, string(source[at:at+4]))
+	}
+	isMajor := slices.Contains(k.brands, string(source[major:major+4]))
+	if isMajor && isCompatible {
+		return source
+	}
+	source = bytes.Clone(source)
+	if !isMajor {
+		copy(source[major:], k.brands[0])
+	}
+	if !isCompatible && compatible+4 <= end {
+		copy(source[compatible:], libheifBrands[0])
+	}
+	return source
+}
+
+// libheifBrands are the compatible brands of which libheif requires one.
+var libheifBrands = []string{"mif1", "heic", "heix", "avif"}
 
 // hasSignature reports whether the source begins with the signature.
 func hasSignature(source []byte, signature string) bool {

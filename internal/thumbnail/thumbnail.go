@@ -92,7 +92,7 @@ func Make(source []byte, o Options) ([]photo.EncodedThumbnail, error) {
 	if err != nil {
 		return nil, err
 	}
-	bitmap, sizes, err := decodeLargest(source, k, o)
+	bitmap, sizes, err := decodeLargest(k.withLoaderBrand(source), k, o)
 	if err != nil {
 		return nil, err
 	}

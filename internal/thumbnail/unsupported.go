@@ -263,6 +263,10 @@ var heifCodecs = map[string]string{
 
 func unsupportedHEIF(source []byte) string {
 	boxes := readBoxes(source)
+	const withBrands = 12 // major brand, minor version, one compatible brand
+	if ftyp := boxes["ftyp"]; len(ftyp) >= 8 && len(ftyp) < withBrands {
+		return "no compatible brand"
+	}
 	meta, ok := boxes["meta"]
 	if !ok || len(meta) < 4 {
 		if _, ok := boxes["moov"]; ok {
