@@ -39,6 +39,11 @@ func decode(source []byte, h header, size photo.Size, f photo.Format, mode loadM
 	}
 	defer img.Close()
 
+	if h.kind.loader == vips.ImageTypeGIF {
+		if err := toCanvas(img, h.size); err != nil {
+			return nil, &loadError{errorText(err)}
+		}
+	}
 	// The shrink comes first, so that fewer pixels are converted.
 	if err := resize(img, h.turn(size)); err != nil {
 		return nil, &loadError{errorText(err)}
@@ -80,6 +85,26 @@ func preshrinkFor(h header, size photo.Size) preshrink {
 	default:
 		return preshrink{}
 	}
+}
+
+// toCanvas crops the image to the size, or extends it with transparent pixels,
+// at the right and the bottom.
+func toCanvas(img *vips.ImageRef, size photo.Size) error {
+	visible := photo.Size{Width: min(img.Width(), size.Width), Height: min(img.Height(), size.Height)}
+	if visible != sizeOf(img) {
+		if err := img.ExtractArea(0, 0, visible.Width, visible.Height); err != nil {
+			return err
+		}
+	}
+	if visible == size {
+		return nil
+	}
+	if !img.HasAlpha() {
+		if err := img.AddAlpha(); err != nil {
+			return err
+		}
+	}
+	return img.EmbedBackgroundRGBA(0, 0, size.Width, size.Height, &vips.ColorRGBA{})
 }
 
 // resize shrinks the image to exactly the size. Each side has a scale of its

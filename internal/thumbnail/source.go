@@ -149,11 +149,17 @@ func inspect(source []byte, k kind, o Options, mode loadMode) (header, error) {
 
 	h := header{
 		kind:        k,
-		size:        photo.Size{Width: img.Width(), Height: img.Height()},
+		size:        sizeOf(img),
 		orientation: max(1, img.Orientation()), // libvips returns 0 for none or an invalid one
 	}
 	if err := checkPixels(h.size, o.MaxPixels); err != nil {
 		return header{}, err
+	}
+	if screen, ok := gifScreen(source); ok {
+		h.size = screen
+		if err := checkPixels(h.size, o.MaxPixels); err != nil {
+			return header{}, err
+		}
 	}
 	if frames := img.Pages(); frames > o.MaxFrames {
 		return header{}, photo.Fail(photo.ImageTooLarge, "the picture has %d frames; the limit is %d", frames, o.MaxFrames)
@@ -186,6 +192,19 @@ func webpCanvas(source []byte) (photo.Size, bool) {
 	}
 	uint24 := func(b []byte) int { return int(b[0]) | int(b[1])<<8 | int(b[2])<<16 }
 	return photo.Size{Width: 1 + uint24(source[24:]), Height: 1 + uint24(source[27:])}, true
+}
+
+// gifScreen returns the size of a GIF's logical screen, unless a side is 0.
+// libvips enlarges the picture to the extent of its frames, and replaces the
+// screen by that extent if the screen's size is a usual one of monitors.
+// Browsers show the screen.
+func gifScreen(source []byte) (photo.Size, bool) {
+	if !hasSignature(source, "GIF8?a") || len(source) < 10 {
+		return photo.Size{}, false
+	}
+	le := binary.LittleEndian
+	screen := photo.Size{Width: int(le.Uint16(source[6:])), Height: int(le.Uint16(source[8:]))}
+	return screen, screen.Width > 0 && screen.Height > 0
 }
 
 // preshrink is the part of the shrink that a decoder does while it decodes,
