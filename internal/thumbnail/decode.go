@@ -2,6 +2,7 @@ package thumbnail
 
 import (
 	"errors"
+	"sync"
 
 	"github.com/davidbyttow/govips/v2/vips"
 
@@ -10,8 +11,13 @@ import (
 
 // decodeLargest returns the bitmap of the largest thumbnail and the sizes of
 // all. It tries the load modes of the kind in turn: a source that libvips refuses
-// in the strict mode, which is cheaper, is decoded in the tolerant mode.
+// in the strict mode, which is cheaper, is decoded in the tolerant mode, unless
+// a part of it is missing.
 func decodeLargest(source []byte, k kind, o Options) (bitmap *vips.ImageRef, sizes []photo.Size, err error) {
+	if k.loader == vips.ImageTypeJPEG {
+		jpegMutex.Lock()
+		defer jpegMutex.Unlock()
+	}
 	for _, mode := range k.loadModes() {
 		clearErrorBuffer()
 		var h header
@@ -19,12 +25,20 @@ func decodeLargest(source []byte, k kind, o Options) (bitmap *vips.ImageRef, siz
 			sizes = targetSizes(h.upright(), o.Boxes)
 			bitmap, err = decode(source, h, sizes[0], o.Format, mode)
 		}
-		if _, ok := errors.AsType[*loadError](err); !ok {
+		refusal, ok := errors.AsType[*loadError](err)
+		if !ok {
 			return bitmap, sizes, err
+		}
+		if refusal.isOfMissingData() {
+			break
 		}
 	}
 	return nil, nil, decodeFailure(source, k, err.Error())
 }
+
+// jpegMutex is held while a JPEG is decoded. The buffer of libvips' errors
+// must then have no warnings of other JPEGs.
+var jpegMutex sync.Mutex
 
 // decode returns the largest thumbnail, whose size is the one after
 // orientation, as a bitmap: 8-bit pixels in memory, in sRGB or grey, on white
@@ -59,6 +73,12 @@ func decode(source []byte, h header, size photo.Size, f photo.Format, mode loadM
 	bitmap, err := materialize(img)
 	if err != nil {
 		return nil, &loadError{errorText(err)}
+	}
+	if h.kind.loader == vips.ImageTypeJPEG {
+		if warning := (&loadError{takeErrorBuffer()}); warning.isOfMissingData() {
+			bitmap.Close()
+			return nil, warning
+		}
 	}
 	// Turning needs all pixels in memory, so it comes last.
 	return turnUpright(bitmap, h.orientation)

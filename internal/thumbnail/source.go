@@ -262,6 +262,16 @@ type loadError struct{ reason string }
 
 func (e *loadError) Error() string { return e.reason }
 
+// isOfMissingData reports whether the text is libjpeg's warning about a JPEG
+// that ends, with an end marker, before its last pixel. libjpeg then decodes
+// grey, and libvips' strict mode does not fail if that is in the last rows.
+// libjpeg reports only the first warning of a picture, so a harmless fault
+// before the end hides this one.
+func (e *loadError) isOfMissingData() bool {
+	return strings.Contains(e.reason, "VipsJpeg: Corrupt JPEG data: premature end of data segment") ||
+		strings.Contains(e.reason, "VipsJpeg: Corrupt JPEG data: found marker 0xd9 instead of RST")
+}
+
 // decodeFailure returns the failure for a source that libvips could not decode.
 // The source's header and libvips' reason determine the code. The reason is not
 // shown to clients, because it is in terms of C libraries.
