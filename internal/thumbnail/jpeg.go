@@ -70,6 +70,21 @@ func (f jpegFrame) maxSampling() (m jpegComponent) {
 	return m
 }
 
+// hasSeveralScans reports whether a later scan has more data of the same
+// pixels: the frame is progressive, or its first scan lacks a component.
+func (f jpegFrame) hasSeveralScans() bool {
+	return f.marker == 0xc2 || f.marker == 0xca || f.scanned < len(f.components)
+}
+
+// samples returns the number of samples of all components.
+func (f jpegFrame) samples() (n int64) {
+	m := f.maxSampling()
+	for _, c := range f.components {
+		n += int64(f.width) * int64(f.height) * int64(c.horizontal*c.vertical) / max(1, int64(m.horizontal*m.vertical))
+	}
+	return n
+}
+
 // hasFractionalSampling reports whether pixels per sample of a component are no
 // whole number.
 func (f jpegFrame) hasFractionalSampling() bool {

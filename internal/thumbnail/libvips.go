@@ -26,7 +26,7 @@ var environment = map[string]string{
 	"VIPS_WARNING": "0",
 
 	// Decode in memory. By default a WebP of more than 100 MB goes through a
-	// temporary file. MaxPixels bounds the memory.
+	// temporary file. The limit on the process bounds the memory.
 	"VIPS_DISC_THRESHOLD": "1000g",
 }
 

@@ -161,8 +161,12 @@ func inspect(source []byte, k kind, o Options, mode loadMode) (header, error) {
 			return header{}, err
 		}
 	}
+	if need := decodeMemory(source, k, img); o.MaxMemory > 0 && need > o.MaxMemory {
+		return header{}, photo.Fail(photo.ImageTooLarge, "decoding the picture (%s, %s) takes more than %d MB of memory; the limit is %d MB (from RENDER_MAX_MEMORY)",
+			k.name, h.size, need/1_000_000, o.MaxMemory/1_000_000)
+	}
 	if frames := img.Pages(); frames > o.MaxFrames {
-		return header{}, photo.Fail(photo.ImageTooLarge, "the picture has %d frames; the limit is %d", frames, o.MaxFrames)
+		return header{}, photo.Fail(photo.ImageTooLarge, "the picture has %d frames; the limit is %d (IMAGE_MAX_FRAMES)", frames, o.MaxFrames)
 	}
 	if channels := img.Bands(); channels > maxChannels {
 		return header{}, photo.Fail(photo.UnsupportedImage, "the picture has %d channels; a photo has at most %d", channels, maxChannels)
@@ -178,7 +182,7 @@ func inspect(source []byte, k kind, o Options, mode loadMode) (header, error) {
 
 func checkPixels(s photo.Size, limit int64) error {
 	if pixels := int64(s.Width) * int64(s.Height); pixels > limit {
-		return photo.Fail(photo.ImageTooLarge, "the picture has %d pixels (%s); the limit is %d", pixels, s, limit)
+		return photo.Fail(photo.ImageTooLarge, "the picture has %d pixels (%s); the limit is %d (IMAGE_MAX_PIXELS)", pixels, s, limit)
 	}
 	return nil
 }
