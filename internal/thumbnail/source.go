@@ -287,6 +287,8 @@ func decodeFailure(source []byte, k kind, reason string) error {
 	switch {
 	case mentions("Maximum supported image dimension", "exceeds the maximum image size"):
 		return photo.Fail(photo.ImageTooLarge, "the picture is wider or higher than %s pictures may be", k.name)
+	case mentions("tile size out of range") && hasLargeTiles(source):
+		return photo.Fail(photo.ImageTooLarge, "the tiles of the %s picture are larger than libraries allow", k.name)
 	case isOutOfMemory(reason):
 		return photo.Fail(photo.ImageTooLarge, "the %s picture needs more memory than the limit (RENDER_MAX_MEMORY)", k.name)
 	}

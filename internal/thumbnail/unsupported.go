@@ -168,6 +168,14 @@ func unsupportedTIFF(source []byte) string {
 	return ""
 }
 
+// hasLargeTiles reports whether a TIFF's tiles have more than a million pixels.
+// libvips limits the memory of one tile.
+func hasLargeTiles(source []byte) bool {
+	d, _ := readTIFFDirectory(source)
+	width, height := d.first(322, 0), d.first(323, 0)
+	return width > 0 && height > 1_000_000/width
+}
+
 // tiffDirectory holds the whole numbers of a TIFF's first directory, by tag.
 type tiffDirectory map[uint64][]uint64
 

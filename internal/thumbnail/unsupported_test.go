@@ -77,6 +77,16 @@ func TestMakeRefusesUnsupportedTIFF(t *testing.T) {
 	}
 }
 
+func TestMakeRefusesLargeTiles(t *testing.T) {
+	t.Parallel()
+	tiles := func(width, height uint32) []byte {
+		return drawTIFF(binary.LittleEndian, tiffTags{322: {width}, 323: {height}, 324: {400}, 325: {8192}})
+	}
+	mustMake(t, tiles(16, 16), Options{Boxes: box320})
+	_, err := Make(tiles(16000, 16000), Options{Boxes: box320})
+	requireFailure(t, err, photo.ImageTooLarge, "tiles")
+}
+
 func TestMakeReadsTIFFVariants(t *testing.T) {
 	t.Parallel()
 	for name, tags := range map[string]tiffTags{
