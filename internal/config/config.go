@@ -121,7 +121,7 @@ type Config struct {
 	SourceProxy             *url.URL       `env:"SOURCE_PROXY"`
 
 	// Limits on pictures. See internal/thumbnail.
-	ImageMaxPixels int64 `env:"IMAGE_MAX_PIXELS" envDefault:"100000000"`
+	ImageMaxPixels int64 `env:"IMAGE_MAX_PIXELS" envDefault:"250000000"`
 	ImageMaxFrames int   `env:"IMAGE_MAX_FRAMES" envDefault:"1000"`
 
 	// RenderConcurrency is how many pictures one worker renders concurrently; 0

@@ -55,12 +55,16 @@ const (
 	// DefaultTimeout is many times what the largest picture takes.
 	DefaultTimeout = time.Minute
 
-	// DefaultMaxMemory is 1 GiB, enough for a progressive JPEG of 100 million
-	// pixels, which must be decoded as a whole.
+	// DefaultMaxMemory is 1 GiB, enough for a progressive JPEG of 200 million
+	// pixels with subsampled colour, or a HEIC of 100 million. Both are decoded
+	// as a whole.
 	DefaultMaxMemory = 1 << 30
 
-	// MinMaxMemory is 384 MiB, about twice what a process reserves before its
-	// first picture. Most of that is never touched.
+	// processMemory is what a process reserves before its first picture, in
+	// bytes. Most of that is never touched.
+	processMemory = 190_000_000
+
+	// MinMaxMemory is 384 MiB, about twice processMemory.
 	MinMaxMemory = 384 << 20
 
 	// DefaultMaxPictures spreads the start of a process, about 100 ms of CPU,
@@ -84,8 +88,10 @@ type Config struct {
 	Timeout time.Duration
 
 	// MaxMemory limits the memory that one process reserves, in bytes. The
-	// program itself reserves about 200 MB of it, and uses about 40. At least
-	// MinMaxMemory; defaults to DefaultMaxMemory.
+	// program itself reserves about 190 MB of it, and uses about 50. A picture
+	// whose header shows that the rest does not suffice is not decoded:
+	// Options.MaxMemory defaults to the rest. At least MinMaxMemory; defaults
+	// to DefaultMaxMemory.
 	MaxMemory int64
 
 	// MaxPictures is the number of pictures after which a process is replaced.
@@ -170,6 +176,9 @@ func New(c Config) (*Renderer, error) {
 	}
 	if c.MaxMemory < MinMaxMemory {
 		return nil, fmt.Errorf("renderer: a memory limit of %d bytes is too low; a process needs at least %d", c.MaxMemory, MinMaxMemory)
+	}
+	if c.Options.MaxMemory == 0 {
+		c.Options.MaxMemory = c.MaxMemory - processMemory
 	}
 	if _, err := os.Stat(c.Path); err != nil {
 		return nil, fmt.Errorf("renderer: %w", err)

@@ -57,7 +57,7 @@ func TestFailures(t *testing.T) {
 	require.ErrorContains(t, err, "a photo must be one of JPEG, PNG")
 	_, err = b.Render(t.Context(), small(t))
 	requireCode(t, photo.ImageTooLarge, err)
-	require.EqualError(t, err, "the picture has 272640 pixels (640x426); the limit is 1000")
+	require.EqualError(t, err, "the picture has 272640 pixels (640x426); the limit is 1000 (IMAGE_MAX_PIXELS)")
 	_, err = b.Render(t.Context(), small(t)[:500])
 	requireCode(t, photo.CorruptImage, err)
 	_, err = b.Render(t.Context(), nil)

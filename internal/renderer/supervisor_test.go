@@ -1,6 +1,10 @@
 package renderer_test
 
 import (
+	"bytes"
+	"encoding/binary"
+	"image"
+	"image/jpeg"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -116,6 +120,49 @@ func TestMemoryLimit(t *testing.T) {
 
 	_, err = b.Render(t.Context(), small(t))
 	require.NoError(t, err)
+}
+
+// TestDefaultLimitsAdmitPhones has JPEGs of 108 and 200 megapixels.
+func TestDefaultLimitsAdmitPhones(t *testing.T) {
+	t.Parallel()
+	b := setup(t, renderer.Config{MaxMemory: renderer.MinMaxMemory}, "")
+	before := b.processes()
+	for _, size := range []photo.Size{{Width: 12000, Height: 9008}, {Width: 16320, Height: 12240}} {
+		source := phone(t, size)
+		thumbnails, err := b.Render(t.Context(), source)
+		require.NoError(t, err)
+		require.Equal(t, 320, thumbnails[0].Size.Width)
+
+		progressive := bytes.Replace(source, []byte{0xff, 0xc0}, []byte{0xff, 0xc2}, 1)
+		_, err = b.Render(t.Context(), progressive)
+		requireCode(t, photo.ImageTooLarge, err)
+		require.ErrorContains(t, err, "decoding the picture (JPEG, "+size.String()+") takes more than")
+		require.ErrorContains(t, err, "the limit is 212 MB (from RENDER_MAX_MEMORY)")
+	}
+	require.Equal(t, before, b.processes(), "no process has crashed")
+}
+
+// phone returns a baseline JPEG of one colour. Sides are multiples of 16.
+func phone(t *testing.T, size photo.Size) []byte {
+	t.Helper()
+	const side = 16 // of a block that all components share
+	var square bytes.Buffer
+	require.NoError(t, jpeg.Encode(&square, image.NewRGBA(image.Rect(0, 0, side, side)), nil))
+	source := square.Bytes()
+	frame, scan := bytes.Index(source, []byte{0xff, 0xc0}), bytes.Index(source, []byte{0xff, 0xda})
+	const scanHeader = 2 + 12
+	block := bytes.Clone(source[scan+scanHeader : len(source)-2])
+	binary.BigEndian.PutUint16(source[frame+5:], uint16(size.Height))
+	binary.BigEndian.PutUint16(source[frame+7:], uint16(size.Width))
+
+	source = bytes.Join([][]byte{source[:2], {0xff, 0xdd, 0, 4, 0, 1}, source[2 : scan+scanHeader]}, nil) // one block per restart interval
+	for i := range size.Width * size.Height / side / side {
+		if i > 0 {
+			source = append(source, 0xff, 0xd0+byte((i-1)%8))
+		}
+		source = append(source, block...)
+	}
+	return append(source, 0xff, 0xd9)
 }
 
 func TestReplacementAfterMaxPictures(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/gabriel-vasile/mimetype"
+	"github.com/photo-processor/photo-processor/internal/mediatype"
 )
 
 // Result describes the bytes that a fetch wrote.
@@ -33,7 +33,7 @@ func (e *WriteError) Error() string { return "write the source: " + e.Err.Error(
 func (e *WriteError) Unwrap() error { return e.Err }
 
 const (
-	sniffBytes = 3072      // of the start of a photo: as many as mimetype reads
+	sniffBytes = 3072      // of the start of a photo: as many as mediatype.Detect reads
 	copyBytes  = 256 << 10 // of each copy buffer
 )
 
@@ -69,11 +69,10 @@ func copyBody(w io.Writer, body io.Reader, written *atomic.Int64) (Result, error
 			return Result{}, err
 		}
 	}
-	mediaType, _, _ := strings.Cut(mimetype.Detect(head).String(), ";")
 	return Result{
 		Bytes:     written.Load(),
 		SHA256:    hex.EncodeToString(digest.Sum(nil)),
-		MediaType: mediaType,
+		MediaType: mediatype.Detect(head),
 	}, nil
 }
 
@@ -118,7 +117,7 @@ func (b *gzipBody) Read(p []byte) (int, error) {
 		if len(head) == 0 {
 			return 0, err // io.EOF: an empty body is an empty photo
 		}
-		if strings.HasPrefix(mimetype.Detect(head).String(), "image/") {
+		if strings.HasPrefix(mediatype.Detect(head), "image/") {
 			b.decoded = body
 		} else if b.decoded, err = gzip.NewReader(body); err != nil {
 			b.decoded = nil

@@ -59,6 +59,9 @@ func TestFetchMediaType(t *testing.T) {
 	for want, body := range map[string]string{
 		"image/jpeg":               jpegHead,
 		"image/png":                "\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR",
+		"image/heic":               "\x00\x00\x00\x14ftypheim\x00\x00\x00\x00mif1",
+		"image/avif":               "\x00\x00\x00\x18ftypmiaf\x00\x00\x00\x00mif1avif",
+		"image/heif":               "\x00\x00\x00\x14ftypmiaf\x00\x00\x00\x00mif1",
 		"image/webp":               "RIFF\x10\x00\x00\x00WEBPVP8 ",
 		"text/html":                "<!DOCTYPE html><html></html>",
 		"application/octet-stream": "\x00\x01\x02\x03",

@@ -2,6 +2,7 @@ package thumbnail
 
 import (
 	"errors"
+	"sync"
 
 	"github.com/davidbyttow/govips/v2/vips"
 
@@ -9,10 +10,14 @@ import (
 )
 
 // decodeLargest returns the bitmap of the largest thumbnail and the sizes of
-// all. It tries the load modes of the kind in turn: a source that fails as
-// corrupt in the strict mode, which is cheaper, is decoded in the tolerant
-// mode.
+// all. It tries the load modes of the kind in turn: a source that libvips refuses
+// in the strict mode, which is cheaper, is decoded in the tolerant mode, unless
+// a part of it is missing.
 func decodeLargest(source []byte, k kind, o Options) (bitmap *vips.ImageRef, sizes []photo.Size, err error) {
+	if k.loader == vips.ImageTypeJPEG {
+		jpegMutex.Lock()
+		defer jpegMutex.Unlock()
+	}
 	for _, mode := range k.loadModes() {
 		clearErrorBuffer()
 		var h header
@@ -20,12 +25,20 @@ func decodeLargest(source []byte, k kind, o Options) (bitmap *vips.ImageRef, siz
 			sizes = targetSizes(h.upright(), o.Boxes)
 			bitmap, err = decode(source, h, sizes[0], o.Format, mode)
 		}
-		if failure, ok := errors.AsType[*photo.Failure](err); !ok || failure.Code != photo.CorruptImage {
+		refusal, ok := errors.AsType[*loadError](err)
+		if !ok {
+			return bitmap, sizes, err
+		}
+		if refusal.isOfMissingData() {
 			break
 		}
 	}
-	return bitmap, sizes, err
+	return nil, nil, decodeFailure(source, k, err.Error())
 }
+
+// jpegMutex is held while a JPEG is decoded. The buffer of libvips' errors
+// must then have no warnings of other JPEGs.
+var jpegMutex sync.Mutex
 
 // decode returns the largest thumbnail, whose size is the one after
 // orientation, as a bitmap: 8-bit pixels in memory, in sRGB or grey, on white
@@ -36,25 +49,36 @@ func decodeLargest(source []byte, k kind, o Options) (bitmap *vips.ImageRef, siz
 func decode(source []byte, h header, size photo.Size, f photo.Format, mode loadMode) (*vips.ImageRef, error) {
 	img, err := open(source, preshrinkFor(h, size), mode)
 	if err != nil {
-		return nil, decodeFailure(h.kind, errorText(err))
+		return nil, &loadError{errorText(err)}
 	}
 	defer img.Close()
 
+	if h.kind.loader == vips.ImageTypeGIF {
+		if err := toCanvas(img, h.size); err != nil {
+			return nil, &loadError{errorText(err)}
+		}
+	}
 	// The shrink comes first, so that fewer pixels are converted.
 	if err := resize(img, h.turn(size)); err != nil {
-		return nil, decodeFailure(h.kind, errorText(err))
+		return nil, &loadError{errorText(err)}
 	}
 	if err := toSRGB(img); err != nil {
-		return nil, decodeFailure(h.kind, errorText(err))
+		return nil, &loadError{errorText(err)}
 	}
 	if f == photo.JPEG && img.HasAlpha() {
 		if err := img.Flatten(&vips.Color{R: 255, G: 255, B: 255}); err != nil {
-			return nil, decodeFailure(h.kind, errorText(err))
+			return nil, &loadError{errorText(err)}
 		}
 	}
 	bitmap, err := materialize(img)
 	if err != nil {
-		return nil, decodeFailure(h.kind, errorText(err))
+		return nil, &loadError{errorText(err)}
+	}
+	if h.kind.loader == vips.ImageTypeJPEG {
+		if warning := (&loadError{takeErrorBuffer()}); warning.isOfMissingData() {
+			bitmap.Close()
+			return nil, warning
+		}
 	}
 	// Turning needs all pixels in memory, so it comes last.
 	return turnUpright(bitmap, h.orientation)
@@ -81,6 +105,26 @@ func preshrinkFor(h header, size photo.Size) preshrink {
 	default:
 		return preshrink{}
 	}
+}
+
+// toCanvas crops the image to the size, or extends it with transparent pixels,
+// at the right and the bottom.
+func toCanvas(img *vips.ImageRef, size photo.Size) error {
+	visible := photo.Size{Width: min(img.Width(), size.Width), Height: min(img.Height(), size.Height)}
+	if visible != sizeOf(img) {
+		if err := img.ExtractArea(0, 0, visible.Width, visible.Height); err != nil {
+			return err
+		}
+	}
+	if visible == size {
+		return nil
+	}
+	if !img.HasAlpha() {
+		if err := img.AddAlpha(); err != nil {
+			return err
+		}
+	}
+	return img.EmbedBackgroundRGBA(0, 0, size.Width, size.Height, &vips.ColorRGBA{})
 }
 
 // resize shrinks the image to exactly the size. Each side has a scale of its

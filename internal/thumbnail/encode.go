@@ -78,10 +78,14 @@ func withoutEXIF(webp []byte) []byte {
 	return kept
 }
 
-// internalFailure returns the failure of a step on a bitmap, which no longer
-// depends on the source's bytes, so that the usual cause is a lack of memory.
+// internalFailure returns the failure of a step on a bitmap. Such a step no
+// longer depends on the source's bytes, so the usual cause is a lack of memory.
 // step is a participle, such as "encoded".
 func internalFailure(step string, err error) error {
-	slog.Error("libvips failed on a decoded picture; its photo fails", "step", step, "reason", errorText(err))
+	reason := errorText(err)
+	slog.Error("libvips failed on a decoded picture; its photo fails", "step", step, "reason", reason)
+	if isOutOfMemory(reason) {
+		return photo.Fail(photo.ImageTooLarge, "the thumbnail could not be %s within the limit on memory (RENDER_MAX_MEMORY)", step)
+	}
 	return photo.Fail(photo.Internal, "the thumbnail could not be %s", step)
 }

@@ -2,6 +2,9 @@ package thumbnail
 
 import (
 	"bytes"
+	"encoding/binary"
+	"image"
+	"image/draw"
 	"math/rand/v2"
 	"testing"
 
@@ -92,13 +95,72 @@ func TestMakeRefusesTruncated(t *testing.T) {
 	}
 }
 
+// TestMakeRefusesMissingDataBeforeEnd has JPEGs that lack data but have the
+// marker of their end. It is not parallel: other pictures could clear the
+// warnings of libvips that decide.
+func TestMakeRefusesMissingDataBeforeEnd(t *testing.T) {
+	img, tiny := scene(400, 301), scene(50, 40)
+	progressive := vips.JpegExportParams{Interlace: true, Quality: 90}
+	for _, source := range [][]byte{
+		asJPEG(t, img, 90),
+		asJPEG(t, grey(img), 90),
+		export(t, vipsImage(t, img), (*vips.ImageRef).ExportJpeg, progressive),
+		asJPEG(t, tiny, 90),
+		export(t, vipsImage(t, tiny), (*vips.ImageRef).ExportJpeg, progressive),
+	} {
+		scan := bytes.Index(source, []byte{0xff, 0xda})
+		for _, part := range []float64{0.3, 0.5, 0.6, 0.9} {
+			ended := append(bytes.Clone(source[:scan+int(part*float64(len(source)-scan))]), 0xff, 0xd9)
+			for _, side := range []int{400, 150, 80, 40, 10} { // the decoder shrinks by 1, 2, 4 and 8
+				_, err := Make(ended, Options{Boxes: []photo.Size{{Width: side, Height: side}}})
+				requireFailure(t, err, photo.CorruptImage, "cut short")
+			}
+		}
+	}
+	intervals := withRestarts(t, 16)
+	mustMake(t, intervals, Options{Boxes: box320})
+	at := bytes.Index(intervals, []byte{0xff, 0xd7}) // the end of the first half
+	_, err := Make(append(bytes.Clone(intervals[:at]), 0xff, 0xd9), Options{Boxes: box320})
+	requireFailure(t, err, photo.CorruptImage, "cut short")
+}
+
+func grey(img image.Image) *image.Gray {
+	out := image.NewGray(img.Bounds())
+	draw.Draw(out, out.Rect, img, img.Bounds().Min, draw.Src)
+	return out
+}
+
+// withRestarts returns a JPEG of n squares in a row, each in a restart interval
+// of its own.
+func withRestarts(t testing.TB, n int) []byte {
+	t.Helper()
+	const side = 16 // of a block that all components share
+	square := asJPEG(t, solid(side, side, red), 90)
+	frame, scan := bytes.Index(square, []byte{0xff, 0xc0}), bytes.Index(square, []byte{0xff, 0xda})
+	const scanHeader = 2 + 12
+	data := square[scan+scanHeader : len(square)-2]
+	source := bytes.Clone(square[:scan+scanHeader])
+	binary.BigEndian.PutUint16(source[frame+7:], uint16(side*n))
+	for i := range n {
+		if i > 0 {
+			source = append(source, 0xff, 0xd0+byte((i-1)%8))
+		}
+		source = append(source, data...)
+	}
+	return withSegment(append(source, 0xff, 0xd9), 0xdd, []byte{0, 1}) // the interval
+}
+
 // TestMakeRefusesGarbage has random bytes after the signature of each kind.
 func TestMakeRefusesGarbage(t *testing.T) {
 	t.Parallel()
 	garbage := make([]byte, 4096)
 	_, _ = rand.NewChaCha8([32]byte{2}).Read(garbage)
 	for _, k := range kinds {
-		for _, signature := range k.signatures {
+		signatures := k.signatures
+		for _, brand := range k.brands {
+			signatures = append(signatures, "????ftyp"+brand)
+		}
+		for _, signature := range signatures {
 			source := bytes.ReplaceAll(append([]byte(signature), garbage...), []byte("?"), []byte{0})
 			_, err := Make(source, Options{Boxes: box320})
 			requireFailure(t, err, photo.CorruptImage, k.name)
@@ -155,16 +217,25 @@ func TestMakeRefusesUnusualSamples(t *testing.T) {
 
 func TestDecodeFailure(t *testing.T) {
 	t.Parallel()
+	source := asJPEG(t, solid(8, 8, red), 90) // has no unsupported feature
 	for reason, code := range map[string]photo.Code{
 		"VipsJpeg: Premature end of input file":                                                                                     photo.CorruptImage,
 		"VipsJpeg: Unsupported marker type 0x03":                                                                                    photo.CorruptImage,
+		"heif: Invalid input: No 'meta' box (2.104)":                                                                                photo.CorruptImage,
 		"VipsJpeg: Unsupported JPEG process: SOF type 0xc3":                                                                         photo.UnsupportedImage,
 		"heif: Unsupported feature: Unsupported codec (4.3000)":                                                                     photo.UnsupportedImage,
 		"heif: Error while loading plugin: Support for this compression format has not been built in (11.6003)":                     photo.UnsupportedImage,
 		"VipsJpeg: Maximum supported image dimension is 65500 pixels":                                                               photo.ImageTooLarge,
 		"heif: Memory allocation error: Security limit exceeded: Image size 60000x60000 exceeds the maximum image size 16384x16384": photo.ImageTooLarge,
-		"vips_tracked: out of memory --- size == 800MB":                                                                             photo.Internal,
+		"heif: Memory allocation error: Security limit exceeded (6.1000)":                                                           photo.ImageTooLarge,
+		"vips_tracked: out of memory --- size == 800MB":                                                                             photo.ImageTooLarge,
+		"VipsJpeg: Insufficient memory (case 4)":                                                                                    photo.ImageTooLarge,
+		"TIFFReadDirectory: Out of memory":                                                                                          photo.ImageTooLarge,
+		"JPEGSetupDecode: No space for JPEG state block":                                                                            photo.ImageTooLarge,
+		"TIFFFillStrip: Failed to allocate memory for strip (1 elements of 2 bytes each)":                                           photo.ImageTooLarge,
+		"pngload: Insufficient memory to process iCCP chunk":                                                                        photo.ImageTooLarge,
+		"webp2vips: VP8_STATUS_OUT_OF_MEMORY":                                                                                       photo.ImageTooLarge,
 	} {
-		requireFailure(t, decodeFailure(kinds[0], reason), code, "JPEG")
+		requireFailure(t, decodeFailure(source, kinds[0], reason), code)
 	}
 }

@@ -26,7 +26,7 @@ var environment = map[string]string{
 	"VIPS_WARNING": "0",
 
 	// Decode in memory. By default a WebP of more than 100 MB goes through a
-	// temporary file. MaxPixels bounds the memory.
+	// temporary file. The limit on the process bounds the memory.
 	"VIPS_DISC_THRESHOLD": "1000g",
 }
 
@@ -67,7 +67,8 @@ func logFailedAssertion(domain string, _ vips.LogLevel, message string) {
 
 // libvips collects the texts of its errors in one buffer for the whole process.
 // Of two concurrent pictures, one may get the other's text or none, so a text
-// only selects the code of a failure.
+// only selects the code of a failure. JPEGs, of which a text can be the only
+// sign that a part is missing, are decoded one at a time; see jpegMutex.
 
 // clearErrorBuffer drops texts that earlier pictures left in the buffer:
 // libvips also writes to it when it recovers, and govips does not always read
@@ -79,8 +80,12 @@ func clearErrorBuffer() { C.vips_error_clear() }
 // omits from others. It clears the buffer.
 func errorText(err error) string {
 	text, _, _ := strings.Cut(err.Error(), "\nStack:")
+	return strings.TrimSpace(text + "\n" + takeErrorBuffer())
+}
 
+// takeErrorBuffer returns the buffered texts and clears the buffer.
+func takeErrorBuffer() string {
 	buffered := C.vips_error_buffer_copy() // also clears it
 	defer C.g_free(C.gpointer(buffered))
-	return strings.TrimSpace(text + "\n" + C.GoString(buffered))
+	return C.GoString(buffered)
 }

@@ -77,7 +77,7 @@ func TestMakeRefusesPixelBombs(t *testing.T) {
 			case "HEIC", "AVIF": // libheif has its own limit and does not report the size
 				requireFailure(t, err, photo.ImageTooLarge, name)
 			default:
-				requireFailure(t, err, photo.ImageTooLarge, "the picture has 3600000000 pixels (60000x60000); the limit is 100000000")
+				requireFailure(t, err, photo.ImageTooLarge, "the picture has 3600000000 pixels (60000x60000); the limit is 250000000 (IMAGE_MAX_PIXELS)")
 			}
 		})
 	}
@@ -91,7 +91,7 @@ func TestMakeLimits(t *testing.T) {
 	source := asPNG(t, solid(100, 50, red))
 	mustMake(t, source, Options{Boxes: box320, MaxPixels: 5000})
 	_, err := Make(source, Options{Boxes: box320, MaxPixels: 4999})
-	requireFailure(t, err, photo.ImageTooLarge, "the picture has 5000 pixels (100x50); the limit is 4999")
+	requireFailure(t, err, photo.ImageTooLarge, "the picture has 5000 pixels (100x50); the limit is 4999 (IMAGE_MAX_PIXELS)")
 
 	frames := make([]image.Image, 5)
 	for i := range frames {
@@ -106,9 +106,44 @@ func TestMakeLimits(t *testing.T) {
 			t.Parallel()
 			mustMake(t, source, Options{Boxes: box320, MaxFrames: 5})
 			_, err := Make(source, Options{Boxes: box320, MaxFrames: 4})
-			requireFailure(t, err, photo.ImageTooLarge, "the picture has 5 frames; the limit is 4")
+			requireFailure(t, err, photo.ImageTooLarge, "the picture has 5 frames; the limit is 4 (IMAGE_MAX_FRAMES)")
 			// The limit on pixels applies to one frame.
 			mustMake(t, source, Options{Boxes: box320, MaxPixels: 400})
+		})
+	}
+}
+
+// TestMakeLimitsMemory has pictures that are decoded as a whole, with the
+// memory that this takes at least, and some that are decoded in rows.
+func TestMakeLimitsMemory(t *testing.T) {
+	t.Parallel()
+	img := scene(400, 300)
+	const pixels = 400 * 300
+	for name, tt := range map[string]struct {
+		source []byte
+		need   int64
+	}{
+		"progressive JPEG": {export(t, vipsImage(t, img), (*vips.ImageRef).ExportJpeg, vips.JpegExportParams{Interlace: true, Quality: 90, SubsampleMode: vips.VipsForeignSubsampleOff}), 2 * 3 * pixels},
+		"subsampled JPEG":  {export(t, vipsImage(t, img), (*vips.ImageRef).ExportJpeg, vips.JpegExportParams{Interlace: true, Quality: 80}), 2 * 3 * pixels / 2},
+		"interlaced PNG":   {export(t, vipsImage(t, img), (*vips.ImageRef).ExportPng, vips.PngExportParams{Interlace: true, Compression: 1}), 4 * pixels},
+		"animated WebP":    {export(t, animation(t, img, corners(400, 300)), (*vips.ImageRef).ExportWebp, quickWebP), 4 * pixels},
+		"GIF":              {asGIF(t, img), 5 * pixels},
+		"HEIC":             {asHEIC(t, img), 7 * pixels},
+		"AVIF":             {asAVIF(t, img), 7 * pixels},
+		"JPEG, in rows":    {asJPEG(t, img, 90), 0},
+		"PNG, in rows":     {asPNG(t, img), 0},
+		"WebP, in rows":    {asWebP(t, img), 0},
+		"TIFF, in strips":  {asTIFF(t, img), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if tt.need == 0 {
+				mustMake(t, tt.source, Options{Boxes: box320, MaxMemory: 1})
+				return
+			}
+			mustMake(t, tt.source, Options{Boxes: box320, MaxMemory: tt.need})
+			_, err := Make(tt.source, Options{Boxes: box320, MaxMemory: tt.need - 1})
+			requireFailure(t, err, photo.ImageTooLarge, "400x300", "MB of memory; the limit is", "RENDER_MAX_MEMORY")
 		})
 	}
 }

@@ -2,13 +2,15 @@ package thumbnail
 
 import (
 	"bytes"
+	"encoding/binary"
 	"log/slog"
+	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/davidbyttow/govips/v2/vips"
-	"github.com/gabriel-vasile/mimetype"
 
+	"github.com/photo-processor/photo-processor/internal/mediatype"
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
@@ -17,38 +19,80 @@ type kind struct {
 	name       string         // in messages to clients
 	loader     vips.ImageType // in govips
 	signatures []string       // alternatives for the first bytes of a file; '?' is any byte
+	mediaTypes []string       // of files in HEIF, whose brands take the place of signatures
+	brands     []string       // the major brands for which libvips uses the loader
 }
 
 // kinds lists the allowed formats: those of cameras, phones and the web whose
 // decoders libvips considers fit for untrusted input.
 var kinds = []kind{
-	{"JPEG", vips.ImageTypeJPEG, []string{"\xff\xd8\xff"}},
-	{"PNG", vips.ImageTypePNG, []string{"\x89PNG\r\n\x1a\n"}},
-	{"WebP", vips.ImageTypeWEBP, []string{"RIFF????WEBPVP8"}},
-	{"GIF", vips.ImageTypeGIF, []string{"GIF87a", "GIF89a"}},
-	{"TIFF", vips.ImageTypeTIFF, []string{"II*\x00", "MM\x00*", "II+\x00", "MM\x00+"}},
-	{"AVIF", vips.ImageTypeAVIF, []string{"????ftypavif"}},
-	{"HEIC", vips.ImageTypeHEIF, []string{"????ftypheic", "????ftypheix", "????ftypmif1", "????ftypmsf1"}},
+	{name: "JPEG", loader: vips.ImageTypeJPEG, signatures: []string{"\xff\xd8\xff"}},
+	{name: "PNG", loader: vips.ImageTypePNG, signatures: []string{"\x89PNG\r\n\x1a\n"}},
+	{name: "WebP", loader: vips.ImageTypeWEBP, signatures: []string{"RIFF????WEBPVP8"}},
+	{name: "GIF", loader: vips.ImageTypeGIF, signatures: []string{"GIF87a", "GIF89a"}},
+	{name: "TIFF", loader: vips.ImageTypeTIFF, signatures: []string{"II*\x00", "MM\x00*", "II+\x00", "MM\x00+"}},
+	{name: "AVIF", loader: vips.ImageTypeAVIF, mediaTypes: []string{mediatype.AVIF}, brands: []string{"avif"}},
+	{
+		name: "HEIC", loader: vips.ImageTypeHEIF,
+		mediaTypes: []string{mediatype.HEIC, mediatype.HEICSequence, mediatype.HEIF, mediatype.HEIFSequence},
+		brands:     []string{"heic", "heix", "mif1", "msf1"},
+	},
 }
 
-// identify returns the kind whose signature the source begins with, or a
-// failure with the code unsupported_image.
+// identify returns the kind of the source, or a failure with the code
+// unsupported_image.
 func identify(source []byte) (kind, error) {
 	var names []string
 	for _, k := range kinds {
-		for _, signature := range k.signatures {
-			if hasSignature(source, signature) && vips.IsTypeSupported(k.loader) {
-				return k, nil
-			}
+		if k.matches(source) && vips.IsTypeSupported(k.loader) {
+			return k, nil
 		}
 		names = append(names, k.name)
 	}
 	if len(source) == 0 {
 		return kind{}, photo.Fail(photo.UnsupportedImage, "the file is empty")
 	}
-	mediaType, _, _ := strings.Cut(mimetype.Detect(source).String(), ";")
-	return kind{}, photo.Fail(photo.UnsupportedImage, "the file (%s) is of a kind that is not supported; a photo must be one of %s", mediaType, strings.Join(names, ", "))
+	return kind{}, photo.Fail(photo.UnsupportedImage, "the file (%s) is of a kind that is not supported; a photo must be one of %s", mediatype.Detect(source), strings.Join(names, ", "))
 }
+
+// matches reports whether the source begins like a file of the kind.
+func (k kind) matches(source []byte) bool {
+	if len(k.mediaTypes) > 0 {
+		return slices.Contains(k.mediaTypes, mediatype.DetectHEIF(source))
+	}
+	return slices.ContainsFunc(k.signatures, func(signature string) bool { return hasSignature(source, signature) })
+}
+
+// withLoaderBrand returns the source with brands that libvips and libheif
+// accept: libvips looks at the major brand only, and libheif at the compatible
+// ones, and both know few of those that a picture may have. The given source
+// stays as it is.
+func (k kind) withLoaderBrand(source []byte) []byte {
+	if len(k.brands) == 0 {
+		return source
+	}
+	const major, compatible = 8, 16
+	end := min(len(source), int(binary.BigEndian.Uint32(source)))
+	isCompatible := false
+	for at := compatible; at+4 <= end; at += 4 {
+		isCompatible = isCompatible || slices.Contains(libheifBrands, string(source[at:at+4]))
+	}
+	isMajor := slices.Contains(k.brands, string(source[major:major+4]))
+	if isMajor && isCompatible {
+		return source
+	}
+	source = bytes.Clone(source)
+	if !isMajor {
+		copy(source[major:], k.brands[0])
+	}
+	if !isCompatible && compatible+4 <= end {
+		copy(source[compatible:], libheifBrands[0])
+	}
+	return source
+}
+
+// libheifBrands are the compatible brands of which libheif requires one.
+var libheifBrands = []string{"mif1", "heic", "heix", "avif"}
 
 // hasSignature reports whether the source begins with the signature.
 func hasSignature(source []byte, signature string) bool {
@@ -96,7 +140,7 @@ func inspect(source []byte, k kind, o Options, mode loadMode) (header, error) {
 	}
 	img, err := open(source, preshrink{}, mode)
 	if err != nil {
-		return header{}, decodeFailure(k, errorText(err))
+		return header{}, &loadError{errorText(err)}
 	}
 	defer img.Close()
 	if img.Format() != k.loader {
@@ -105,14 +149,24 @@ func inspect(source []byte, k kind, o Options, mode loadMode) (header, error) {
 
 	h := header{
 		kind:        k,
-		size:        photo.Size{Width: img.Width(), Height: img.Height()},
+		size:        sizeOf(img),
 		orientation: max(1, img.Orientation()), // libvips returns 0 for none or an invalid one
 	}
 	if err := checkPixels(h.size, o.MaxPixels); err != nil {
 		return header{}, err
 	}
+	if screen, ok := gifScreen(source); ok {
+		h.size = screen
+		if err := checkPixels(h.size, o.MaxPixels); err != nil {
+			return header{}, err
+		}
+	}
+	if need := decodeMemory(source, k, img); o.MaxMemory > 0 && need > o.MaxMemory {
+		return header{}, photo.Fail(photo.ImageTooLarge, "decoding the picture (%s, %s) takes more than %d MB of memory; the limit is %d MB (from RENDER_MAX_MEMORY)",
+			k.name, h.size, need/1_000_000, o.MaxMemory/1_000_000)
+	}
 	if frames := img.Pages(); frames > o.MaxFrames {
-		return header{}, photo.Fail(photo.ImageTooLarge, "the picture has %d frames; the limit is %d", frames, o.MaxFrames)
+		return header{}, photo.Fail(photo.ImageTooLarge, "the picture has %d frames; the limit is %d (IMAGE_MAX_FRAMES)", frames, o.MaxFrames)
 	}
 	if channels := img.Bands(); channels > maxChannels {
 		return header{}, photo.Fail(photo.UnsupportedImage, "the picture has %d channels; a photo has at most %d", channels, maxChannels)
@@ -128,7 +182,7 @@ func inspect(source []byte, k kind, o Options, mode loadMode) (header, error) {
 
 func checkPixels(s photo.Size, limit int64) error {
 	if pixels := int64(s.Width) * int64(s.Height); pixels > limit {
-		return photo.Fail(photo.ImageTooLarge, "the picture has %d pixels (%s); the limit is %d", pixels, s, limit)
+		return photo.Fail(photo.ImageTooLarge, "the picture has %d pixels (%s); the limit is %d (IMAGE_MAX_PIXELS)", pixels, s, limit)
 	}
 	return nil
 }
@@ -142,6 +196,19 @@ func webpCanvas(source []byte) (photo.Size, bool) {
 	}
 	uint24 := func(b []byte) int { return int(b[0]) | int(b[1])<<8 | int(b[2])<<16 }
 	return photo.Size{Width: 1 + uint24(source[24:]), Height: 1 + uint24(source[27:])}, true
+}
+
+// gifScreen returns the size of a GIF's logical screen, unless a side is 0.
+// libvips enlarges the picture to the extent of its frames, and replaces the
+// screen by that extent if the screen's size is a usual one of monitors.
+// Browsers show the screen.
+func gifScreen(source []byte) (photo.Size, bool) {
+	if !hasSignature(source, "GIF8?a") || len(source) < 10 {
+		return photo.Size{}, false
+	}
+	le := binary.LittleEndian
+	screen := photo.Size{Width: int(le.Uint16(source[6:])), Height: int(le.Uint16(source[8:]))}
+	return screen, screen.Width > 0 && screen.Height > 0
 }
 
 // preshrink is the part of the shrink that a decoder does while it decodes,
@@ -194,10 +261,25 @@ func open(source []byte, p preshrink, mode loadMode) (*vips.ImageRef, error) {
 	return vips.LoadImageFromReader(bytes.NewReader(source), params)
 }
 
+// loadError is libvips' reason for not decoding a source.
+type loadError struct{ reason string }
+
+func (e *loadError) Error() string { return e.reason }
+
+// isOfMissingData reports whether the text is libjpeg's warning about a JPEG
+// that ends, with an end marker, before its last pixel. libjpeg then decodes
+// grey, and libvips' strict mode does not fail if that is in the last rows.
+// libjpeg reports only the first warning of a picture, so a harmless fault
+// before the end hides this one.
+func (e *loadError) isOfMissingData() bool {
+	return strings.Contains(e.reason, "VipsJpeg: Corrupt JPEG data: premature end of data segment") ||
+		strings.Contains(e.reason, "VipsJpeg: Corrupt JPEG data: found marker 0xd9 instead of RST")
+}
+
 // decodeFailure returns the failure for a source that libvips could not decode.
-// libvips' reason determines the code. It is not shown to clients, because it
-// is in terms of C libraries.
-func decodeFailure(k kind, reason string) error {
+// The source's header and libvips' reason determine the code. The reason is not
+// shown to clients, because it is in terms of C libraries.
+func decodeFailure(source []byte, k kind, reason string) error {
 	slog.Debug("libvips cannot decode a picture", "format", k.name, "reason", reason)
 	mentions := func(words ...string) bool {
 		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(reason, w) })
@@ -205,11 +287,34 @@ func decodeFailure(k kind, reason string) error {
 	switch {
 	case mentions("Maximum supported image dimension", "exceeds the maximum image size"):
 		return photo.Fail(photo.ImageTooLarge, "the picture is wider or higher than %s pictures may be", k.name)
-	case mentions("Unsupported JPEG process", "Unsupported JPEG data precision", "Unsupported codec", "has not been built in"):
-		return photo.Fail(photo.UnsupportedImage, "the %s picture is of a kind that is not supported", k.name)
-	case mentions("out of memory"):
-		return photo.Fail(photo.Internal, "there was not enough memory to decode the %s picture", k.name)
-	default:
-		return photo.Fail(photo.CorruptImage, "the %s picture cannot be decoded: it is damaged or cut short", k.name)
+	case mentions("tile size out of range") && hasLargeTiles(source):
+		return photo.Fail(photo.ImageTooLarge, "the tiles of the %s picture are larger than libraries allow", k.name)
+	case isOutOfMemory(reason):
+		return photo.Fail(photo.ImageTooLarge, "the %s picture needs more memory than the limit (RENDER_MAX_MEMORY)", k.name)
 	}
+	if feature := unsupportedFeature(source, k); feature != "" {
+		return photo.Fail(photo.UnsupportedImage, "%s with %s is not supported", k.name, feature)
+	}
+	if isUnsupported.MatchString(reason) {
+		return photo.Fail(photo.UnsupportedImage, "the %s picture is of a kind that is not supported", k.name)
+	}
+	return photo.Fail(photo.CorruptImage, "the %s picture cannot be decoded: it is damaged or cut short", k.name)
 }
+
+// isUnsupported matches the reasons of libvips and its codecs for refusing a
+// well-formed picture. libheif's have two numbers, the first of which is
+// heif_error_code: 3 is an unsupported type of file, 4 an unsupported feature,
+// 11 a plugin that is missing.
+var isUnsupported = regexp.MustCompile(`heif: .*\((3|4|11)\.\d+\)|` +
+	`Unsupported (JPEG process|JPEG data precision|color conversion|codec)|` +
+	`not implemented|not been built in|not configured|` +
+	`tiff2vips: .*(unsupported|not supported|not a whole number of bytes)|` +
+	`VP8_STATUS_UNSUPPORTED_FEATURE`)
+
+// memoryReason matches the reasons of libvips and its codecs for a failed
+// allocation, or for a limit of theirs on memory. 6 is libheif's code for both.
+var memoryReason = regexp.MustCompile(`(?i)out of memory|out_of_memory|(insufficient|not enough|cannot allocate|failed to allocate|unable to allocate) .{0,20}\b(memory|space|buffer)|` +
+	`(insufficient|not enough) memory|cannot allocate|memory allocation|no space for|heif: .*\(6\.\d+\)`)
+
+// isOutOfMemory reports whether the reason of libvips is a lack of memory.
+func isOutOfMemory(reason string) bool { return memoryReason.MatchString(reason) }

@@ -29,10 +29,10 @@ const (
 	// enough for one number.
 	DefaultQuality = 80
 
-	// DefaultMaxPixels admits the pictures of today's cameras and phones. It
-	// bounds the memory for pictures that must be decoded as a whole, such as
-	// progressive JPEGs, interlaced PNGs and HEICs, to about 400 MB.
-	DefaultMaxPixels = 100_000_000
+	// DefaultMaxPixels, 250 million, admits the pictures of phones with 200
+	// megapixels. It bounds the CPU time of one picture to a few seconds.
+	// Memory has a limit of its own, MaxMemory.
+	DefaultMaxPixels = 250_000_000
 
 	// DefaultMaxFrames admits usual animations. Only the first frame is
 	// decoded, but libvips reads the headers of all.
@@ -60,6 +60,13 @@ type Options struct {
 	// process must guard against that.
 	MaxPixels int64
 
+	// MaxMemory limits the memory that decoding a source takes, in bytes, as
+	// estimated from its header. Few kinds are decoded as a whole and take more
+	// than a few rows. The estimates are low, so that no source is refused that
+	// could be decoded; a limit on the memory of the process must guard against
+	// the rest. 0, the default, is no limit.
+	MaxMemory int64
+
 	// MaxFrames limits the frames or pages of a source. Defaults to
 	// DefaultMaxFrames.
 	MaxFrames int
@@ -75,8 +82,8 @@ type Options struct {
 //
 //	unsupported_image  not a JPEG, PNG, WebP, GIF, TIFF, HEIC or AVIF, or an unsupported variant of one
 //	corrupt_image      one of these formats, but damaged or truncated
-//	image_too_large    more pixels or frames than the options allow
-//	internal           invalid options, libvips cannot start, or out of memory
+//	image_too_large    more pixels, frames or memory than the options allow, or out of memory
+//	internal           invalid options, or libvips cannot start
 //
 // Make may be called concurrently.
 func Make(source []byte, o Options) ([]photo.EncodedThumbnail, error) {
@@ -92,7 +99,7 @@ func Make(source []byte, o Options) ([]photo.EncodedThumbnail, error) {
 	if err != nil {
 		return nil, err
 	}
-	bitmap, sizes, err := decodeLargest(source, k, o)
+	bitmap, sizes, err := decodeLargest(k.withLoaderBrand(source), k, o)
 	if err != nil {
 		return nil, err
 	}
@@ -146,8 +153,8 @@ func (o Options) complete() (Options, error) {
 	if o.Quality < 1 || o.Quality > 100 {
 		return o, photo.Fail(photo.Internal, "thumbnail quality must be from 1 to 100, not %d", o.Quality)
 	}
-	if o.MaxPixels < 0 || o.MaxFrames < 0 {
-		return o, photo.Fail(photo.Internal, "the limits on pixels and frames must be positive, not %d and %d", o.MaxPixels, o.MaxFrames)
+	if o.MaxPixels < 0 || o.MaxFrames < 0 || o.MaxMemory < 0 {
+		return o, photo.Fail(photo.Internal, "the limits on pixels, frames and memory must be positive, not %d, %d and %d", o.MaxPixels, o.MaxFrames, o.MaxMemory)
 	}
 	return o, nil
 }

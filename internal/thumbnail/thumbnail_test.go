@@ -182,6 +182,7 @@ func TestMakeChecksOptions(t *testing.T) {
 		{Options{Boxes: box320, Quality: -1}, "-1"},
 		{Options{Boxes: box320, MaxPixels: -1}, "-1"},
 		{Options{Boxes: box320, MaxFrames: -1}, "-1"},
+		{Options{Boxes: box320, MaxMemory: -1}, "-1"},
 	} {
 		_, err := Make(source, tt.options)
 		requireFailure(t, err, photo.Internal, tt.words)

@@ -65,7 +65,8 @@ type Options struct {
 	Boxes     []photo.Size // sizes to fit into; required
 	Format    photo.Format // of the thumbnails; defaults to JPEG
 	Quality   int          // from 1 to 100; defaults to 80
-	MaxPixels int64        // of a source; defaults to 100 million
+	MaxPixels int64        // of a source; defaults to 250 million
+	MaxMemory int64        // bytes that decoding a source may take; 0 is no limit
 	MaxFrames int          // of a source; defaults to 1000
 }
 
