@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
@@ -170,4 +171,21 @@ func TestExecModes(t *testing.T) {
 			require.NoError(t, callEveryMethod(t.Context(), openPool(t, postgrestest.URL(t)+"&default_query_exec_mode="+mode, 2), 0))
 		})
 	}
+}
+
+// TestStatementsArePreparedUnlessPooled counts the prepared statements of the
+// only session.
+func TestStatementsArePreparedUnlessPooled(t *testing.T) {
+	t.Parallel()
+	prepared := func(t *testing.T, dsn string) (n int) {
+		db := openPool(t, dsn, 1)
+		_, err := db.Photos(t.Context(), photo.Pending, postgres.Cursor{}, 10)
+		require.NoError(t, err)
+		require.NoError(t, db.QueryRowForTest(t.Context(), `SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%FROM photos%'`,
+			pgx.QueryExecModeSimpleProtocol).Scan(&n))
+		return n
+	}
+	dsn := postgrestest.URL(t)
+	require.Equal(t, 1, prepared(t, dsn))
+	require.Zero(t, prepared(t, startPgBouncer(t, dsn, 1)))
 }
