@@ -13,7 +13,7 @@ GOVULNCHECK   := go run golang.org/x/vuln/cmd/govulncheck@v1.1.4
 WORKFLOWCHECK := go run go.temporal.io/sdk/contrib/tools/workflowcheck@v0.6.0
 
 .DEFAULT_GOAL := help
-.PHONY: help start cluster secrets stop status logs db-schema psql build deps test check unit bench test-cluster test-compose chaos fuzz generate histories check-kubernetes clean
+.PHONY: help start cluster secrets stop status logs db-schema psql build deps test-deps test check unit bench test-cluster test-compose chaos fuzz generate histories check-kubernetes clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,7 +54,10 @@ build: deps ## Build photo-processor, its renderer and photo-processor-dev into 
 deps:
 	@internal/devstack/install-deps.sh
 
-test: deps check unit ## Check and test everything, with the race detector; needs no running server
+test-deps:
+	@internal/devstack/install-deps.sh tests
+
+test: test-deps check unit ## Check and test everything, with the race detector; needs no running server
 
 check:
 	$(GOLANGCI_LINT) run --timeout 10m

@@ -10,12 +10,12 @@ package migrations
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/tern/v2/migrate"
 )
 
 //go:embed *.sql
@@ -24,26 +24,78 @@ var files embed.FS
 // versionTable has the number of the last applied migration.
 const versionTable = "public.schema_version"
 
+// lockKey is the key of the advisory lock that a migration's transaction takes.
+// Releases that migrated with the library tern use the same key.
+const lockKey = 9628173550095224
+
+// migration is one SQL file. The first one brings the schema to version 1.
+type migration struct{ name, sql string }
+
 // Apply applies the missing migrations. Processes may call it concurrently: an
-// advisory lock makes them take turns. It leaves a schema alone that is newer
-// than this version's, and logs a warning.
+// advisory lock makes them take turns. The lock ends with the transaction of a
+// migration, because a pooler may give each transaction another session. Apply
+// leaves a schema alone that is newer than this version's, and logs a warning.
 func Apply(ctx context.Context, conn *pgx.Conn) error {
-	m, err := newMigrator(ctx, conn)
+	all, err := readMigrations()
 	if err != nil {
 		return err
 	}
-	version, err := m.GetCurrentVersion(ctx)
-	if err != nil {
-		return fmt.Errorf("read the schema version: %w", err)
+	newest := len(all)
+	for {
+		version, err := applyNext(ctx, conn, all)
+		switch {
+		case err != nil:
+			return fmt.Errorf("migrate the schema from version %d: %w", version, err)
+		case version > newest:
+			slog.WarnContext(ctx, "the schema is newer than this version of photo-processor; it is used as it is", "schema", version, "known", newest)
+			return nil
+		case version == newest:
+			return nil
+		}
 	}
-	if newest := int32(len(m.Migrations)); version > newest {
-		slog.WarnContext(ctx, "the schema is newer than this version of photo-processor; it is used as it is", "schema", version, "known", newest)
-		return nil
+}
+
+// applyNext applies the first missing migration, if any, and returns the
+// version that the schema had before. A transaction has only one migration,
+// because a value that one adds to an enum can be used only after its commit.
+func applyNext(ctx context.Context, conn *pgx.Conn, all []migration) (version int, err error) {
+	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, fmt.Sprintf(`SELECT pg_advisory_xact_lock(%d)`, lockKey)); err != nil {
+			return err
+		}
+		if version, err = readVersion(ctx, tx); err != nil {
+			return fmt.Errorf("read the schema version: %w", err)
+		}
+		if version >= len(all) {
+			return nil
+		}
+		next := all[version]
+		if _, err := tx.Exec(ctx, next.sql); err != nil {
+			return fmt.Errorf("%s: %w", next.name, err)
+		}
+		_, err := tx.Exec(ctx, fmt.Sprintf(`UPDATE %s SET version = %d`, versionTable, version+1))
+		return err
+	})
+	return version, err
+}
+
+// readVersion returns the number of the last applied migration. It creates the
+// table of the version if it is missing, for which the role needs the
+// privilege to create tables.
+func readVersion(ctx context.Context, tx pgx.Tx) (version int, err error) {
+	var exists bool
+	if err := tx.QueryRow(ctx, `SELECT to_regclass('`+versionTable+`') IS NOT NULL`).Scan(&exists); err != nil {
+		return 0, err
 	}
-	if err := m.Migrate(ctx); err != nil {
-		return fmt.Errorf("migrate the schema from version %d: %w", version, err)
+	if !exists {
+		_, err := tx.Exec(ctx, `CREATE TABLE `+versionTable+` (version int4 NOT NULL); INSERT INTO `+versionTable+` VALUES (0)`)
+		return 0, err
 	}
-	return nil
+	err = tx.QueryRow(ctx, `SELECT version FROM `+versionTable).Scan(&version)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, errors.New(versionTable + " is empty")
+	}
+	return version, err
 }
 
 // Reset drops all tables and types of the schema, with all rows, and applies
@@ -53,7 +105,7 @@ func Reset(ctx context.Context, conn *pgx.Conn) error {
 	if _, err := conn.Exec(ctx, drop); err != nil {
 		return fmt.Errorf("drop the schema: %w", err)
 	}
-	// Prepared statements of this connection refer to the dropped types.
+	// This connection's statements and descriptions refer to the dropped types.
 	if err := conn.DeallocateAll(ctx); err != nil {
 		return err
 	}
@@ -63,24 +115,33 @@ func Reset(ctx context.Context, conn *pgx.Conn) error {
 // Fingerprint returns a text that identifies the set of migrations. Tests use
 // it to share one migrated template database.
 func Fingerprint() (string, error) {
-	entries, err := files.ReadDir(".")
+	all, err := readMigrations()
 	if err != nil {
 		return "", err
 	}
 	var names []string
-	for _, e := range entries {
-		names = append(names, e.Name())
+	for _, m := range all {
+		names = append(names, m.name)
 	}
 	return strings.Join(names, ","), nil
 }
 
-func newMigrator(ctx context.Context, conn *pgx.Conn) (*migrate.Migrator, error) {
-	m, err := migrate.NewMigrator(ctx, conn, versionTable)
+// readMigrations returns the migrations in the order of their numbers, which
+// their names begin with.
+func readMigrations() (all []migration, err error) {
+	entries, err := files.ReadDir(".") // sorted by name
 	if err != nil {
-		return nil, fmt.Errorf("prepare %s: %w", versionTable, err)
+		return nil, err
 	}
-	if err := m.LoadMigrations(files); err != nil {
-		return nil, fmt.Errorf("load migrations: %w", err)
+	for i, entry := range entries {
+		if number := fmt.Sprintf("%04d_", i+1); !strings.HasPrefix(entry.Name(), number) {
+			return nil, fmt.Errorf("the migration %s does not have the number %s", entry.Name(), number[:4])
+		}
+		sql, err := files.ReadFile(entry.Name())
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, migration{entry.Name(), string(sql)})
 	}
-	return m, nil
+	return all, nil
 }

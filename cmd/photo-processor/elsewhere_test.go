@@ -83,6 +83,7 @@ func (s *service) awaitExit(t *testing.T) int {
 type elsewhere struct {
 	*program
 	s3        *devstacktest.S3Server
+	pooled    string // connection string of the database through PgBouncer
 	temporal  string // its address, without TLS
 	authority *devstacktest.Authority
 }
@@ -94,7 +95,10 @@ func TestServersElsewhere(t *testing.T) {
 	database, stopDatabase, err := devstacktest.Postgres(t.Context())
 	require.NoError(t, err)
 	t.Cleanup(stopDatabase)
-	var stopTemporal, stopS3 func()
+	var stopPgBouncer, stopTemporal, stopS3 func()
+	e.pooled, stopPgBouncer, err = devstacktest.PgBouncer(t.Context(), database, 3)
+	require.NoError(t, err)
+	t.Cleanup(stopPgBouncer)
 	e.temporal, stopTemporal, err = devstacktest.Temporal(t.Context())
 	require.NoError(t, err)
 	t.Cleanup(stopTemporal)
@@ -153,10 +157,11 @@ func (e elsewhere) testStart(t *testing.T) {
 }
 
 // testTwoWorkers processes a batch with two workers that share no directory. They
-// use client certificates and belong to a worker deployment.
+// use client certificates and belong to a worker deployment, and reach PostgreSQL
+// through PgBouncer in transaction mode.
 func (e elsewhere) testTwoWorkers(t *testing.T) {
 	p, s3 := *e.program, e.s3
-	p.env = append(append(p.env, e.secured(t)...), "WORKER_DEPLOYMENT=photos", "WORKER_ACTIVITIES=2")
+	p.env = append(append(p.env, e.secured(t)...), "WORKER_DEPLOYMENT=photos", "WORKER_ACTIVITIES=2", "DATABASE_URL="+e.pooled)
 	temporal, err := temporalclient.Dial(temporalclient.Options{HostPort: e.temporal})
 	require.NoError(t, err)
 	defer temporal.Close()
@@ -199,6 +204,7 @@ func (e elsewhere) testTwoWorkers(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, thumbnails, 2*len(ids))
 	for _, s := range append(workers, api) {
+		require.Contains(t, s.log(t), "connected to PostgreSQL through a pooler")
 		require.NoError(t, filepath.WalkDir(s.dir, func(path string, entry os.DirEntry, err error) error {
 			require.True(t, err != nil || entry.IsDir(), "%s: nothing is kept on a machine", path)
 			return err

@@ -67,7 +67,7 @@ func (d Dir) Create() error {
 		return nil
 	}
 	// Without such a user, PostgreSQL reports it when it is started.
-	if credential, credentialErr := postgresUser(); err == nil && credentialErr == nil && credential != nil {
+	if credential, credentialErr := PostgresUser(); err == nil && credentialErr == nil && credential != nil {
 		err = errors.Join(os.Chown(d.Root, os.Geteuid(), int(credential.Gid)), os.Chmod(d.Root, 0o710))
 	}
 	if err != nil {

@@ -1,14 +1,14 @@
 #!/bin/sh
 # Installs the missing packages for building and running the project on this
 # machine: a C compiler, libvips with its headers, PostgreSQL's server programs,
-# curl. It only checks Go. `make deps` calls it. If nothing is missing, it takes
-# 0.1 s.
+# curl; for the tests also PgBouncer. It only checks Go. `make deps` and `make
+# test` call it. If nothing is missing, it takes 0.1 s.
 #
 # On Debian and Ubuntu it installs packages if the user is root or may use sudo
 # without a password. Elsewhere it prints the command to run, and fails.
 #
-#	install-deps.sh            check and install
-#	install-deps.sh packages   install without checking Go, which sudo's PATH usually lacks
+#	install-deps.sh [tests]            check and install
+#	install-deps.sh packages [tests]   install without checking Go, which sudo's PATH usually lacks
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -40,6 +40,9 @@ have_postgres() {
 	return 1
 }
 
+# Looks where package devstacktest looks: only root has /usr/sbin in PATH.
+have_pgbouncer() { have pgbouncer || [ -x /usr/sbin/pgbouncer ]; }
+
 have_certificates() { ! have dpkg-query || [ -s "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" ]; }
 
 # Prints the missing codecs of libheif. Newer versions of libheif only recommend
@@ -61,6 +64,7 @@ missing_packages() {
 	have_vips || printf ' libvips-dev'
 	have_postgres || printf ' postgresql'
 	have curl || printf ' curl'
+	[ -z "$tests" ] || have_pgbouncer || printf ' pgbouncer'
 	have_certificates || printf ' ca-certificates'
 	missing_codecs
 }
@@ -73,10 +77,20 @@ apt_install() {
 		# cluster "main" and starting it on port 5432. It is removed afterwards.
 		settings=/etc/postgresql-common/createcluster.d
 		log=$(mktemp)
-		trap "rm -f $settings/photo-processor.conf $log" EXIT
+		policy=
+		trap "rm -f $settings/photo-processor.conf $log \$policy" EXIT
 		trap "exit 1" HUP INT TERM
 		mkdir -p $settings
 		echo "create_main_cluster = false" >$settings/photo-processor.conf
+
+		# This file keeps the installation from starting a PgBouncer on port
+		# 6432. It is removed afterwards. A container usually has one already,
+		# which starts no services.
+		if [ ! -e /usr/sbin/policy-rc.d ]; then
+			policy=/usr/sbin/policy-rc.d
+			printf "%s\n" "#!/bin/sh" "[ \"\$1\" != pgbouncer ] || exit 101" >$policy
+			chmod 755 $policy
+		fi
 
 		export DEBIAN_FRONTEND=noninteractive
 		if [ "$1" = update ]; then
@@ -87,6 +101,8 @@ apt_install() {
 			tail -n 30 "$log" >&2
 			exit 1
 		}
+		# Nor does PgBouncer start with the machine.
+		case " $* " in *" pgbouncer "*) update-rc.d pgbouncer disable >/dev/null 2>&1 || true ;; esac
 	' install-deps "$@"
 }
 
@@ -100,7 +116,7 @@ install_packages() {
 	elif [ "$(id -u)" -ne 0 ]; then
 		as_root=sudo
 		sudo -n true 2>/dev/null || fail "These packages are missing:$missing
-Install them with: sudo sh internal/devstack/install-deps.sh packages"
+Install them with: sudo sh internal/devstack/install-deps.sh packages${tests:+ tests}"
 	fi
 
 	echo "Installing$missing. This is done once and takes a few minutes."
@@ -112,21 +128,22 @@ Install them with: sudo sh internal/devstack/install-deps.sh packages"
 	[ -z "$codecs" ] || apt_install keep $codecs
 
 	missing=$(missing_packages)
-	[ -z "$missing" ] || fail "Still missing after the installation:$missing. Needed are a C compiler, pkg-config, libvips $vips_version or newer (this system has $(pkg-config --modversion vips 2>/dev/null || echo none)), PostgreSQL 13 or newer, and curl."
+	[ -z "$missing" ] || fail "Still missing after the installation:$missing. Needed are a C compiler, pkg-config, libvips $vips_version or newer (this system has $(pkg-config --modversion vips 2>/dev/null || echo none)), PostgreSQL 13 or newer, ${tests:+PgBouncer, }and curl."
 }
 
 # Prints the command to run on a system without apt-get.
 print_command() {
+	more=${tests:+ pgbouncer}
 	if have brew || [ "$(uname -s)" = Darwin ]; then
-		command='brew install pkgconf vips postgresql@17 curl   (and xcode-select --install, if there is no C compiler)'
+		command='brew install pkgconf vips postgresql@17 curl'$more'   (and xcode-select --install, if there is no C compiler)'
 	elif have dnf; then
-		command='sudo dnf install gcc pkgconf-pkg-config vips-devel vips-heif postgresql-server curl'
+		command='sudo dnf install gcc pkgconf-pkg-config vips-devel vips-heif postgresql-server curl'$more
 	elif have pacman; then
-		command='sudo pacman -S --needed gcc pkgconf libvips libheif postgresql curl'
+		command='sudo pacman -S --needed gcc pkgconf libvips libheif postgresql curl'$more
 	elif have apk; then
-		command='sudo apk add gcc musl-dev pkgconf vips-dev vips-heif postgresql curl'
+		command='sudo apk add gcc musl-dev pkgconf vips-dev vips-heif postgresql curl'$more
 	else
-		command="your package manager: a C compiler, pkg-config, libvips $vips_version or newer with its headers, PostgreSQL's server, curl"
+		command="your package manager: a C compiler, pkg-config, libvips $vips_version or newer with its headers, PostgreSQL's server, curl${tests:+, PgBouncer}"
 	fi
 	fail "These are missing, by the names of Debian's packages:$1
 Install them with: $command"
@@ -150,11 +167,10 @@ check_go() {
 	[ "$(version_number "$version")" -ge "$(version_number "$wanted")" ] || fail "$(command -v go) is $version. $advice"
 }
 
-case ${1:-} in
-'')
-	check_go # first: it takes no time, and packages take minutes
-	install_packages
-	;;
-packages) install_packages ;;
-*) fail "usage: $0 [packages]" ;;
-esac
+check=yes
+[ "${1:-}" != packages ] || { check= && shift; }
+tests=
+[ "${1:-}" != tests ] || { tests=yes && shift; }
+[ $# -eq 0 ] || fail "usage: $0 [packages] [tests]"
+[ -z "$check" ] || check_go # first: it takes no time, and packages take minutes
+install_packages

@@ -74,7 +74,7 @@ func (p Postgres) Process() (Process, error) {
 	if err != nil {
 		return Process{}, err
 	}
-	credential, err := postgresUser()
+	credential, err := PostgresUser()
 	if err != nil {
 		return Process{}, err
 	}

@@ -64,9 +64,9 @@ func majorVersion(bin string) int {
 	return version
 }
 
-// postgresUser returns the OS user that runs PostgreSQL: nil, the user of this
+// PostgresUser returns the OS user that runs PostgreSQL: nil, the user of this
 // process, unless that is root, which PostgreSQL refuses.
-func postgresUser() (*syscall.Credential, error) {
+func PostgresUser() (*syscall.Credential, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
 	}

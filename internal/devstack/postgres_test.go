@@ -81,7 +81,7 @@ func TestPostgresKeepsData(t *testing.T) {
 		_, rest, _ := strings.Cut(text, "\n")
 		// PostgreSQL ignores processes of other users.
 		other := shell(postgres.Dir, "other", sleeper)
-		credential, err := postgresUser()
+		credential, err := PostgresUser()
 		require.NoError(t, err)
 		other.Credential = credential
 		pid := strconv.Itoa(start(t, other).PID())
@@ -164,7 +164,7 @@ func TestPostgresTellsWhyItStops(t *testing.T) {
 	postgres := Postgres{Dir: newTestDir(t), Disposable: true}
 	require.NoError(t, os.Mkdir(postgres.Dir.PostgresData(), 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(postgres.Dir.PostgresData(), "PG_VERSION"), []byte("9.6\n"), 0o644))
-	if credential, err := postgresUser(); err == nil && credential != nil {
+	if credential, err := PostgresUser(); err == nil && credential != nil {
 		require.NoError(t, os.Chown(postgres.Dir.PostgresData(), int(credential.Uid), int(credential.Gid)))
 	}
 	process, err := postgres.Process()

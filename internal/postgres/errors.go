@@ -46,14 +46,20 @@ func sqlState(err error) string {
 	return ""
 }
 
+// isConnectionError reports whether pgx could not connect, the connection broke,
+// or the deadline passed before a connection was free or the server answered. pgx
+// returns the errors of an established connection as the network returns them:
+// a *net.OpError or the end of the stream. An interface such as net.Error would
+// match more, such as every errno of a file.
 func isConnectionError(err error) bool {
 	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		return true
 	}
-	if _, ok := errors.AsType[net.Error](err); ok { // also context.DeadlineExceeded and syscall.Errno
+	if _, ok := errors.AsType[*net.OpError](err); ok {
 		return true
 	}
-	return pgconn.Timeout(err) || pgconn.SafeToRetry(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	return pgconn.Timeout(err) || pgconn.SafeToRetry(err) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // isConfigurationError reports whether an operator must act: classes 28

@@ -78,11 +78,12 @@ func (db *DB) photos(ctx context.Context, status photo.Status, after Cursor, lim
 func (db *DB) AddPhotos(ctx context.Context, urls []string) ([]photo.Photo, error) {
 	// RETURNING guarantees no order, so the UUIDs are made here to match rows
 	// to URLs. Adding microseconds to created_at keeps the order in lists, too.
-	ids := make([]uuid.UUID, len(urls))
+	ids := make([]string, len(urls)) // some modes of pgx cannot send a []uuid.UUID
 	index := make(map[uuid.UUID]int, len(urls))
 	for i := range ids {
-		ids[i] = uuid.New()
-		index[ids[i]] = i
+		id := uuid.New()
+		ids[i] = id.String()
+		index[id] = i
 	}
 	added, err := retryStale(func() ([]photo.Photo, error) {
 		rows, err := db.pool.Query(ctx, `INSERT INTO photos (uuid, url, created_at)

@@ -6,6 +6,7 @@
 //	photos.go      the API's reads, and the photos that it adds
 //	thumbnails.go  the rows of a photo's thumbnails
 //	errors.go      which errors are transient, and which sessions are replaced
+//	pooler.go      what changes behind a pooler such as PgBouncer
 //	telemetry.go   traces, metrics, and the backlog
 //
 // Most methods take one round trip. They return photo.ErrNotFound,
@@ -18,6 +19,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -43,11 +45,13 @@ const (
 type DB struct {
 	pool     *pgxpool.Pool
 	opened   atomic.Bool // pool is set
+	pooled   atomic.Bool // a pooler is between this process and PostgreSQL
 	maxConns int32
 }
 
 // Open returns a pool of at most maxConns connections to the database at url.
 // It does not connect, because a process may start before its database. The
+// url may set pgx's default_query_exec_mode; see pooler.go for its default. The
 // caller must close the pool.
 func Open(url string, maxConns int32, options ...Option) (*DB, error) {
 	cfg, err := pgxpool.ParseConfig(url)
@@ -61,6 +65,9 @@ func Open(url string, maxConns int32, options ...Option) (*DB, error) {
 		cfg.ConnConfig.RuntimeParams["application_name"] = "photo-processor"
 	}
 	db := &DB{maxConns: maxConns}
+	if !strings.Contains(url, "default_query_exec_mode") {
+		db.detectPooler(cfg)
+	}
 	cfg.ConnConfig.OnPgError = db.onPgError
 	for _, option := range options {
 		option(cfg)
