@@ -36,7 +36,7 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, limit int64) (
 		return nil, &clientError{http.StatusUnsupportedMediaType,
 			fmt.Sprintf("The request body has the Content-Encoding %q; gzip or none is supported", encoding)}
 	}
-	content, err := io.ReadAll(body)
+	content, err := io.ReadAll(memoryOf(r).reader(body))
 	switch {
 	case err != nil:
 		return nil, s.toBodyError(err, unreadable)
@@ -52,7 +52,7 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, limit int64) (
 // other as a mistake in the request: that it arrived too slowly, or the message.
 func (s *Server) toBodyError(err error, message string) error {
 	switch {
-	case errors.As(err, new(*http.MaxBytesError)):
+	case errors.As(err, new(*http.MaxBytesError)), errors.Is(err, errNoMemory):
 		return err
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return &clientError{http.StatusRequestTimeout,

@@ -76,6 +76,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(context.Cause(r.Context()), errStopping):
 		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
 		writeError(w, http.StatusServiceUnavailable, "The server is stopping")
+	case errors.Is(err, errNoMemory):
+		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
+		writeError(w, http.StatusServiceUnavailable, fmt.Sprintf("Other requests take all of the %d bytes for request bodies and lists", s.Config.HTTPMaxMemory))
 	case errors.Is(err, postgres.ErrUnavailable):
 		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
 		writeError(w, http.StatusServiceUnavailable, "The database cannot be reached")
@@ -102,14 +105,20 @@ func writeError(w http.ResponseWriter, status int, message string) {
 // writeJSON writes a JSON response. It ends with a newline, so that the prompt
 // of a terminal starts on a line of its own.
 func writeJSON(w http.ResponseWriter, status int, value any) {
-	var body bytes.Buffer
-	encoder := json.NewEncoder(&body)
+	body := encodeJSON(value)
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // fails only if the client has closed the connection
+}
+
+// encodeJSON returns the value in JSON, with a newline at the end.
+func encodeJSON(value any) []byte {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false) // keeps URLs readable
 	if err := encoder.Encode(value); err != nil {
 		panic(err) // every response type can be encoded
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(body.Len()))
-	w.WriteHeader(status)
-	_, _ = w.Write(body.Bytes()) // fails only if the client has closed the connection
+	return text.Bytes()
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,6 +24,12 @@ const (
 	// defaultPage and maxPage are numbers of photos in a page of a list.
 	defaultPage = 100
 	maxPage     = 1000
+	// maxPageBytes is the size at which a page of a list ends, and pageMemory
+	// what reading and writing one takes. queryPhotos is the number of photos
+	// that are read at one time: a URL may have maxURLBytes.
+	maxPageBytes = 1 << 20
+	pageMemory   = 3 << 20
+	queryPhotos  = 128
 	// maxURLBytes is the length that web servers accept of a request's first
 	// line.
 	maxURLBytes = 8000
@@ -101,19 +108,46 @@ func (s *Server) listPhotos(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	// The extra photo shows that there is another page.
-	photos, err := s.DB.Photos(r.Context(), status, after, limit+1)
+	if err := memoryOf(r).wait(r.Context(), pageMemory); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	page, next, err := s.readPage(r.Context(), status, after, limit)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	if len(photos) > limit {
-		photos = photos[:limit]
-		last := photos[limit-1]
-		next := url.Values{"after": {formatCursor(postgres.Cursor{CreatedAt: last.CreatedAt, UUID: last.UUID})}, "limit": {strconv.Itoa(limit)}}
-		w.Header().Set("Link", fmt.Sprintf(`</photos/%s?%s>; rel="next"`, status, next.Encode()))
+	if next != nil {
+		query := url.Values{"after": {formatCursor(*next)}, "limit": {strconv.Itoa(limit)}}
+		w.Header().Set("Link", fmt.Sprintf(`</photos/%s?%s>; rel="next"`, status, query.Encode()))
 	}
-	writeJSON(w, http.StatusOK, toSummaries(photos))
+	writeJSON(w, http.StatusOK, page)
+}
+
+// readPage reads the photos of one page, each as JSON, and the cursor of the
+// next page, which is nil after the last photo. A page ends after limit photos,
+// or when it has maxPageBytes.
+func (s *Server) readPage(ctx context.Context, status photo.Status, after postgres.Cursor, limit int) (page []json.RawMessage, next *postgres.Cursor, err error) {
+	page = []json.RawMessage{} // an empty list is [], not null
+	for size := 0; ; {
+		// The extra photo shows that there is another page.
+		wanted := min(limit+1-len(page), queryPhotos)
+		photos, err := s.DB.Photos(ctx, status, after, wanted)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, p := range photos {
+			if len(page) == limit || size >= maxPageBytes {
+				return page, &after, nil
+			}
+			summary := encodeJSON(toSummary(p))
+			page, size = append(page, summary), size+len(summary)
+			after = postgres.Cursor{CreatedAt: p.CreatedAt, UUID: p.UUID}
+		}
+		if len(photos) < wanted {
+			return page, nil, nil
+		}
+	}
 }
 
 // parsePage reads the query parameters of a list.

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -82,10 +83,11 @@ func (s *Server) readArray(w http.ResponseWriter, r *http.Request) ([]json.RawMe
 	return parseArray(body, s.Config.HTTPMaxPhotos)
 }
 
-// parseArray parses a JSON array of at most limit elements.
+// parseArray parses a JSON array of at most limit elements. It keeps no more
+// than these: an element can take much more memory than its bytes.
 func parseArray(body []byte, limit int) ([]json.RawMessage, error) {
-	var elements []json.RawMessage
-	err := json.Unmarshal(body, &elements)
+	var array jsonArray
+	err := json.Unmarshal(body, &array)
 	notArray, isNotArray := errors.AsType[*json.UnmarshalTypeError](err)
 	switch {
 	case isEmpty(body):
@@ -94,10 +96,42 @@ func parseArray(body []byte, limit int) ([]json.RawMessage, error) {
 		return nil, badRequest("The request body must be a JSON array, not a JSON %s", notArray.Value)
 	case err != nil:
 		return nil, badRequest("The request body is not valid JSON: %s", err)
-	case elements == nil:
+	case array.text == nil:
 		return nil, badRequest("The request body must be a JSON array, not null")
-	case len(elements) > limit:
-		return nil, tooLarge("The request has %d elements; the limit is %d", len(elements), limit)
+	}
+	return array.split(limit)
+}
+
+// jsonArray is the text of a JSON array, or nil for null.
+type jsonArray struct{ text []byte }
+
+// UnmarshalJSON keeps the text, which json.Unmarshal has found to be valid.
+func (a *jsonArray) UnmarshalJSON(text []byte) error {
+	if text[0] == '[' {
+		a.text = text
+		return nil
+	}
+	var elements []json.RawMessage
+	return json.Unmarshal(text, &elements) // nil for null, or says what the text is
+}
+
+func (a *jsonArray) split(limit int) (elements []json.RawMessage, err error) {
+	decoder := json.NewDecoder(bytes.NewReader(a.text))
+	if _, err := decoder.Token(); err != nil {
+		return nil, fmt.Errorf("split an array: %w", err)
+	}
+	count := 0
+	for ; decoder.More(); count++ {
+		var element json.RawMessage
+		if err := decoder.Decode(&element); err != nil {
+			return nil, fmt.Errorf("split an array: %w", err)
+		}
+		if count < limit {
+			elements = append(elements, element)
+		}
+	}
+	if count > limit {
+		return nil, tooLarge("The request has %d elements; the limit is %d", count, limit)
 	}
 	return elements, nil
 }

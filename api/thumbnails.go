@@ -1,7 +1,9 @@
 package api
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"net/http"
 	"regexp"
 	"strings"
@@ -18,7 +20,7 @@ import (
 // other key is read, so that no path can leave the bucket.
 var thumbnailKey = regexp.MustCompile(`^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/\d{1,5}x\d{1,5}-([0-9a-f]{16}(?:-[0-9a-f]{8})?)(\.[a-z]+)$`)
 
-// showThumbnail serves GET /thumbnails/{key} with support for ranges and
+// showThumbnail serves GET /thumbnails/{key} with support for a range and
 // conditional requests. A key contains the digest of its content, so that the
 // content never changes.
 func (s *Server) showThumbnail(w http.ResponseWriter, r *http.Request) {
@@ -54,11 +56,27 @@ func (s *Server) showThumbnail(w http.ResponseWriter, r *http.Request) {
 		caches = "private" // a shared cache would serve clients without a token
 	}
 	w.Header().Set("Cache-Control", caches+", max-age=31536000, immutable")
-	if !strings.HasPrefix(r.Header.Get("Range"), "bytes=") {
-		r.Header.Del("Range") // RFC 9110 has servers ignore unknown units
+	// RFC 9110 has servers ignore unknown units, and allows them to ignore any
+	// range: several would be a request to the bucket each.
+	if wanted := r.Header.Get("Range"); !strings.HasPrefix(wanted, "bytes=") || strings.Contains(wanted, ",") {
+		r.Header.Del("Range")
 	}
-	http.ServeContent(withJSONErrors(w, reader.Size()), r, "", reader.ModTime(), reader)
+	var content io.ReadSeeker = reader
+	if r.Header.Get("Range") != "" && reader.Size() <= maxRangeBytes && memoryOf(r).try(reader.Size()) {
+		// The reader would make another request to the bucket for the range.
+		whole, err := io.ReadAll(reader)
+		if err != nil {
+			s.fail(w, r, fmt.Errorf("%w: %w", errBucketUnavailable, err))
+			return
+		}
+		content = bytes.NewReader(whole)
+	}
+	http.ServeContent(withJSONErrors(w, reader.Size()), r, "", reader.ModTime(), content)
 }
+
+// maxRangeBytes is the size up to which a thumbnail is read whole to serve a
+// range of it.
+const maxRangeBytes = 1 << 20
 
 // withJSONErrors returns a writer that replaces the errors of http.ServeContent,
 // which are empty or text, by errors in JSON. It removes the headers that

@@ -52,6 +52,9 @@ type Config struct {
 	HTTPMaxPhotos    int   `env:"HTTP_MAX_PHOTOS" envDefault:"10000"`
 	HTTPMaxBodyBytes int64 `env:"HTTP_MAX_BODY_BYTES" envDefault:"1048576"`
 	HTTPMaxURLsBytes int64 `env:"HTTP_MAX_URLS_BYTES" envDefault:"4194304"`
+	// HTTPMaxMemory bounds the bytes of all request bodies and lists that the
+	// API has in memory at one time.
+	HTTPMaxMemory int64 `env:"HTTP_MAX_MEMORY" envDefault:"67108864"`
 	// HTTPTimeout bounds a request: reading it, PostgreSQL, and starting its
 	// workflows. A response must be written within HTTPTimeout plus 5 seconds
 	// after the request's headers; then the connection is closed.
@@ -157,6 +160,9 @@ const (
 	// maxPhotos UUIDs, the input of one workflow, are half of the 2 MB that
 	// Temporal's server accepts.
 	maxPhotos = 50_000
+
+	// minHTTPMemory is enough for a page of a list.
+	minHTTPMemory = 4 << 20
 	// minTokenBytes makes tokens hard to guess: 16 random characters are 95
 	// bits.
 	minTokenBytes = 16
@@ -248,6 +254,9 @@ func (c *Config) check(unparsed []error) (mistakes []error) {
 	}
 	checkRange("HTTP_MAX_BODY_BYTES", c.HTTPMaxBodyBytes, 1, 1<<30)
 	checkRange("HTTP_MAX_URLS_BYTES", c.HTTPMaxURLsBytes, 1, 1<<30)
+	if least := max(c.HTTPMaxBodyBytes, c.HTTPMaxURLsBytes, minHTTPMemory); c.HTTPMaxMemory < least {
+		wrong("HTTP_MAX_MEMORY", "must be at least %d, the largest of HTTP_MAX_BODY_BYTES, HTTP_MAX_URLS_BYTES and %d, not %d", least, minHTTPMemory, c.HTTPMaxMemory)
+	}
 	checkRange("HTTP_MAX_PHOTOS", int64(c.HTTPMaxPhotos), 1, maxPhotos)
 	checkDuration("HTTP_TIMEOUT", c.HTTPTimeout, time.Second, time.Hour)
 	checkRange("START_DIRECTLY", int64(c.StartDirectly), 0, 10_000)
