@@ -1,17 +1,55 @@
 package api
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
+	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strings"
 )
 
+// withHostCheck is a middleware that allows only a Host which is an IP address,
+// localhost, or in HTTP_ALLOWED_HOSTS. A web page can have its own name resolve
+// to this machine (DNS rebinding); the browser then lets it read the responses,
+// but sends that name as Host. Probes are allowed: load balancers use any name.
+func (s *Server) withHostCheck(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.Host)
+		if err != nil { // without a port
+			host = r.Host
+		}
+		host = strings.ToLower(strings.TrimSuffix(host, "."))
+		_, notAddress := netip.ParseAddr(strings.Trim(host, "[]"))
+		if notAddress != nil && cmp.Or(host, "localhost") != "localhost" && !slices.Contains(s.Config.HTTPAllowedHosts, host) && !isProbe(r) {
+			writeError(w, http.StatusForbidden, fmt.Sprintf(
+				"The Host %q is not allowed without a token. Use an IP address or localhost, or add it to HTTP_ALLOWED_HOSTS", host))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// withoutCrossOrigin is a middleware that rejects requests by which a browser
+// would change something for a page of another origin. Programs such as curl
+// send no Origin and no Sec-Fetch-Site.
+func withoutCrossOrigin(next http.Handler) http.Handler {
+	protection := http.NewCrossOriginProtection()
+	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		writeError(w, http.StatusForbidden, "A page of another origin may not send this request")
+	}))
+	return protection.Handler(next)
+}
+
 // withAuthorization is a middleware that requires a valid bearer token. Health
-// probes need none, and without configured tokens no request does.
+// probes need none. Without configured tokens no request does, but its Host must
+// be allowed.
 func (s *Server) withAuthorization(next http.Handler) http.Handler {
 	if len(s.Config.APITokens) == 0 {
-		return next
+		return s.withHostCheck(next)
 	}
 	// Digests have equal lengths, so that the time of a comparison does not
 	// depend on the length of a token.

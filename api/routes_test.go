@@ -62,6 +62,46 @@ func TestTokens(t *testing.T) {
 	require.Contains(t, got.header.Get("Cache-Control"), "private")
 }
 
+// TestWebPages sends requests as a browser does for a page of another origin, or
+// for one whose name resolves to this machine.
+func TestWebPages(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(s *api.Server) { s.Config.HTTPAllowedHosts = []string{"photos.internal"} })
+	for name, test := range map[string]struct {
+		method, path, host string
+		header             []string
+		want               int
+	}{
+		"curl":                       {http.MethodPost, "/photos/process", "", nil, http.StatusCreated},
+		"a form of another site":     {http.MethodPost, "/photos/process", "", []string{"Sec-Fetch-Site", "cross-site", "Content-Type", "text/plain"}, http.StatusForbidden},
+		"a page of the same site":    {http.MethodPost, "/photos", "", []string{"Sec-Fetch-Site", "same-site"}, http.StatusForbidden},
+		"an older browser":           {http.MethodPost, "/photos", "", []string{"Origin", "https://evil.example"}, http.StatusForbidden},
+		"a sandboxed page":           {http.MethodPost, "/photos", "", []string{"Origin", "null"}, http.StatusForbidden},
+		"a picture in another page":  {http.MethodGet, "/photos/pending", "", []string{"Sec-Fetch-Site", "cross-site"}, http.StatusOK},
+		"a page of this API":         {http.MethodPost, "/photos/process", "", []string{"Sec-Fetch-Site", "same-origin"}, http.StatusCreated},
+		"localhost":                  {http.MethodGet, "/photos/pending", "LOCALHOST:3000", nil, http.StatusOK},
+		"an IPv6 address":            {http.MethodGet, "/photos/pending", "[::1]:3000", nil, http.StatusOK},
+		"an address without a port":  {http.MethodGet, "/photos/pending", "127.0.0.1", nil, http.StatusOK},
+		"a name that is allowed":     {http.MethodGet, "/photos/pending", "photos.internal.:3000", nil, http.StatusOK},
+		"a rebound name":             {http.MethodGet, "/photos/pending", "evil.example:3000", nil, http.StatusForbidden},
+		"a rebound name that posts":  {http.MethodPost, "/photos/process", "evil.example", []string{"Sec-Fetch-Site", "same-origin"}, http.StatusForbidden},
+		"a name like an address":     {http.MethodGet, "/photos/pending", "127.0.0.1.evil.example", nil, http.StatusForbidden},
+		"a probe of a load balancer": {http.MethodGet, "/readyz", "api.example", nil, http.StatusOK},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := b.do(t, test.method, test.path, "[]", append(test.header, "Host", test.host)...)
+			require.Equal(t, test.want, got.status, got.body)
+			if test.want == http.StatusForbidden {
+				requireError(t, got, http.StatusForbidden)
+			}
+		})
+	}
+	withToken := setup(t, func(s *api.Server) { s.Config.APITokens = []string{"0123456789abcdef"} })
+	got := withToken.do(t, http.MethodGet, "/photos/pending", "", "Host", "photos.example", "Authorization", "Bearer 0123456789abcdef")
+	require.Equal(t, http.StatusOK, got.status, "a page cannot have the token")
+}
+
 func TestRequestsAreLogged(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

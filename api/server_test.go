@@ -75,7 +75,7 @@ func TestShutdownFinishesRequestsInFlight(t *testing.T) {
 	defer conn.Close()
 	const body = `{"url":"https://photos.example/1.jpg"}`
 	// "100 Continue" says that the handler waits for the body.
-	_, err = fmt.Fprintf(conn, "POST /photos HTTP/1.1\r\nHost: api\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", len(body))
+	_, err = fmt.Fprintf(conn, "POST /photos HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", len(body))
 	require.NoError(t, err)
 	reader := bufio.NewReader(conn)
 	line, err := reader.ReadString('\n')
@@ -201,7 +201,7 @@ func TestASlowBodyEndsWith408(t *testing.T) {
 	conn, err := net.Dial("tcp", address)
 	require.NoError(t, err)
 	defer conn.Close()
-	_, err = io.WriteString(conn, "POST /photos/process HTTP/1.1\r\nHost: api\r\nContent-Length: 40\r\n\r\n[")
+	_, err = io.WriteString(conn, "POST /photos/process HTTP/1.1\r\nHost: localhost\r\nContent-Length: 40\r\n\r\n[")
 	require.NoError(t, err)
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/photos/process", nil)
 	require.NoError(t, err)

@@ -46,6 +46,9 @@ type Config struct {
 	// APIAllowAnonymous allows an HTTPAddr that other machines can reach
 	// without a token.
 	APIAllowAnonymous bool `env:"API_ALLOW_ANONYMOUS" envDefault:"false"`
+	// HTTPAllowedHosts are names in lower case that a request may have as its
+	// Host if no token is configured, besides IP addresses and localhost.
+	HTTPAllowedHosts []string `env:"HTTP_ALLOWED_HOSTS"`
 	// HTTPMaxPhotos bounds the photos of a request, HTTPMaxBodyBytes the body of
 	// POST /photos/process, which has UUIDs, and HTTPMaxURLsBytes the body of
 	// POST /photos, which has URLs. The defaults have room for URLs of 400 bytes.
@@ -246,6 +249,11 @@ func (c *Config) check(unparsed []error) (mistakes []error) {
 		wrong("HTTP_ADDR", "must be HOST:PORT, not %q", c.HTTPAddr)
 	} else if !isLoopback(host) && len(c.APITokens) == 0 && !c.APIAllowAnonymous {
 		wrong("API_TOKEN", "is required to listen on %s, which other machines can reach; or set API_ALLOW_ANONYMOUS=true", c.HTTPAddr)
+	}
+	for _, host := range c.HTTPAllowedHosts {
+		if host == "" || host != strings.ToLower(host) || strings.ContainsAny(host, ":/*? ") {
+			wrong("HTTP_ALLOWED_HOSTS", "must be names in lower case, without a port, not %q", host)
+		}
 	}
 	for _, token := range c.APITokens {
 		if len(token) < minTokenBytes || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
