@@ -51,7 +51,12 @@ func TestCompose(t *testing.T) {
 		cmd := exec.CommandContext(ctx, "docker", args...)
 		cmd.Dir, cmd.Env = repository, env
 		output, err := cmd.CombinedOutput()
-		require.NoError(t, err, "docker %s\n%s", strings.Join(args, " "), output)
+		if err != nil {
+			logs := exec.Command("docker", "compose", "--profile", "*", "logs", "--tail", "20")
+			logs.Dir, logs.Env = repository, env
+			text, _ := logs.CombinedOutput()
+			t.Fatalf("docker %s: %s\n%s\nThe last lines of the services:\n%s", strings.Join(args, " "), err, output, text)
+		}
 		t.Logf("docker %s: %s", strings.Join(args, " "), time.Since(start).Round(time.Second))
 		return string(output)
 	}

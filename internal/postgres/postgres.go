@@ -64,6 +64,11 @@ func Open(url string, maxConns int32, options ...Option) (*DB, error) {
 	if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
 		cfg.ConnConfig.RuntimeParams["application_name"] = "photo-processor"
 	}
+	// The default is the database's own encoding: URLs are UTF-8, and pgx
+	// refuses the simple protocol with another one.
+	if cfg.ConnConfig.RuntimeParams["client_encoding"] == "" {
+		cfg.ConnConfig.RuntimeParams["client_encoding"] = "UTF8"
+	}
 	db := &DB{maxConns: maxConns}
 	if !strings.Contains(url, "default_query_exec_mode") {
 		db.detectPooler(cfg)

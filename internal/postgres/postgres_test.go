@@ -3,6 +3,8 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,6 +31,31 @@ func TestPingRequiresTheSchema(t *testing.T) {
 	_, err = conn.Exec(t.Context(), `DROP TABLE photos CASCADE`)
 	require.NoError(t, err)
 	require.ErrorContains(t, db.Ping(t.Context()), "photos")
+}
+
+// TestEncodings uses databases that are not encoded in UTF-8.
+func TestEncodings(t *testing.T) {
+	t.Parallel()
+	for _, encoding := range []string{"SQL_ASCII", "LATIN1"} {
+		t.Run(encoding, func(t *testing.T) {
+			t.Parallel()
+			database, err := url.Parse(postgrestest.Server())
+			require.NoError(t, err)
+			name := "encoding_" + strings.ToLower(encoding)
+			exec(t, connect(t, database.String()), `CREATE DATABASE `+name+` ENCODING '`+encoding+`' LOCALE 'C' TEMPLATE template0`)
+			database.Path = "/" + name
+			db, err := postgres.Open(database.String(), 2)
+			require.NoError(t, err)
+			defer db.Close()
+			require.NoError(t, db.Migrate(t.Context()))
+			const source = "https://photos.example/bär.jpg"
+			added, err := db.AddPhotos(t.Context(), []string{source})
+			require.NoError(t, err)
+			read, err := db.Photo(t.Context(), added[0].UUID)
+			require.NoError(t, err)
+			require.Equal(t, source, read.URL)
+		})
+	}
 }
 
 func TestUnavailable(t *testing.T) {

@@ -35,6 +35,10 @@ func Main(m *testing.M) int {
 	return m.Run()
 }
 
+// Server returns the connection string of the server's superuser, for tests that
+// need more than a database of their own.
+func Server() string { return server }
+
 // Open creates a database with the current schema and no rows, and opens it
 // with a pool of 8 connections.
 func Open(t testing.TB) *postgres.DB {
