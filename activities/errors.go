@@ -11,6 +11,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/renderer"
+	"github.com/photo-processor/photo-processor/internal/source"
 )
 
 // Types of application errors that are not a failure of the photo. They are
@@ -25,6 +26,10 @@ const (
 	// budget, because the source and the renderer have shorter timeouts with
 	// codes of their own.
 	AttemptTimeout = "attempt_timeout"
+	// HostBusy is an attempt that found no turn at the source's host. It gives
+	// its slot back, so that a slow host does not take all of them, and spends
+	// no retry budget.
+	HostBusy = "host_busy"
 	// Superseded ends a run that no longer owns its photo. Such a run writes no
 	// status.
 	Superseded = "superseded"
@@ -69,6 +74,9 @@ func classify(ctx context.Context, err error) (*photo.Failure, error) {
 		return nil, temporal.NewNonRetryableApplicationError(photo.ErrSuperseded.Error(), Superseded, nil)
 	case errors.Is(err, postgres.ErrUnavailable):
 		return nil, temporal.NewApplicationErrorWithCause("PostgreSQL cannot be used; Temporal retries until it can", DatabaseUnavailable, err)
+	case errors.Is(err, source.ErrHostBusy):
+		return nil, temporal.NewApplicationErrorWithOptions("waiting for a turn: "+source.ErrHostBusy.Error()+"; Temporal retries", HostBusy,
+			temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign}) // a large batch has thousands
 	case isStorage:
 		return nil, temporal.NewApplicationErrorWithCause(storage.what+" cannot be used; Temporal retries until it can", StorageUnavailable, err)
 	default:

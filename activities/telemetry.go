@@ -13,6 +13,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/source"
 	"github.com/photo-processor/photo-processor/internal/telemetry"
 )
 
@@ -118,9 +119,9 @@ var stepLabels = map[string]string{
 }
 
 // outcomeLabel returns the value of the label outcome: "ok", "failed" for a
-// failure of the photo, "outage" for an infrastructure error, "timeout" or
-// "canceled" for an attempt whose context ended, or "superseded" for a run that
-// lost its photo.
+// failure of the photo, "outage" for an infrastructure error, "busy" for a fetch
+// that found no turn at its host, "timeout" or "canceled" for an attempt whose
+// context ended, or "superseded" for a run that lost its photo.
 func outcomeLabel(ctx context.Context, err error) string {
 	_, isFailure := errors.AsType[*photo.Failure](err)
 	appErr, isAppErr := errors.AsType[*temporal.ApplicationError](err)
@@ -133,6 +134,8 @@ func outcomeLabel(ctx context.Context, err error) string {
 		return "canceled"
 	case isFailure:
 		return "failed"
+	case errors.Is(err, source.ErrHostBusy), isAppErr && appErr.Type() == HostBusy:
+		return "busy"
 	case errors.Is(err, photo.ErrSuperseded), isAppErr && appErr.Type() == Superseded:
 		return "superseded"
 	case !isAppErr, appErr.Type() == DatabaseUnavailable, appErr.Type() == StorageUnavailable:

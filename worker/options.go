@@ -79,6 +79,8 @@ func newFetcher(cfg config.Config, tel *telemetry.Telemetry) (*source.Fetcher, e
 		MinBytesPerSecond: cfg.SourceMinBytesPerSecond,
 		MaxRetryAfter:     cfg.SourceMaxRetryAfter,
 		HostConcurrency:   cfg.SourceHostConcurrency,
+		MaxWaiting:        cfg.SourceMaxWaiting,
+		MaxHostWait:       cfg.SourceMaxHostWait,
 		AllowCIDRs:        cfg.SourceAllowCIDRs,
 		UserAgent:         cfg.SourceUserAgent,
 		Proxy:             cfg.SourceProxy,

@@ -133,10 +133,11 @@ func toFailure(err error) *photo.Failure {
 }
 
 // toLocalFailure returns the failure of the photo that a local activity ended
-// with; nil for an infrastructure error, a timeout, or a worker that stopped.
+// with; nil for an infrastructure error, a busy host, a timeout, or a worker
+// that stopped.
 func toLocalFailure(err error) *photo.Failure {
 	appErr, ok := errors.AsType[*temporal.ApplicationError](err)
-	if !ok || hasType(err, activities.DatabaseUnavailable) || hasType(err, activities.StorageUnavailable) {
+	if !ok || hasType(err, activities.DatabaseUnavailable) || hasType(err, activities.StorageUnavailable) || hasType(err, activities.HostBusy) {
 		return nil
 	}
 	return &photo.Failure{Code: photo.Code(appErr.Type()), Message: appErr.Message(), RetryAfter: appErr.NextRetryDelay()}

@@ -122,6 +122,8 @@ type Config struct {
 	SourceMinBytesPerSecond int64          `env:"SOURCE_MIN_BYTES_PER_SECOND" envDefault:"1024"`
 	SourceMaxRetryAfter     time.Duration  `env:"SOURCE_MAX_RETRY_AFTER" envDefault:"10m"`
 	SourceHostConcurrency   int            `env:"SOURCE_HOST_CONCURRENCY" envDefault:"8"`
+	SourceMaxWaiting        int            `env:"SOURCE_MAX_WAITING" envDefault:"8"`
+	SourceMaxHostWait       time.Duration  `env:"SOURCE_MAX_HOST_WAIT" envDefault:"1s"`
 	SourceAllowCIDRs        []netip.Prefix `env:"SOURCE_ALLOW_CIDRS"`
 	SourceUserAgent         string         `env:"SOURCE_USER_AGENT" envDefault:"photo-processor"`
 	SourceProxy             *url.URL       `env:"SOURCE_PROXY"`
@@ -302,6 +304,8 @@ func (c *Config) check(unparsed []error) (mistakes []error) {
 	checkRange("SOURCE_MIN_BYTES_PER_SECOND", c.SourceMinBytesPerSecond, 1, 1<<30)
 	checkDuration("SOURCE_MAX_RETRY_AFTER", c.SourceMaxRetryAfter, time.Second, 24*time.Hour)
 	checkRange("SOURCE_HOST_CONCURRENCY", int64(c.SourceHostConcurrency), 1, 10_000)
+	checkRange("SOURCE_MAX_WAITING", int64(c.SourceMaxWaiting), 1, 10_000)
+	checkDuration("SOURCE_MAX_HOST_WAIT", c.SourceMaxHostWait, time.Millisecond, time.Hour)
 	if c.SourceProxy != nil && (c.SourceProxy.Host == "" || !slices.Contains([]string{"http", "https", "socks5"}, c.SourceProxy.Scheme)) {
 		wrong("SOURCE_PROXY", "must be an http, https or socks5 URL with a host")
 	}

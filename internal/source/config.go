@@ -60,6 +60,16 @@ type Config struct {
 	// small web server can serve.
 	HostConcurrency int
 
+	// MaxWaiting is the number of fetches, from all hosts together, that may
+	// wait for a slot of their host as long as it takes. A further one fails
+	// with ErrHostBusy after MaxHostWait. Defaults to 8, so that a slot of a
+	// host is soon used again.
+	MaxWaiting int
+
+	// MaxHostWait bounds the waiting of the fetches beyond MaxWaiting. Defaults
+	// to 1 second: a host that is not slow frees a slot in less.
+	MaxHostWait time.Duration
+
 	// AllowCIDRs are networks that sources may be in although they are not
 	// public. An IPv4 network also matches the IPv4-mapped IPv6 form of its
 	// addresses. Defaults to none.
@@ -100,6 +110,8 @@ func (c *Config) normalize() error {
 	setDefault(&errs, "MinBytesPerSecond", &c.MinBytesPerSecond, 1<<10)
 	setDefault(&errs, "SpeedWindow", &c.SpeedWindow, 10*time.Second)
 	setDefault(&errs, "HostConcurrency", &c.HostConcurrency, 8)
+	setDefault(&errs, "MaxWaiting", &c.MaxWaiting, 8)
+	setDefault(&errs, "MaxHostWait", &c.MaxHostWait, time.Second)
 	setDefault(&errs, "MaxRetryAfter", &c.MaxRetryAfter, 10*time.Minute)
 
 	switch {

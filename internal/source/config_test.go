@@ -25,6 +25,8 @@ func TestNewDefaults(t *testing.T) {
 		MinBytesPerSecond: 1 << 10,
 		SpeedWindow:       10 * time.Second,
 		HostConcurrency:   8,
+		MaxWaiting:        8,
+		MaxHostWait:       time.Second,
 		UserAgent:         "photo-processor",
 		Tracer:            noop.NewTracerProvider().Tracer(""),
 		MaxRetryAfter:     10 * time.Minute,

@@ -64,6 +64,9 @@ func (d *download) toError(err error) error {
 	if writeErr, ok := errors.AsType[*WriteError](err); ok {
 		return writeErr
 	}
+	if errors.Is(err, ErrHostBusy) {
+		return ErrHostBusy
+	}
 	return &Error{Failure: d.toFailure(err), Cause: d.redact(err.Error())}
 }
 

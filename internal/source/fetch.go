@@ -44,7 +44,7 @@ func New(config Config) (*Fetcher, error) {
 			allowed:    config.AllowCIDRs,
 			localAddrs: net.InterfaceAddrs,
 		},
-		hosts:            hostLimiter{limit: config.HostConcurrency, hosts: map[string]*hostSlots{}},
+		hosts:            hostLimiter{limit: config.HostConcurrency, maxWaiting: config.MaxWaiting, maxWait: config.MaxHostWait, hosts: map[string]*hostSlots{}},
 		progressInterval: time.Second,
 	}
 	f.transport = &http.Transport{
@@ -90,8 +90,8 @@ func (f *Fetcher) Close() { f.transport.CloseIdleConnections() }
 // block.
 //
 // The error is an [*Error], which wraps a [*photo.Failure], if the URL or the
-// source is at fault; a [*WriteError] if w failed; or, once ctx is done, the
-// context's error together with its cause.
+// source is at fault; a [*WriteError] if w failed; [ErrHostBusy]; or, once ctx
+// is done, the context's error together with its cause.
 func (f *Fetcher) Fetch(ctx context.Context, rawURL string, w io.Writer, progress func(bytes int64)) (Result, error) {
 	first, failure := parseTarget(rawURL)
 	if failure != nil {

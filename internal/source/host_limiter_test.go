@@ -14,7 +14,7 @@ import (
 func TestFetchHostConcurrency(t *testing.T) {
 	t.Parallel()
 	const limit, total = 2, 6
-	f := setup(t, func(c *Config) { c.HostConcurrency = limit })
+	f := setup(t, func(c *Config) { c.HostConcurrency, c.MaxWaiting = limit, total })
 	f.progressInterval = time.Millisecond
 	var mu sync.Mutex
 	var running, maxRunning int
