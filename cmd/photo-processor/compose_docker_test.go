@@ -74,6 +74,8 @@ func TestCompose(t *testing.T) {
 	status, _ := get(t, p.api+"/readyz")
 	require.Equal(t, http.StatusOK, status)
 
+	require.Contains(t, compose("logs", "api"), `"bytes":483183820`, "90 % of API_MEMORY are Go's memory limit")
+
 	const photos = 100
 	api := client.New(p.api, "")
 	process := func(first, n int) {

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
 
 	"github.com/photo-processor/photo-processor/api"
@@ -64,8 +65,8 @@ func newRoot() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
-		service("api", "Serve the HTTP API", api.Run),
-		service("worker", "Process photos: fetch sources, make thumbnails", worker.Run),
+		service("api", "Serve the HTTP API", runAPI),
+		service("worker", "Process photos: fetch sources, make thumbnails", runWorker),
 		service("migrate", "Migrate the database to the current schema, and exit", migrate),
 		newHealth(),
 		newProcess(),
@@ -99,6 +100,40 @@ func newLogger(cfg config.Config, w io.Writer) *slog.Logger {
 	log := telemetry.NewLogger(w, cfg.LogLevel, cfg.LogFormat == "json")
 	slog.SetDefault(log)
 	return log
+}
+
+func runAPI(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+	limitMemory(log, 0)
+	return api.Run(ctx, cfg, log)
+}
+
+func runWorker(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+	// The render processes are in the worker's container.
+	limitMemory(log, uint64(cfg.RenderConcurrency)*uint64(cfg.RenderMaxMemory))
+	return worker.Run(ctx, cfg, log)
+}
+
+// limitMemory sets Go's memory limit to 90 % of the container's, less what other
+// processes of the container may take, in bytes. Near its limit, Go collects
+// garbage more often, so that the kernel need not kill the process. GOMEMLIMIT
+// takes precedence.
+func limitMemory(log *slog.Logger, others uint64) {
+	limit, err := memlimit.SetGoMemLimitWithOpts(memlimit.WithProvider(func() (uint64, error) {
+		limit, err := memlimit.FromCgroup()
+		switch {
+		case errors.Is(err, memlimit.ErrCgroupsNotSupported), errors.Is(err, memlimit.ErrNoCgroup):
+			return 0, memlimit.ErrNoLimit
+		case err != nil || limit <= others: // the others rarely take all
+			return limit, err
+		}
+		return limit - others, nil
+	}))
+	switch {
+	case err != nil:
+		log.Warn("Go's memory limit does not follow the container's", "error", err)
+	case limit > 0:
+		log.Info("Go's memory limit follows the container's", "bytes", limit)
+	}
 }
 
 func migrate(ctx context.Context, cfg config.Config, log *slog.Logger) error {
