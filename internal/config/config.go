@@ -1,6 +1,6 @@
 // Package config reads the configuration of photo-processor from environment
 // variables. Every variable has a default. All mistakes are reported at once,
-// each with the variable's name.
+// each with the variable's name. No error quotes a value that may be secret.
 //
 // The connection to Temporal is configured by the variables of Temporal's SDK
 // (TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_API_KEY, TEMPORAL_TLS…), see
@@ -330,8 +330,11 @@ func nameVariable(err error) error {
 		return err
 	}
 	name := field.Tag.Get("env")
-	if field.Type == reflect.TypeFor[[]netip.Prefix]() { // the library's error is for programmers
+	switch field.Type {
+	case reflect.TypeFor[[]netip.Prefix](): // the library's error is for programmers
 		return fmt.Errorf("%s: must be networks such as 10.0.0.0/8 or fd00::/8, separated by commas", name)
+	case reflect.TypeFor[*url.URL](): // net/url's error quotes the URL, which may have a password
+		return fmt.Errorf("%s: cannot be parsed as a URL", name)
 	}
 	return fmt.Errorf("%s: %w", name, parse.Err)
 }
