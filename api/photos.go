@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/gorilla/mux"
 
+	"github.com/photo-processor/photo-processor/internal/config"
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/source"
@@ -54,14 +55,18 @@ type thumbnailSummary struct {
 	CreatedAt time.Time `json:"created_at"`
 }
 
-func toSummary(p photo.Photo) photoSummary {
-	return photoSummary{UUID: p.UUID, URL: source.RedactURL(p.URL), Status: p.Status, CreatedAt: p.CreatedAt.UTC()}
+func (s *Server) toSummary(p photo.Photo) photoSummary {
+	redact := source.RedactURL
+	if s.Config.SourceURLsShown == config.SourceURLsFull {
+		redact = source.RedactPassword
+	}
+	return photoSummary{UUID: p.UUID, URL: redact(p.URL), Status: p.Status, CreatedAt: p.CreatedAt.UTC()}
 }
 
-func toSummaries(photos []photo.Photo) []photoSummary {
+func (s *Server) toSummaries(photos []photo.Photo) []photoSummary {
 	summaries := make([]photoSummary, len(photos)) // an empty list is [], not null
 	for i, p := range photos {
-		summaries[i] = toSummary(p)
+		summaries[i] = s.toSummary(p)
 	}
 	return summaries
 }
@@ -81,7 +86,7 @@ func (s *Server) showPhoto(w http.ResponseWriter, r *http.Request) {
 	}
 	*photoLogAttrs(r) = telemetry.PhotoAttrs(id, p.RunID)
 	detail := photoDetail{
-		photoSummary: toSummary(p),
+		photoSummary: s.toSummary(p),
 		UpdatedAt:    p.UpdatedAt.UTC(),
 		Thumbnails:   make([]thumbnailSummary, len(p.Thumbnails)),
 		Failure:      p.Failure,
@@ -113,7 +118,7 @@ func (s *Server) listPhotos(w http.ResponseWriter, r *http.Request) {
 		next := url.Values{"after": {formatCursor(postgres.Cursor{CreatedAt: last.CreatedAt, UUID: last.UUID})}, "limit": {strconv.Itoa(limit)}}
 		w.Header().Set("Link", fmt.Sprintf(`</photos/%s?%s>; rel="next"`, status, next.Encode()))
 	}
-	writeJSON(w, http.StatusOK, toSummaries(photos))
+	writeJSON(w, http.StatusOK, s.toSummaries(photos))
 }
 
 // parsePage reads the query parameters of a list.
@@ -170,7 +175,7 @@ func (s *Server) addPhotos(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	summaries := toSummaries(photos)
+	summaries := s.toSummaries(photos)
 	if process {
 		ids := make([]uuid.UUID, len(photos))
 		for i, p := range photos {

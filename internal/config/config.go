@@ -106,6 +106,10 @@ type Config struct {
 	ThumbnailFormat  photo.Format `env:"THUMBNAIL_FORMAT" envDefault:"jpeg"`
 	ThumbnailQuality int          `env:"THUMBNAIL_QUALITY" envDefault:"80"` // 1 to 100; PNG ignores it
 
+	// SourceURLsShown is how the API shows the URLs of sources: SourceURLsRedacted
+	// or SourceURLsFull.
+	SourceURLsShown string `env:"SOURCE_URLS_SHOWN" envDefault:"redacted"`
+
 	// Limits on sources. See internal/source.
 	SourceMaxBytes          int64          `env:"SOURCE_MAX_BYTES" envDefault:"67108864"`
 	SourceTimeout           time.Duration  `env:"SOURCE_TIMEOUT" envDefault:"60s"`
@@ -147,6 +151,12 @@ type Config struct {
 	// network.
 	MetricsAddr string `env:"METRICS_ADDR"`
 }
+
+// Values of SourceURLsShown. Neither shows passwords.
+const (
+	SourceURLsRedacted = "redacted" // without the values of their query
+	SourceURLsFull     = "full"
+)
 
 const (
 	// maxStepTimeout is much less than the 30 minutes of one attempt at
@@ -287,6 +297,9 @@ func (c *Config) check(unparsed []error) (mistakes []error) {
 	checkRange("SOURCE_HOST_CONCURRENCY", int64(c.SourceHostConcurrency), 1, 10_000)
 	if c.SourceProxy != nil && (c.SourceProxy.Host == "" || !slices.Contains([]string{"http", "https", "socks5"}, c.SourceProxy.Scheme)) {
 		wrong("SOURCE_PROXY", "must be an http, https or socks5 URL with a host")
+	}
+	if !slices.Contains([]string{SourceURLsRedacted, SourceURLsFull}, c.SourceURLsShown) {
+		wrong("SOURCE_URLS_SHOWN", "must be %s or %s", SourceURLsRedacted, SourceURLsFull)
 	}
 	checkRange("IMAGE_MAX_PIXELS", c.ImageMaxPixels, 1, 1<<33)
 	checkRange("IMAGE_MAX_FRAMES", int64(c.ImageMaxFrames), 1, 1_000_000)
