@@ -110,6 +110,9 @@ func runForeground(ctx context.Context, out io.Writer, s *stack) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
+	if err := s.dir.Restrict(); err != nil {
+		return err
+	}
 	s.supervisor.Log = telemetry.NewLogger(os.Stderr, s.cfg.LogLevel, false)
 	defer func() { err = errors.Join(err, s.supervisor.Stop()) }()
 	state, err := s.start(ctx, out)
