@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/gorilla/mux"
 
+	"github.com/photo-processor/photo-processor/internal/config"
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/source"
@@ -61,14 +62,18 @@ type thumbnailSummary struct {
 	CreatedAt time.Time `json:"created_at"`
 }
 
-func toSummary(p photo.Photo) photoSummary {
-	return photoSummary{UUID: p.UUID, URL: source.RedactURL(p.URL), Status: p.Status, CreatedAt: p.CreatedAt.UTC()}
+func (s *Server) toSummary(p photo.Photo) photoSummary {
+	redact := source.RedactURL
+	if s.Config.SourceURLsShown == config.SourceURLsFull {
+		redact = source.RedactPassword
+	}
+	return photoSummary{UUID: p.UUID, URL: redact(p.URL), Status: p.Status, CreatedAt: p.CreatedAt.UTC()}
 }
 
-func toSummaries(photos []photo.Photo) []photoSummary {
+func (s *Server) toSummaries(photos []photo.Photo) []photoSummary {
 	summaries := make([]photoSummary, len(photos)) // an empty list is [], not null
 	for i, p := range photos {
-		summaries[i] = toSummary(p)
+		summaries[i] = s.toSummary(p)
 	}
 	return summaries
 }
@@ -88,7 +93,7 @@ func (s *Server) showPhoto(w http.ResponseWriter, r *http.Request) {
 	}
 	*photoLogAttrs(r) = telemetry.PhotoAttrs(id, p.RunID)
 	detail := photoDetail{
-		photoSummary: toSummary(p),
+		photoSummary: s.toSummary(p),
 		UpdatedAt:    p.UpdatedAt.UTC(),
 		Thumbnails:   make([]thumbnailSummary, len(p.Thumbnails)),
 		Failure:      p.Failure,
@@ -140,7 +145,7 @@ func (s *Server) readPage(ctx context.Context, status photo.Status, after postgr
 			if len(page) == limit || size >= maxPageBytes {
 				return page, &after, nil
 			}
-			summary := encodeJSON(toSummary(p))
+			summary := encodeJSON(s.toSummary(p))
 			page, size = append(page, summary), size+len(summary)
 			after = postgres.Cursor{CreatedAt: p.CreatedAt, UUID: p.UUID}
 		}
@@ -204,7 +209,7 @@ func (s *Server) addPhotos(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	summaries := toSummaries(photos)
+	summaries := s.toSummaries(photos)
 	if process {
 		ids := make([]uuid.UUID, len(photos))
 		for i, p := range photos {

@@ -11,6 +11,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/photo-processor/photo-processor/api"
+	"github.com/photo-processor/photo-processor/internal/config"
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
@@ -129,4 +131,37 @@ func TestAddPhotos(t *testing.T) {
 	}
 	requireError(t, b.post(t, "/photos?process=maybe", `[]`), http.StatusBadRequest, "process must be true or false")
 	require.Equal(t, 3, strings.Count(b.get(t, "/photos/pending").body, `"uuid"`), "of a bad request nothing is added")
+}
+
+// Every answer with a photo redacts its URL: every holder of a token sees it.
+func TestSourceURLsAreRedacted(t *testing.T) {
+	t.Parallel()
+	const plain, signed = "https://photos.example/a b/1.jpg#x", "https://user:hunter2@photos.example/1.jpg?X-Sig=s1gned&w=1"
+	for shown, want := range map[string]string{
+		config.SourceURLsRedacted: "https://user:xxxxx@photos.example/1.jpg?X-Sig=xxxxx&w=xxxxx",
+		config.SourceURLsFull:     "https://user:xxxxx@photos.example/1.jpg?X-Sig=s1gned&w=1",
+	} {
+		t.Run(shown, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, func(s *api.Server) { s.Config.SourceURLsShown = shown })
+			p := b.add(t, plain, signed)[1]
+			var posted []map[string]string
+			answer := b.post(t, "/photos", fmt.Sprintf(`[{"url":%q},{"url":%q}]`, plain, signed))
+			require.NoError(t, json.Unmarshal([]byte(answer.body), &posted))
+			require.Equal(t, []string{plain, want}, []string{posted[0]["url"], posted[1]["url"]})
+			encoded, err := json.Marshal(want) // as the API escapes it
+			require.NoError(t, err)
+			for _, path := range []string{"/photos/pending", "/photos/" + p.UUID.String()} {
+				body := strings.ReplaceAll(b.get(t, path).body, `\u0026`, "&")
+				require.Contains(t, body, strings.ReplaceAll(string(encoded), `\u0026`, "&"))
+				require.NotContains(t, body, "hunter2")
+			}
+		})
+	}
+	t.Run("a row that cannot be parsed", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t)
+		p := b.add(t, "http://user:hunter2@host:port/")[0]
+		require.Contains(t, b.get(t, "/photos/"+p.UUID.String()).body, `"url":"xxxxx"`)
+	})
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -109,6 +110,9 @@ func runForeground(ctx context.Context, out io.Writer, s *stack) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
+	if err := s.dir.Restrict(); err != nil {
+		return err
+	}
 	s.supervisor.Log = telemetry.NewLogger(os.Stderr, s.cfg.LogLevel, false)
 	defer func() { err = errors.Join(err, s.supervisor.Stop()) }()
 	state, err := s.start(ctx, out)
@@ -215,10 +219,13 @@ func printStatus(_ context.Context, out io.Writer, s *stack) error {
 
 func printEnv(_ context.Context, out io.Writer, _ *stack) error {
 	for _, name := range stackVariables {
-		fmt.Fprintf(out, "export %s='%s'\n", name, os.Getenv(name))
+		fmt.Fprintf(out, "export %s=%s\n", name, shellQuote(os.Getenv(name)))
 	}
 	return nil
 }
+
+// shellQuote quotes a value for a POSIX shell.
+func shellQuote(value string) string { return "'" + strings.ReplaceAll(value, "'", `'\''`) + "'" }
 
 // resetSchema drops all photos of the running stack and adds the samples.
 func resetSchema(ctx context.Context, out io.Writer, s *stack, force bool) error {

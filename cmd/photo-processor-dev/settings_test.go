@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"testing"
 
 	"github.com/caarlos0/env/v11"
@@ -19,5 +21,27 @@ func TestSettingsAreDocumented(t *testing.T) {
 		if p.HasDefaultValue { // DATA_DIR is the product's, too
 			require.Contains(t, string(page), fmt.Sprintf("| `%s` | `%s` |", p.Key, p.DefaultValue))
 		}
+	}
+}
+
+// TestEnvIsQuotedForTheShell evaluates the output of "env" as the Makefile does,
+// with a value that would run a command. It is not parallel, because it sets
+// variables.
+func TestEnvIsQuotedForTheShell(t *testing.T) {
+	const hostile = "/a b/it's '$(echo ran)' `echo ran`; echo ran \"$HOME\" \\ \\' * \n# end'"
+	for _, name := range stackVariables {
+		t.Run(name, func(t *testing.T) {
+			for _, name := range stackVariables {
+				t.Setenv(name, "")
+			}
+			t.Setenv(name, hostile)
+			var printed bytes.Buffer
+			require.NoError(t, printEnv(t.Context(), &printed, nil))
+			command := exec.CommandContext(t.Context(), "sh", "-c", `eval "$1" && printf %s "$`+name+`" && test "$(env | grep -c "^`+name+`=")" = 1`, "sh", printed.String())
+			command.Env = []string{"PATH=" + os.Getenv("PATH")}
+			output, err := command.CombinedOutput()
+			require.NoError(t, err, "%s", output)
+			require.Equal(t, hostile, string(output))
+		})
 	}
 }

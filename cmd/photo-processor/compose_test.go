@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"net"
@@ -85,11 +86,14 @@ func TestComposeServices(t *testing.T) {
 				require.Equal(t, project.WorkingDir, service.Build.Context)
 				require.True(t, service.ReadOnly)
 				require.Equal(t, []string{"ALL"}, service.CapDrop)
+				require.Empty(t, service.CapAdd)
+				require.Positive(t, service.PidsLimit)
 			}
+			require.False(t, service.Privileged)
 			require.NotEmpty(t, service.Restart)
 			require.NotZero(t, service.MemLimit)
 			require.Equal(t, "10m", service.Logging.Options["max-size"])
-			require.Contains(t, service.SecurityOpt, "no-new-privileges:true")
+			require.Equal(t, []string{"no-new-privileges:true"}, service.SecurityOpt, "nothing turns Docker's seccomp profile off")
 			for _, port := range service.Ports {
 				require.Equal(t, "127.0.0.1", port.HostIP)
 			}
@@ -105,6 +109,70 @@ func TestComposeServices(t *testing.T) {
 			for variable, value := range service.Environment {
 				require.NotNil(t, value, "%s would be that of the shell", variable)
 			}
+		})
+	}
+}
+
+// TestComposeAndKubernetesAgree checks that the manifests in docs/kubernetes
+// confine API and worker as docker-compose.yml does. Kubernetes limits PIDs by a
+// setting of its nodes.
+func TestComposeAndKubernetesAgree(t *testing.T) {
+	t.Parallel()
+	project := composeProject(t)
+	dockerfile, err := os.ReadFile(repository + "/Dockerfile")
+	require.NoError(t, err)
+	for _, name := range []string{"api", "worker"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			text, err := os.ReadFile(repository + "/docs/kubernetes/" + name + ".yaml")
+			require.NoError(t, err)
+			var deployment struct {
+				Kind string
+				Spec struct {
+					Template struct {
+						Spec struct {
+							Automount       *bool `yaml:"automountServiceAccountToken"`
+							SecurityContext struct {
+								RunAsNonRoot   bool `yaml:"runAsNonRoot"`
+								RunAsUser      int  `yaml:"runAsUser"`
+								SeccompProfile struct {
+									Type string
+								} `yaml:"seccompProfile"`
+							} `yaml:"securityContext"`
+							Containers []struct {
+								Resources struct {
+									Limits struct {
+										Memory string
+									}
+								}
+								SecurityContext struct {
+									AllowPrivilegeEscalation *bool `yaml:"allowPrivilegeEscalation"`
+									ReadOnlyRootFilesystem   bool  `yaml:"readOnlyRootFilesystem"`
+									Capabilities             struct {
+										Drop, Add []string
+									}
+								} `yaml:"securityContext"`
+							}
+						}
+					}
+				}
+			}
+			require.NoError(t, yaml.NewDecoder(bytes.NewReader(text)).Decode(&deployment)) // the first document
+			require.Equal(t, "Deployment", deployment.Kind)
+			service, pod := project.Services[name], deployment.Spec.Template.Spec
+			require.Len(t, pod.Containers, 1)
+			container := pod.Containers[0]
+
+			require.Equal(t, service.CapDrop, container.SecurityContext.Capabilities.Drop)
+			require.Equal(t, service.CapAdd, container.SecurityContext.Capabilities.Add)
+			require.Equal(t, service.ReadOnly, container.SecurityContext.ReadOnlyRootFilesystem)
+			require.Equal(t, new(bool), container.SecurityContext.AllowPrivilegeEscalation, "no-new-privileges")
+			require.Equal(t, "RuntimeDefault", pod.SecurityContext.SeccompProfile.Type, "Docker's default")
+			require.Equal(t, fmt.Sprintf("%dMi", service.MemLimit>>20), container.Resources.Limits.Memory)
+			require.Equal(t, new(bool), pod.Automount)
+			require.True(t, pod.SecurityContext.RunAsNonRoot)
+			require.Contains(t, string(dockerfile), fmt.Sprintf("--uid %d", pod.SecurityContext.RunAsUser))
+			require.Empty(t, service.User, "the image's")
 		})
 	}
 }

@@ -131,6 +131,16 @@ func (b *databaseBundle) post(t *testing.T, source string) (status int, added []
 	return resp.StatusCode, added
 }
 
+// awaitReadiness waits until /readyz has the status and the words. Its results
+// may be a second old.
+func (b *databaseBundle) awaitReadiness(t *testing.T, want int, words string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		status, answer := get(t, b.program.api+"/readyz")
+		return status == want && strings.Contains(answer, words)
+	}, time.Minute, 20*time.Millisecond)
+}
+
 // requireRecovery posts a new photo until it is accepted, and waits until it is
 // completed.
 func (b *databaseBundle) requireRecovery(t *testing.T) {
@@ -220,12 +230,10 @@ func (b *databaseBundle) testReasons(t *testing.T) {
 				status, _ := b.post(t, b.urls(1)[0])
 				return status == http.StatusServiceUnavailable && strings.Contains(b.api.log(t), "SQLSTATE "+fault.code)
 			}, time.Minute, 20*time.Millisecond)
-			ready, answer := get(t, b.program.api+"/readyz")
 			if fault.notReady {
-				require.Equal(t, http.StatusServiceUnavailable, ready)
-				require.Contains(t, answer, `"postgresql":"unreachable"`)
+				b.awaitReadiness(t, http.StatusServiceUnavailable, `"postgresql":"unreachable"`)
 			} else {
-				require.Equal(t, http.StatusOK, ready, answer)
+				b.awaitReadiness(t, http.StatusOK, `"postgresql":"ok"`)
 			}
 			for _, s := range []*service{b.api, b.worker} {
 				s.awaitLog(t, "SQLSTATE "+fault.code)
@@ -238,8 +246,7 @@ func (b *databaseBundle) testReasons(t *testing.T) {
 			b.exec(t, fault.remove)
 			b.requireRecovery(t)
 			b.awaitCompleted(t, []uuid.UUID{waiting})
-			ready, answer = get(t, b.program.api+"/readyz")
-			require.Equal(t, http.StatusOK, ready, answer)
+			b.awaitReadiness(t, http.StatusOK, `"postgresql":"ok"`)
 		})
 	}
 }

@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	stdlog "log"
 	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
@@ -20,6 +22,7 @@ import (
 	"github.com/photo-processor/photo-processor/api"
 	"github.com/photo-processor/photo-processor/internal/config"
 	"github.com/photo-processor/photo-processor/internal/postgres"
+	"github.com/photo-processor/photo-processor/internal/source"
 	"github.com/photo-processor/photo-processor/internal/telemetry"
 	"github.com/photo-processor/photo-processor/worker"
 )
@@ -99,6 +102,7 @@ func service(name, short string, run func(context.Context, config.Config, *slog.
 func newLogger(cfg config.Config, w io.Writer) *slog.Logger {
 	log := telemetry.NewLogger(w, cfg.LogLevel, cfg.LogFormat == "json")
 	slog.SetDefault(log)
+	stdlog.SetOutput(libraryLog{log})
 	return log
 }
 
@@ -134,6 +138,15 @@ func limitMemory(log *slog.Logger, others uint64) {
 	case limit > 0:
 		log.Info("Go's memory limit follows the container's", "bytes", limit)
 	}
+}
+
+// libraryLog logs the lines of libraries that use package log. It removes quoted
+// strings: net/http quotes up to 4 KiB of a source's unsolicited response.
+type libraryLog struct{ log *slog.Logger }
+
+func (l libraryLog) Write(line []byte) (int, error) {
+	l.log.Info(source.CutQuoted(strings.TrimSuffix(string(line), "\n")))
+	return len(line), nil
 }
 
 func migrate(ctx context.Context, cfg config.Config, log *slog.Logger) error {

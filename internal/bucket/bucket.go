@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,7 +28,8 @@ import (
 )
 
 // Open opens a bucket by its URL, such as file:///var/thumbnails or s3://name.
-// It does not connect. The error has the URL without its password.
+// It does not connect. The error has the URL without credentials and without
+// values of its query, which may be keys.
 //
 // For a file:// URL it changes three defaults: a missing directory is created;
 // temporary files are in the directory itself, so that they can be renamed on
@@ -38,6 +40,7 @@ func Open(ctx context.Context, bucketURL string) (*blob.Bucket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bucket: not a URL")
 	}
+	given := *u
 	if u.Scheme == "file" {
 		query := u.Query()
 		for name, value := range map[string]string{"create_dir": "true", "no_tmp_dir": "true", "metadata": "skip"} {
@@ -49,9 +52,42 @@ func Open(ctx context.Context, bucketURL string) (*blob.Bucket, error) {
 	}
 	bucket, err := blob.OpenBucket(ctx, u.String())
 	if err != nil {
-		return nil, fmt.Errorf("open bucket %s: %w", u.Redacted(), err)
+		return nil, redactOpenError(given, *u, err)
 	}
 	return bucket, nil
+}
+
+// redacted replaces the secrets of URLs, as net/url does with passwords.
+const redacted = "xxxxx"
+
+// redactOpenError returns the error of opening a bucket at the given URL, which
+// was opened as the extended URL. The kinds of buckets quote the URL and values
+// of its query. It drops the cause if a secret remains in it.
+func redactOpenError(given, extended url.URL, cause error) error {
+	var secrets []string
+	query := url.Values{}
+	for name, values := range given.Query() {
+		query.Set(name, redacted)
+		secrets = append(secrets, values...)
+	}
+	shown := given
+	if shown.RawQuery != "" {
+		shown.RawQuery = query.Encode()
+	}
+	if user := shown.User; user != nil {
+		password, _ := user.Password()
+		secrets = append(secrets, user.Username(), password, user.String())
+		shown.User = url.User(redacted)
+	}
+	text := strings.ReplaceAll(cause.Error(), extended.String(), shown.String())
+	for _, secret := range secrets {
+		quoted := strconv.Quote(secret)
+		if secret != "" && (strings.Contains(text, secret) || strings.Contains(text, quoted[1:len(quoted)-1])) {
+			text = "its credentials or a parameter are invalid"
+			break
+		}
+	}
+	return fmt.Errorf("open bucket %s: %s", shown.String(), text)
 }
 
 // Check returns a function that returns an error unless the bucket exists and is

@@ -9,6 +9,8 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -185,4 +187,27 @@ func TestS3ListsAllPages(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.Equal(t, n, found)
+}
+
+func TestOpenErrorsContainNoSecrets(t *testing.T) {
+	t.Parallel()
+	const secret = `s3c"ret`
+	escaped := url.QueryEscape(secret)
+	file := t.TempDir() + "/file"
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	for bucketURL, want := range map[string]string{
+		"gs://bucket?key=" + escaped:                          "open bucket gs://bucket?key=xxxxx: ",
+		"s3://id:" + escaped + "@bucket?foo=" + escaped:       `open bucket s3://xxxxx@bucket?foo=xxxxx: open bucket s3://xxxxx@bucket?foo=xxxxx: unknown query parameter "foo"`,
+		"s3://bucket?use_path_style=" + escaped:               "open bucket s3://bucket?use_path_style=xxxxx: its credentials or a parameter are invalid",
+		"s3://bucket?request_checksum_calculation=" + escaped: "its credentials or a parameter are invalid",
+		"file:///proc/none?dir_file_mode=" + escaped:          "its credentials or a parameter are invalid",
+		"file://" + file + "?foo=" + escaped:                  `invalid query parameter "foo"`,
+		"file://" + file:                                      "open bucket file://" + file + ": " + file + " is not a directory",
+		"bucket?key=" + escaped:                               "open bucket bucket?key=xxxxx: ",
+		"s3://" + secret + "%zz":                              "bucket: not a URL",
+	} {
+		_, err := bucket.Open(t.Context(), bucketURL)
+		require.ErrorContains(t, err, want, bucketURL)
+		require.NotContains(t, err.Error(), "s3c")
+	}
 }

@@ -1,6 +1,6 @@
 // Package config reads the configuration of photo-processor from environment
 // variables. Every variable has a default. All mistakes are reported at once,
-// each with the variable's name.
+// each with the variable's name. No error quotes a value that may be secret.
 //
 // The connection to Temporal is configured by the variables of Temporal's SDK
 // (TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_API_KEY, TEMPORAL_TLS…), see
@@ -112,6 +112,10 @@ type Config struct {
 	ThumbnailFormat  photo.Format `env:"THUMBNAIL_FORMAT" envDefault:"jpeg"`
 	ThumbnailQuality int          `env:"THUMBNAIL_QUALITY" envDefault:"80"` // 1 to 100; PNG ignores it
 
+	// SourceURLsShown is how the API shows the URLs of sources: SourceURLsRedacted
+	// or SourceURLsFull.
+	SourceURLsShown string `env:"SOURCE_URLS_SHOWN" envDefault:"redacted"`
+
 	// Limits on sources. See internal/source.
 	SourceMaxBytes          int64          `env:"SOURCE_MAX_BYTES" envDefault:"67108864"`
 	SourceTimeout           time.Duration  `env:"SOURCE_TIMEOUT" envDefault:"60s"`
@@ -155,6 +159,12 @@ type Config struct {
 	// network.
 	MetricsAddr string `env:"METRICS_ADDR"`
 }
+
+// Values of SourceURLsShown. Neither shows passwords.
+const (
+	SourceURLsRedacted = "redacted" // without the values of their query
+	SourceURLsFull     = "full"
+)
 
 const (
 	// maxStepTimeout is much less than the 30 minutes of one attempt at
@@ -309,6 +319,9 @@ func (c *Config) check(unparsed []error) (mistakes []error) {
 	if c.SourceProxy != nil && (c.SourceProxy.Host == "" || !slices.Contains([]string{"http", "https", "socks5"}, c.SourceProxy.Scheme)) {
 		wrong("SOURCE_PROXY", "must be an http, https or socks5 URL with a host")
 	}
+	if !slices.Contains([]string{SourceURLsRedacted, SourceURLsFull}, c.SourceURLsShown) {
+		wrong("SOURCE_URLS_SHOWN", "must be %s or %s", SourceURLsRedacted, SourceURLsFull)
+	}
 	checkRange("IMAGE_MAX_PIXELS", c.ImageMaxPixels, 1, 1<<33)
 	checkRange("IMAGE_MAX_FRAMES", int64(c.ImageMaxFrames), 1, 1_000_000)
 	checkRange("RENDER_CONCURRENCY", int64(c.RenderConcurrency), 1, 1000)
@@ -351,8 +364,11 @@ func nameVariable(err error) error {
 		return err
 	}
 	name := field.Tag.Get("env")
-	if field.Type == reflect.TypeFor[[]netip.Prefix]() { // the library's error is for programmers
+	switch field.Type {
+	case reflect.TypeFor[[]netip.Prefix](): // the library's error is for programmers
 		return fmt.Errorf("%s: must be networks such as 10.0.0.0/8 or fd00::/8, separated by commas", name)
+	case reflect.TypeFor[*url.URL](): // net/url's error quotes the URL, which may have a password
+		return fmt.Errorf("%s: cannot be parsed as a URL", name)
 	}
 	return fmt.Errorf("%s: %w", name, parse.Err)
 }

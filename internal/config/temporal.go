@@ -24,7 +24,11 @@ import (
 // Temporal returns the options of the connection to Temporal, from the variables
 // and the file of Temporal's own tools.
 func Temporal(logger *slog.Logger) (client.Options, error) {
-	options, err := envconfig.LoadClientOptions(envconfig.LoadClientOptionsRequest{EnvLookup: nonEmptyVariables{}})
+	err := checkPaths()
+	var options client.Options
+	if err == nil {
+		options, err = envconfig.LoadClientOptions(envconfig.LoadClientOptionsRequest{EnvLookup: nonEmptyVariables{}})
+	}
 	if err := errors.Join(err, checkSwitches(), checkCertificates(options)); err != nil {
 		return client.Options{}, fmt.Errorf("configuration of Temporal (TEMPORAL_… variables and its file): %w", err)
 	}
@@ -47,6 +51,17 @@ func (nonEmptyVariables) Environ() []string { return os.Environ() }
 func (nonEmptyVariables) LookupEnv(name string) (string, bool) {
 	value := os.Getenv(name)
 	return value, value != ""
+}
+
+// checkPaths rejects keys and certificates in the variables for their files: the
+// error of a file that cannot be opened quotes its path.
+func checkPaths() error {
+	for _, name := range []string{"TEMPORAL_TLS_CLIENT_KEY_PATH", "TEMPORAL_TLS_CLIENT_CERT_PATH", "TEMPORAL_TLS_SERVER_CA_CERT_PATH", "TEMPORAL_CONFIG_FILE"} {
+		if strings.ContainsAny(os.Getenv(name), "\r\n") {
+			return fmt.Errorf("%s: must be the path of a file, not its content", name)
+		}
+	}
+	return nil
 }
 
 // checkSwitches rejects values that envconfig would take for unset.

@@ -140,13 +140,16 @@ func (t Temporal) prepare(context.Context) error {
 	if _, err := os.Stat(t.completeMarkerFile()); !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	for _, suffix := range []string{"", "-wal", "-shm"} {
+	for _, suffix := range temporalDBSuffixes {
 		if err := removeIfExists(filepath.Join(t.Dir.Root, temporalDB+suffix)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// temporalDBSuffixes end the names of the files of SQLite's database.
+var temporalDBSuffixes = []string{"", "-wal", "-shm"}
 
 // completeMarkerFile is a file that marks a database that has all its tables.
 func (t Temporal) completeMarkerFile() string {

@@ -56,7 +56,7 @@ type DB struct {
 func Open(url string, maxConns int32, options ...Option) (*DB, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return nil, err // pgx redacts the password
+		return nil, errors.New("open the database: its URL is not a PostgreSQL connection string") // pgx's error quotes it, and may miss a password in it
 	}
 	cfg.MaxConns = maxConns
 	cfg.HealthCheckPeriod = healthCheckPeriod

@@ -22,7 +22,8 @@ type Error struct {
 	Failure *photo.Failure
 
 	// Cause is a detail for the log, such as the address that refused the
-	// connection, or empty. It contains no user, password or query of any URL.
+	// connection, or empty. It contains no user, password or query of any URL,
+	// and no bytes of the response.
 	Cause string
 }
 
@@ -67,7 +68,7 @@ func (d *download) toError(err error) error {
 	if errors.Is(err, ErrHostBusy) {
 		return ErrHostBusy
 	}
-	return &Error{Failure: d.toFailure(err), Cause: d.redact(err.Error())}
+	return &Error{Failure: d.toFailure(err), Cause: d.redact(err)}
 }
 
 // toFailure derives the failure from the limit that was exceeded, or else from

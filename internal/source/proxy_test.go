@@ -64,3 +64,36 @@ func TestFetchThroughProxy(t *testing.T) {
 	}
 	require.EqualValues(t, 3, requests.Load())
 }
+
+// The proxy would resolve every spelling of a private address. It receives none
+// of them, neither as the posted URL nor from a redirect.
+func TestFetchThroughProxySendsNoNumericHosts(t *testing.T) {
+	t.Parallel()
+	const from = "/redirect/"
+	proxy := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		host, found := strings.CutPrefix(r.URL.Path, from)
+		if !assert.True(t, found, "the proxy received %s", r.RequestURI) {
+			return
+		}
+		w.Header().Set("Location", "//"+host+"/photo")
+		w.WriteHeader(http.StatusFound)
+	})
+	address, err := url.Parse(proxy)
+	require.NoError(t, err)
+	f := setup(t, func(c *Config) { c.Proxy, c.AllowCIDRs = address, nil })
+	blocked := []string{
+		"127.1", "0x7f000001", "0X7F.0.0.1", "2130706433", "017700000001", "169.254.43518", "0xa9fea9fe.", "10.1", "0", "0x", "localhost.", "a.localhost.",
+	}
+	for _, host := range blocked {
+		_, _, err := fetch(t, f, "http://"+host+"/photo")
+		requireFailure(t, err, photo.SourceBlocked, "the source is at an address that is not public")
+		_, _, err = fetch(t, f, "http://photos.test"+from+host)
+		requireFailure(t, err, photo.SourceBlocked, "the source redirects to an address that is not public")
+	}
+	for _, host := range []string{"localhost..", ".localhost", "a..localhost", "127.0.0.1..", "127.1..", "0x7f000001..", "2130706433..", "foo.1", "127.0.0.1.0x1"} {
+		_, _, err := fetch(t, f, "http://"+host+"/photo")
+		require.Equal(t, photo.InvalidURL, photo.CodeOf(err), host)
+		_, _, err = fetch(t, f, "http://photos.test"+from+host)
+		requireFailure(t, err, photo.SourceUnavailable, "the source redirects to no valid http or https URL")
+	}
+}

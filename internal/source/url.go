@@ -174,7 +174,11 @@ func percentDecode(s string) string {
 
 // canonicalHost returns a parsed host name or IP address in the form in which
 // it is looked up and sent: lower-case ASCII. It permits underscores, which are
-// invalid in host names but common.
+// invalid in host names but common, and one trailing dot.
+//
+// It refuses empty labels, and names that end in a number but are no dotted
+// quad. The URL parser turns other spellings of IPv4 addresses into dotted
+// quads, but not if more dots follow, and a proxy's resolver may accept both.
 func canonicalHost(host string) (string, *photo.Failure) {
 	if strings.Trim(host, ".") == "" {
 		return "", photo.Fail(photo.InvalidURL, "the URL names no host")
@@ -190,10 +194,22 @@ func canonicalHost(host string) (string, *photo.Failure) {
 	invalid := strings.IndexFunc(host, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '.' && r != '_'
 	})
-	if invalid >= 0 || len(host) > 254 {
+	name := strings.TrimSuffix(host, ".")
+	labels := strings.Split(name, ".")
+	_, err := netip.ParseAddr(name)
+	if invalid >= 0 || len(host) > 254 || slices.Contains(labels, "") || err != nil && isNumber(labels[len(labels)-1]) {
 		return "", photo.Fail(photo.InvalidURL, "the URL's host is no host name")
 	}
 	return host, nil
+}
+
+// isNumber reports whether a lower-case label is a decimal, octal or
+// hexadecimal number to the WHATWG URL standard, to which "0x" is one.
+func isNumber(label string) bool {
+	if digits, ok := strings.CutPrefix(label, "0x"); ok {
+		return strings.Trim(digits, "0123456789abcdef") == ""
+	}
+	return strings.Trim(label, "0123456789") == ""
 }
 
 // hasSameOrigin reports whether both targets have the same scheme, host and

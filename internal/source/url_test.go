@@ -26,25 +26,36 @@ func TestCheckURL(t *testing.T) {
 	}
 
 	for raw, message := range map[string]string{
-		"":                            "the URL is not http or https",
-		"photo.jpg":                   "the URL is not http or https",
-		"//example.com/":              "the URL is not http or https",
-		"ftp://example.com/":          "the URL is not http or https",
-		"file:///etc/passwd":          "the URL is not http or https",
-		"gopher://127.0.0.1:6379/_x":  "the URL is not http or https",
-		"data:image/png;base64,AAAA":  "the URL is not http or https",
-		"javascript:alert(1)":         "the URL is not http or https",
-		"unix:///var/run/docker.sock": "the URL is not http or https",
-		"http:":                       "the URL names no host",
-		"http://":                     "the URL names no host",
-		"http://:80/":                 "the URL names no host",
-		"http://user@/":               "the URL names no host",
-		"http://./":                   "the URL names no host",
-		"http://...:80/":              "the URL names no host",
-		"http://exa mple.com/":        "the URL's host is no host name",
-		"http://example.com\x00/":     "the URL cannot be parsed",
-		"http://example.com/\x00":     "the URL cannot be parsed",
-		"http://example.com/a\x00b":   "the URL cannot be parsed",
+		"":                                         "the URL is not http or https",
+		"photo.jpg":                                "the URL is not http or https",
+		"//example.com/":                           "the URL is not http or https",
+		"ftp://example.com/":                       "the URL is not http or https",
+		"file:///etc/passwd":                       "the URL is not http or https",
+		"gopher://127.0.0.1:6379/_x":               "the URL is not http or https",
+		"data:image/png;base64,AAAA":               "the URL is not http or https",
+		"javascript:alert(1)":                      "the URL is not http or https",
+		"unix:///var/run/docker.sock":              "the URL is not http or https",
+		"http:":                                    "the URL names no host",
+		"http://":                                  "the URL names no host",
+		"http://:80/":                              "the URL names no host",
+		"http://user@/":                            "the URL names no host",
+		"http://./":                                "the URL names no host",
+		"http://...:80/":                           "the URL names no host",
+		"http://localhost../":                      "the URL's host is no host name",
+		"http://example.com../":                    "the URL's host is no host name",
+		"http://.example.com/":                     "the URL's host is no host name",
+		"http://a..b/":                             "the URL's host is no host name",
+		"http://a\u3002%2Eb/":                      "the URL's host is no host name",
+		"http://127.0.0.1../":                      "the URL's host is no host name",
+		"http://127.1../":                          "the URL's host is no host name",
+		"http://0x7f000001../":                     "the URL's host is no host name",
+		"http://2130706433../":                     "the URL's host is no host name",
+		"http://foo.1/":                            "the URL cannot be parsed",
+		"http://foo.0X1F./":                        "the URL cannot be parsed",
+		"http://exa mple.com/":                     "the URL's host is no host name",
+		"http://example.com\x00/":                  "the URL cannot be parsed",
+		"http://example.com/\x00":                  "the URL cannot be parsed",
+		"http://example.com/a\x00b":                "the URL cannot be parsed",
 		"http://" + strings.Repeat("@", 21) + "x/": "the URL cannot be parsed",
 		"http://x/" + strings.Repeat("\\", 1001):   "the URL cannot be parsed",
 		"http://x/" + strings.Repeat("a/", 1001):   "the URL cannot be parsed",
@@ -99,6 +110,26 @@ func TestParseTarget(t *testing.T) {
 			assert.Equal(t, want.url, target.url.String(), raw)
 			assert.Equal(t, want.host, target.host, raw)
 		}
+	}
+}
+
+// Resolvers accept more spellings of an IPv4 address than dotted quads. A name
+// that ends in a number may be one.
+func TestCanonicalHostRefusesNumbers(t *testing.T) {
+	t.Parallel()
+	for _, host := range []string{
+		"127.1", "0x7f000001", "0X7F000001", "2130706433", "017700000001", "169.254.43518", "127.0.0.1..", "127.0.0.01", "1.2.3.4.5",
+		"256.0.0.1", "4294967296", "foo.1", "foo.0x", "foo.0xg1.0", "0x7f.1.",
+	} {
+		_, failure := canonicalHost(host)
+		if assert.NotNil(t, failure, host) {
+			assert.Equal(t, photo.InvalidURL, failure.Code, host)
+		}
+	}
+	for _, host := range []string{"127.0.0.1", "8.8.8.8", "8.8.8.8.", "1.example", "1a", "foo.1_", "foo.0xg", "foo.x1", "0x-", "127.0.0.1.nip.io"} {
+		got, failure := canonicalHost(host)
+		assert.Nil(t, failure, host)
+		assert.Equal(t, host, got)
 	}
 }
 

@@ -60,7 +60,7 @@ type PhotoDetail struct {
 	Thumbnails []Thumbnail `json:"thumbnails"`
 	UpdatedAt  time.Time   `json:"updated_at"`
 
-	// URL A password in it is replaced with xxxxx.
+	// URL The URL as posted. A password, and by default each value of the query, is replaced with xxxxx.
 	URL  string             `json:"url"`
 	UUID openapi_types.UUID `json:"uuid"`
 
@@ -76,7 +76,7 @@ type PhotoSummary struct {
 	CreatedAt time.Time `json:"created_at"`
 	Status    Status    `json:"status"`
 
-	// URL A password in it is replaced with xxxxx.
+	// URL The URL as posted. A password, and by default each value of the query, is replaced with xxxxx.
 	URL  string             `json:"url"`
 	UUID openapi_types.UUID `json:"uuid"`
 }
