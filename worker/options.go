@@ -82,6 +82,7 @@ func newFetcher(cfg config.Config, tel *telemetry.Telemetry) (*source.Fetcher, e
 		MaxWaiting:        cfg.SourceMaxWaiting,
 		MaxHostWait:       cfg.SourceMaxHostWait,
 		AllowCIDRs:        cfg.SourceAllowCIDRs,
+		AllowAddresses:    cfg.SourceAllowAddresses,
 		UserAgent:         cfg.SourceUserAgent,
 		Proxy:             cfg.SourceProxy,
 		Tracer:            tel.Tracers.Tracer("github.com/photo-processor/photo-processor/internal/source"),

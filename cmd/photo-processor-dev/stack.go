@@ -37,7 +37,7 @@ type settings struct {
 
 // stackVariables make a process of photo-processor use the stack. loadStack sets
 // all of them in this process, whose children inherit them.
-var stackVariables = []string{"DATA_DIR", "DATABASE_URL", "TEMPORAL_ADDRESS", "TEMPORAL_CONFIG_FILE", "HTTP_ADDR", "SOURCE_ALLOW_CIDRS"}
+var stackVariables = []string{"DATA_DIR", "DATABASE_URL", "TEMPORAL_ADDRESS", "TEMPORAL_CONFIG_FILE", "HTTP_ADDR", "SOURCE_ALLOW_CIDRS", "SOURCE_ALLOW_ADDRESSES"}
 
 // stack is the stack of a data directory.
 type stack struct {
@@ -107,8 +107,9 @@ func newStack(dir devstack.Dir) (*stack, error) {
 	}
 	s.postgres = devstack.Postgres{Dir: dir, Port: s.PostgresPort, TCP: dir.IsCluster()}
 	defaults := map[string]string{
-		"DATABASE_URL":       s.postgres.DSN(),
-		"SOURCE_ALLOW_CIDRS": "127.0.0.1/32", // of the sample photos
+		"DATABASE_URL": s.postgres.DSN(),
+		// Of the sample photos. Other programs on this machine are no sources.
+		"SOURCE_ALLOW_ADDRESSES": fmt.Sprintf("127.0.0.1:%d", s.SamplesPort),
 	}
 	// A developer's default profile may be of a Temporal that is not for trials.
 	if os.Getenv("TEMPORAL_ADDRESS")+os.Getenv("TEMPORAL_PROFILE")+os.Getenv("TEMPORAL_CONFIG_FILE") == "" {

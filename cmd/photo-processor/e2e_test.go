@@ -95,7 +95,7 @@ func TestEndToEnd(t *testing.T) {
 		require.Contains(t, body, `photo_processor_photos_finished_total{code="source_forbidden",status="failed"} 1`)
 	})
 	t.Run("a worker by hand", func(t *testing.T) {
-		require.Equal(t, "127.0.0.1/32", p.variable(t, "SOURCE_ALLOW_CIDRS"), "it may fetch the sample photos too")
+		require.Equal(t, "127.0.0.1:"+p.setting(t, "DEV_SAMPLES_PORT"), p.variable(t, "SOURCE_ALLOW_ADDRESSES"), "it may fetch the sample photos too")
 	})
 	t.Run("rows, files and histories agree", func(t *testing.T) {
 		for _, before := range pending {

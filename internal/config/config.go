@@ -117,20 +117,21 @@ type Config struct {
 	SourceURLsShown string `env:"SOURCE_URLS_SHOWN" envDefault:"redacted"`
 
 	// Limits on sources. See internal/source.
-	SourceMaxBytes          int64          `env:"SOURCE_MAX_BYTES" envDefault:"67108864"`
-	SourceTimeout           time.Duration  `env:"SOURCE_TIMEOUT" envDefault:"60s"`
-	SourceConnectTimeout    time.Duration  `env:"SOURCE_CONNECT_TIMEOUT" envDefault:"10s"`
-	SourceHeaderTimeout     time.Duration  `env:"SOURCE_HEADER_TIMEOUT" envDefault:"20s"`
-	SourceMaxHeaderBytes    int64          `env:"SOURCE_MAX_HEADER_BYTES" envDefault:"65536"`
-	SourceMaxRedirects      int            `env:"SOURCE_MAX_REDIRECTS" envDefault:"5"`
-	SourceMinBytesPerSecond int64          `env:"SOURCE_MIN_BYTES_PER_SECOND" envDefault:"1024"`
-	SourceMaxRetryAfter     time.Duration  `env:"SOURCE_MAX_RETRY_AFTER" envDefault:"10m"`
-	SourceHostConcurrency   int            `env:"SOURCE_HOST_CONCURRENCY" envDefault:"8"`
-	SourceMaxWaiting        int            `env:"SOURCE_MAX_WAITING" envDefault:"8"`
-	SourceMaxHostWait       time.Duration  `env:"SOURCE_MAX_HOST_WAIT" envDefault:"1s"`
-	SourceAllowCIDRs        []netip.Prefix `env:"SOURCE_ALLOW_CIDRS"`
-	SourceUserAgent         string         `env:"SOURCE_USER_AGENT" envDefault:"photo-processor"`
-	SourceProxy             *url.URL       `env:"SOURCE_PROXY"`
+	SourceMaxBytes          int64            `env:"SOURCE_MAX_BYTES" envDefault:"67108864"`
+	SourceTimeout           time.Duration    `env:"SOURCE_TIMEOUT" envDefault:"60s"`
+	SourceConnectTimeout    time.Duration    `env:"SOURCE_CONNECT_TIMEOUT" envDefault:"10s"`
+	SourceHeaderTimeout     time.Duration    `env:"SOURCE_HEADER_TIMEOUT" envDefault:"20s"`
+	SourceMaxHeaderBytes    int64            `env:"SOURCE_MAX_HEADER_BYTES" envDefault:"65536"`
+	SourceMaxRedirects      int              `env:"SOURCE_MAX_REDIRECTS" envDefault:"5"`
+	SourceMinBytesPerSecond int64            `env:"SOURCE_MIN_BYTES_PER_SECOND" envDefault:"1024"`
+	SourceMaxRetryAfter     time.Duration    `env:"SOURCE_MAX_RETRY_AFTER" envDefault:"10m"`
+	SourceHostConcurrency   int              `env:"SOURCE_HOST_CONCURRENCY" envDefault:"8"`
+	SourceMaxWaiting        int              `env:"SOURCE_MAX_WAITING" envDefault:"8"`
+	SourceMaxHostWait       time.Duration    `env:"SOURCE_MAX_HOST_WAIT" envDefault:"1s"`
+	SourceAllowCIDRs        []netip.Prefix   `env:"SOURCE_ALLOW_CIDRS"`
+	SourceAllowAddresses    []netip.AddrPort `env:"SOURCE_ALLOW_ADDRESSES"`
+	SourceUserAgent         string           `env:"SOURCE_USER_AGENT" envDefault:"photo-processor"`
+	SourceProxy             *url.URL         `env:"SOURCE_PROXY"`
 
 	// Limits on pictures. See internal/thumbnail.
 	ImageMaxPixels int64 `env:"IMAGE_MAX_PIXELS" envDefault:"250000000"`
@@ -367,6 +368,8 @@ func nameVariable(err error) error {
 	switch field.Type {
 	case reflect.TypeFor[[]netip.Prefix](): // the library's error is for programmers
 		return fmt.Errorf("%s: must be networks such as 10.0.0.0/8 or fd00::/8, separated by commas", name)
+	case reflect.TypeFor[[]netip.AddrPort]():
+		return fmt.Errorf("%s: must be addresses with ports such as 10.0.0.7:80 or [fd00::7]:80, separated by commas", name)
 	case reflect.TypeFor[*url.URL](): // net/url's error quotes the URL, which may have a password
 		return fmt.Errorf("%s: cannot be parsed as a URL", name)
 	}

@@ -85,6 +85,8 @@ func TestMistakesAreReportedAtOnceByName(t *testing.T) {
 			"THUMBNAIL_QUALITY": "300", "HTTP_ADDR": "bar", "WORKER_ACTIVITIES": "-1", "SOURCE_ALLOW_CIDRS": "1.2.3", "SOURCE_TIMEOUT": "soon",
 		})
 		require.ErrorContains(t, err, "SOURCE_ALLOW_CIDRS: must be networks such as 10.0.0.0/8")
+		_, portMissing := parse(t, map[string]string{"SOURCE_ALLOW_ADDRESSES": "127.0.0.1"})
+		require.ErrorContains(t, portMissing, "SOURCE_ALLOW_ADDRESSES: must be addresses with ports such as 10.0.0.7:80")
 		for _, name := range []string{"THUMBNAIL_QUALITY", "HTTP_ADDR", "WORKER_ACTIVITIES", "SOURCE_TIMEOUT"} {
 			require.Equal(t, 1, strings.Count(err.Error(), name+": "), name)
 		}

@@ -75,6 +75,10 @@ type Config struct {
 	// addresses. Defaults to none.
 	AllowCIDRs []netip.Prefix
 
+	// AllowAddresses are addresses that sources may have on one port each,
+	// although they are not public. Defaults to none.
+	AllowAddresses []netip.AddrPort
+
 	// UserAgent is the User-Agent header of requests. Defaults to
 	// "photo-processor".
 	UserAgent string
@@ -130,6 +134,14 @@ func (c *Config) normalize() error {
 			continue
 		}
 		c.AllowCIDRs[i] = unmapPrefix(prefix)
+	}
+
+	c.AllowAddresses = slices.Clone(c.AllowAddresses)
+	for i, a := range c.AllowAddresses {
+		if !a.IsValid() || a.Port() == 0 {
+			errs = append(errs, fmt.Errorf("AllowAddresses: element %d is no address with a port", i))
+		}
+		c.AllowAddresses[i] = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 	}
 
 	if c.Tracer == nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -17,14 +18,16 @@ import (
 // to. The wrapping error's text names the address, so it is for the log alone.
 var errBlocked = errors.New("address refused")
 
-// publicDialer connects only to public addresses and to addresses in the
-// allowed networks, against server-side request forgery (SSRF).
+// publicDialer connects only to public addresses, to addresses in the allowed
+// networks, and to the allowed addresses with their ports, against server-side
+// request forgery (SSRF).
 //
-// It restricts no ports: photos are served on many, and a public address serves
+// It restricts no ports of the others: photos are served on many, and a public address serves
 // the worker nothing that it does not serve to everyone.
 type publicDialer struct {
 	netDialer  net.Dialer
 	allowed    []netip.Prefix // no IPv4-mapped ones: see unmapPrefix
+	addresses  []netip.AddrPort
 	localAddrs func() ([]net.Addr, error)
 }
 
@@ -49,7 +52,7 @@ func (d *publicDialer) dialContext(ctx context.Context, network, address string)
 		if err != nil {
 			return fmt.Errorf("%w: %w", errBlocked, err)
 		}
-		if err := d.checkAddr(addrPort.Addr()); err != nil {
+		if err := d.checkAddrPort(addrPort); err != nil {
 			return err
 		}
 		anyPermitted.Store(true)
@@ -62,6 +65,13 @@ func (d *publicDialer) dialContext(ctx context.Context, network, address string)
 		return nil, fmt.Errorf("dial %s: no answer from the public addresses, and the others are refused", network)
 	}
 	return conn, err
+}
+
+func (d *publicDialer) checkAddrPort(a netip.AddrPort) error {
+	if slices.Contains(d.addresses, netip.AddrPortFrom(a.Addr().Unmap(), a.Port())) {
+		return nil
+	}
+	return d.checkAddr(a.Addr())
 }
 
 // checkAddr returns an error that wraps errBlocked unless the address is
@@ -94,11 +104,11 @@ func (d *publicDialer) checkAddr(ip netip.Addr) error {
 	return nil
 }
 
-// checkHost checks a host without a DNS lookup: IP addresses as checkAddr does,
-// and localhost. It is for hosts that a proxy looks up and connects to.
-func (d *publicDialer) checkHost(host string) error {
+// checkHost checks a host without a DNS lookup: IP addresses as checkAddrPort
+// does, and localhost. It is for hosts that a proxy looks up and connects to.
+func (d *publicDialer) checkHost(host string, port uint16) error {
 	if ip, err := netip.ParseAddr(host); err == nil {
-		return d.checkAddr(ip)
+		return d.checkAddrPort(netip.AddrPortFrom(ip, port))
 	}
 	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
 		return fmt.Errorf("%w: localhost", errBlocked)

@@ -128,6 +128,23 @@ func TestCheckAddrAllowed(t *testing.T) {
 	}
 }
 
+func TestCheckAddrPort(t *testing.T) {
+	t.Parallel()
+	f := setup(t, func(c *Config) {
+		c.AllowCIDRs = nil
+		c.AllowAddresses = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:3100"), netip.MustParseAddrPort("[::ffff:10.0.0.1]:80")}
+	})
+	for _, address := range []string{"127.0.0.1:3100", "[::ffff:127.0.0.1]:3100", "10.0.0.1:80", "8.8.8.8:3100", "8.8.8.8:80"} {
+		assert.NoError(t, f.dialer.checkAddrPort(netip.MustParseAddrPort(address)), address)
+	}
+	for _, address := range []string{"127.0.0.1:3101", "127.0.0.2:3100", "[::1]:3100", "10.0.0.1:443"} {
+		assert.ErrorIs(t, f.dialer.checkAddrPort(netip.MustParseAddrPort(address)), errBlocked, address)
+		a := netip.MustParseAddrPort(address)
+		assert.ErrorIs(t, f.dialer.checkHost(a.Addr().String(), a.Port()), errBlocked, address)
+	}
+	assert.NoError(t, f.dialer.checkHost("127.0.0.1", 3100))
+}
+
 func TestCheckAddrLocal(t *testing.T) {
 	t.Parallel()
 	f := setup(t, func(c *Config) { c.AllowCIDRs = []netip.Prefix{netip.MustParsePrefix("9.9.9.0/24")} })

@@ -42,6 +42,7 @@ func New(config Config) (*Fetcher, error) {
 		dialer: &publicDialer{
 			netDialer:  net.Dialer{Timeout: config.ConnectTimeout},
 			allowed:    config.AllowCIDRs,
+			addresses:  config.AllowAddresses,
 			localAddrs: net.InterfaceAddrs,
 		},
 		hosts:            hostLimiter{limit: config.HostConcurrency, maxWaiting: config.MaxWaiting, maxWait: config.MaxHostWait, hosts: map[string]*hostSlots{}},
@@ -185,7 +186,8 @@ func (d *download) followRedirects(t target, w io.Writer) (Result, error) {
 func (d *download) roundTrip(t target, w io.Writer) (*target, Result, error) {
 	f := d.fetcher
 	if f.config.Proxy != nil {
-		if err := f.dialer.checkHost(t.host); err != nil {
+		port, _ := strconv.ParseUint(t.port(), 10, 16) // cannot fail: newTarget has checked it
+		if err := f.dialer.checkHost(t.host, uint16(port)); err != nil {
 			return nil, Result{}, err
 		}
 	}
