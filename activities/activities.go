@@ -27,6 +27,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"gocloud.dev/blob"
 
+	"github.com/photo-processor/photo-processor/internal/bucket"
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/renderer"
@@ -46,6 +47,8 @@ type Activities struct {
 	Log        *slog.Logger // for lines about photos
 	Metrics    *Metrics     // nil records nothing
 
+	// BucketProbe checks the thumbnails bucket before a retry.
+	BucketProbe *bucket.Probe
 	// BucketTimeout bounds one request to the bucket. Without it, a request
 	// without an answer would take all the time of its attempt.
 	BucketTimeout time.Duration

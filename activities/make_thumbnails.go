@@ -12,7 +12,6 @@ import (
 	"go.temporal.io/sdk/activity"
 	"gocloud.dev/blob"
 
-	"github.com/photo-processor/photo-processor/internal/bucket"
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
@@ -51,7 +50,7 @@ func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run, current 
 	if !activity.GetInfo(ctx).IsLocalActivity {
 		// An outage of the bucket may be why the local activity failed. Check
 		// the bucket before the retry fetches and renders in vain.
-		if err := a.callBucket(ctx, bucket.Check(a.Thumbnails)); err != nil {
+		if err := a.callBucket(ctx, a.BucketProbe.Check); err != nil {
 			return nil, err
 		}
 	}
@@ -126,6 +125,7 @@ func (a *Activities) writeFiles(ctx context.Context, run photo.Run, encoded []ph
 				DisableContentTypeDetection: true,
 			})
 		})
+		a.BucketProbe.Wrote(err)
 		if err != nil {
 			return nil, err
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/photo-processor/photo-processor/activities"
+	"github.com/photo-processor/photo-processor/internal/bucket"
 	"github.com/photo-processor/photo-processor/internal/devstack/devstacktest"
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
@@ -69,6 +70,7 @@ func (s *s3) use(t *testing.T, b *testBundle) {
 	require.NoError(t, s.DeleteBucket("thumbnails"))
 	require.NoError(t, s.CreateBucket("thumbnails"))
 	b.Thumbnails = open(t, s.Through(s.proxy.URL).BucketURL("thumbnails"))
+	b.BucketProbe = bucket.NewProbe(b.Thumbnails)
 }
 
 func (s *s3) files(t *testing.T) []string {
@@ -94,6 +96,41 @@ func TestS3RequestsOfOnePhoto(t *testing.T) {
 		require.Equal(t, map[string]int{"PUT": 1, "LIST": 1, "HEAD": 1, "DELETE": 1}, s3.takeCounts())
 		require.Equal(t, []string{b.get(t).Thumbnails[0].Key}, s3.files(t))
 	})
+}
+
+// TestAFullBucketIsNotRenderedFor lets all writes fail, and nothing else: only
+// the first attempt fetches and renders.
+func TestAFullBucketIsNotRenderedFor(t *testing.T) {
+	s3, b := startS3(t), setup(t)
+	s3.use(t, b)
+	var renders int
+	usual := b.Renderer
+	b.Renderer = stalling{usual, func() { renders++ }}
+	forward := s3.Handler()
+	full := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			w.WriteHeader(http.StatusInsufficientStorage)
+			return
+		}
+		forward.ServeHTTP(w, r)
+	})
+	b.mark(t, b.run)
+	require.NoError(t, b.BucketProbe.Check(t.Context()))
+	s3.answer.Store(&full)
+	for range 3 {
+		_, err := b.make(b.run)
+		requireType(t, err, activities.StorageUnavailable, true)
+		require.ErrorContains(t, b.BucketProbe.Check(t.Context()), "the last write failed")
+	}
+	require.Equal(t, 1, renders)
+	require.EqualValues(t, 1, b.requests.Load(), "to the source")
+
+	s3.answer.Store(nil)
+	require.NoError(t, b.BucketProbe.Check(t.Context()))
+	_, err := b.make(b.run)
+	require.NoError(t, err)
+	require.NoError(t, b.finish(b.run, nil))
+	require.Equal(t, []string{b.get(t).Thumbnails[0].Key}, s3.files(t), "no trial is left")
 }
 
 // TestS3Outages lets the object store fail in every way at every step: each is

@@ -73,14 +73,16 @@ func setup(t *testing.T) *testBundle {
 	db, err := postgres.Open(b.database, 4)
 	require.NoError(t, err)
 	t.Cleanup(db.Close)
+	thumbnails := b.bucket(t, "thumbnails")
 	b.Activities = &activities.Activities{
 		DB:         db,
 		Sources:    newSources(b.dir),
-		Thumbnails: b.bucket(t, "thumbnails"),
+		Thumbnails: thumbnails,
 		Fetcher:    fetcher,
 		Format:     photo.JPEG,
 		Log:        slog.New(slog.NewTextHandler(t.Output(), nil)),
 
+		BucketProbe:   bucket.NewProbe(thumbnails),
 		BucketTimeout: time.Minute,
 	}
 	b.fit(box)

@@ -14,12 +14,13 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 }
 
-// readyz serves GET /readyz, the readiness probe. The thumbnails bucket is
-// optional: without it, all routes but /thumbnails still work.
-func (s *Server) readyz() http.Handler {
+// newReadiness returns the handler of GET /readyz, the readiness probe. The
+// thumbnails bucket is optional: without it, all routes but /thumbnails still
+// work. Without Temporal, reads still work.
+func (s *Server) newReadiness() *health.Readiness {
 	return &health.Readiness{Log: s.Log, Checks: []health.Check{
 		{Name: "postgresql", Title: "PostgreSQL", Ping: s.DB.Ping},
-		{Name: "temporal", Title: "Temporal", Ping: func(ctx context.Context) error {
+		{Name: "temporal", Title: "Temporal", ForWrites: true, Ping: func(ctx context.Context) error {
 			return config.PingTemporal(ctx, s.Temporal, s.Namespace)
 		}},
 		{Name: "thumbnails_bucket", Title: "the thumbnails bucket", Optional: true, Ping: bucket.Check(s.Thumbnails)},

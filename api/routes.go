@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -28,7 +29,7 @@ func (s *Server) Handler() http.Handler {
 	r.HandleFunc("/photos/{uuid:[0-9A-Fa-f-]{32,36}}", s.showPhoto).Methods(get...)
 	r.HandleFunc("/thumbnails/{key:.+}", s.showThumbnail).Methods(get...)
 	r.HandleFunc("/healthz", s.healthz).Methods(get...)
-	r.Handle("/readyz", s.readyz()).Methods(get...)
+	r.Handle("/readyz", cmp.Or(s.readiness, s.newReadiness())).Methods(get...)
 	r.Use(withRouteName)
 
 	r.NotFoundHandler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -23,6 +23,7 @@ import (
 
 	"github.com/photo-processor/photo-processor/internal/bucket"
 	"github.com/photo-processor/photo-processor/internal/config"
+	"github.com/photo-processor/photo-processor/internal/health"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/telemetry"
 )
@@ -52,6 +53,8 @@ type Server struct {
 	Config     config.Config
 	Log        *slog.Logger
 	Telemetry  *telemetry.Telemetry // nil: requests are neither measured nor traced
+
+	readiness *health.Readiness
 }
 
 // Run serves the API until the context is done, and then finishes the requests
@@ -97,7 +100,8 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		return fmt.Errorf("HTTP_ADDR: %w", err)
 	}
 	server := &Server{DB: db, Temporal: temporal, Namespace: cmp.Or(options.Namespace, client.DefaultNamespace), Thumbnails: thumbnails, Config: cfg, Log: log, Telemetry: tel}
-	if err := server.measure(); err != nil {
+	server.readiness = server.newReadiness()
+	if err := errors.Join(server.measure(), server.readiness.Measure(tel)); err != nil {
 		return fmt.Errorf("metrics: %w", err)
 	}
 

@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/http"
 	"os"
 	"sync/atomic"
 
 	"go.opentelemetry.io/otel/metric"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
-	"gocloud.dev/blob"
 
 	"github.com/photo-processor/photo-processor/activities"
 	"github.com/photo-processor/photo-processor/internal/bucket"
@@ -58,18 +56,18 @@ func interceptors(metrics *activities.Metrics) []interceptor.WorkerInterceptor {
 type readiness struct {
 	db             *postgres.DB
 	sourceCacheDir string
-	thumbnails     *blob.Bucket
+	bucket         *bucket.Probe
 	renderer       *renderer.Renderer
 	temporal       client.Client
 	namespace      string      // of Temporal
 	polling        atomic.Bool // the worker polls the task queue
 }
 
-func (rd *readiness) handler(log *slog.Logger) http.Handler {
+func (rd *readiness) handler(log *slog.Logger) *health.Readiness {
 	return &health.Readiness{Log: log, Verbose: true, Checks: []health.Check{
 		{Name: "postgresql", Title: "PostgreSQL", Ping: rd.db.Ping},
 		{Name: "temporal", Title: "Temporal", Ping: rd.pingTemporal},
-		{Name: "thumbnails_bucket", Title: "the thumbnails bucket", Ping: bucket.Check(rd.thumbnails)},
+		{Name: "thumbnails_bucket", Title: "the thumbnails bucket", Ping: rd.bucket.Check},
 		{Name: "source_cache_directory", Title: "the directory of the source cache", Missing: "not usable",
 			Ping: func(context.Context) error { return os.MkdirAll(rd.sourceCacheDir, 0o700) }}, // like the first fetch
 		{Name: "renderer", Title: "the renderer", Missing: "not running",

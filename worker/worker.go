@@ -80,8 +80,13 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		return fmt.Errorf("connect to Temporal: %w", err)
 	}
 	defer temporal.Close()
-	ready := readiness{db: db, sourceCacheDir: cfg.SourceCacheDir, thumbnails: thumbnails, renderer: render, temporal: temporal, namespace: options.Namespace}
-	tel.Handle("GET /readyz", ready.handler(log))
+	probe := bucket.NewProbe(thumbnails)
+	ready := readiness{db: db, sourceCacheDir: cfg.SourceCacheDir, bucket: probe, renderer: render, temporal: temporal, namespace: options.Namespace}
+	readyz := ready.handler(log)
+	tel.Handle("GET /readyz", readyz)
+	if err := readyz.Measure(tel); err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
 
 	// Up to here nothing has connected to a server. Now wait for each of them.
 	if err := db.MigrateWhenReady(ctx, log); err != nil {
@@ -112,6 +117,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		Format:        cfg.ThumbnailFormat,
 		Log:           log,
 		Metrics:       metrics,
+		BucketProbe:   probe,
 		BucketTimeout: cfg.BucketTimeout,
 		Temporal:      temporal,
 		StartPhoto: func(ctx context.Context, id uuid.UUID) error {

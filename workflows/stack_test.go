@@ -79,6 +79,7 @@ func newStack(t *testing.T) *stack {
 	}
 	s.act.Thumbnails, err = bucket.Open(t.Context(), "file://"+filepath.Join(dir, "thumbnails"))
 	require.NoError(t, err)
+	s.act.BucketProbe = bucket.NewProbe(s.act.Thumbnails)
 	return s
 }
 

@@ -11,7 +11,11 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/photo-processor/photo-processor/internal/telemetry"
 )
 
 const (
@@ -39,13 +43,17 @@ type Check struct {
 	Missing string
 	// Optional dependencies are reported, but the process is ready without them.
 	Optional bool
+	// ForWrites marks a dependency of requests that change something. With
+	// ?for=reads it is optional.
+	ForWrites bool
 	// Details returns what /readyz?verbose adds. May be nil.
 	Details func() any
 }
 
 // Readiness is the handler of /readyz. It answers 200 if all required
-// dependencies are reachable, else 503. It does not authenticate. All requests
-// within a second share the results of the checks.
+// dependencies are reachable, else 503. With ?for=reads the dependencies of
+// writes are not required. It does not authenticate. All requests within a second
+// share the results of the checks.
 type Readiness struct {
 	Log    *slog.Logger
 	Checks []Check
@@ -89,7 +97,32 @@ func (rd *Readiness) check() []error {
 	return results
 }
 
+// Measure registers a metric of each dependency: 1 if its last check was
+// successful, else 0.
+func (rd *Readiness) Measure(t *telemetry.Telemetry) error {
+	if !t.HasMetrics() {
+		return nil
+	}
+	meter := t.Meters.Meter("github.com/photo-processor/photo-processor/internal/health")
+	up, err := meter.Int64ObservableGauge("photo_processor.dependency.up",
+		metric.WithDescription("1 if the process can use the dependency, else 0; /readyz?verbose of a worker says why."))
+	if err != nil {
+		return err
+	}
+	read := func(context.Context) ([]error, error) { return rd.check(), nil }
+	return telemetry.OnScrape(t, meter, read, func(o metric.Observer, results []error) {
+		for i, check := range rd.Checks {
+			value := int64(1)
+			if results[i] != nil {
+				value = 0
+			}
+			o.ObserveInt64(up, value, metric.WithAttributeSet(attribute.NewSet(attribute.String("dependency", check.Name))))
+		}
+	}, up)
+}
+
 func (rd *Readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	reads := r.URL.Query().Get("for") == "reads"
 	results := rd.check()
 	status, answer := http.StatusOK, members{{"message", "Ready"}}
 	details := members{}
@@ -100,7 +133,7 @@ func (rd *Readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			if check.Missing != "" {
 				state = check.Missing
 			}
-			if !check.Optional {
+			if !check.Optional && !(reads && check.ForWrites) {
 				status, answer[0].value = http.StatusServiceUnavailable, "Not ready"
 			}
 			details = append(details, member{check.Name, results[i].Error()})
