@@ -39,7 +39,7 @@ func TestAlerts(t *testing.T) {
 	require.NoError(t, err)
 	runbook, err := os.ReadFile("../../docs/operating.md")
 	require.NoError(t, err)
-	require.Len(t, alerts(t), 4)
+	require.Len(t, alerts(t), 8)
 	for _, alert := range alerts(t) {
 		fires := regexp.MustCompile(`alertname: ` + alert.Alert + `\n +eval_time: \S+\n +exp_alerts:\n`)
 		require.Regexp(t, fires, string(tests), "no test has it fire")
