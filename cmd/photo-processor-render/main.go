@@ -17,7 +17,7 @@
 // photo-processor render, which starts it.
 package main
 
-import "C" // links malloc_linux.c
+import "C" // links libc_linux.c
 
 import (
 	"bytes"
