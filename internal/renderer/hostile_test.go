@@ -72,6 +72,28 @@ var doubles = map[string]func(){
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		runtime.KeepAlive(kept)
 	},
+	"fills-memory": func() { // which a process in the sandbox cannot
+		startUp()
+		kept := bytes.Repeat([]byte{1}, renderer.MinMaxMemory+200<<20)
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		runtime.KeepAlive(kept)
+	},
+	"makes-page-tables": func() { // of 4 kB for each 2 MiB that it reads
+		startUp()
+		const step, tables = 2 << 20, 4 << 10
+		size := (renderer.MinMaxMemory + 200<<20) / tables * step
+		memory, err := syscall.Mmap(-1, 0, size, syscall.PROT_READ, syscall.MAP_PRIVATE|syscall.MAP_ANON|syscall.MAP_NORESERVE)
+		if err != nil {
+			panic(err)
+		}
+		_ = syscall.Madvise(memory, syscall.MADV_NOHUGEPAGE)
+		sum := byte(0)
+		for at := 0; at < size; at += step {
+			sum += memory[at]
+		}
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		runtime.KeepAlive(sum)
+	},
 	"never-answers": func() {
 		startUp()
 		select {}
@@ -169,6 +191,23 @@ func TestHangingProcess(t *testing.T) {
 			b := setup(t, renderer.Config{Timeout: time.Second}, name)
 			_, err := b.Render(t.Context(), make([]byte, 8<<20)) // more than a pipe's buffer
 			requireCode(t, photo.RenderTimeout, err)
+		})
+	}
+}
+
+// TestMemoryBeyondTheKernelsLimit has processes without the kernel's limit.
+func TestMemoryBeyondTheKernelsLimit(t *testing.T) {
+	t.Parallel()
+	onLinux(t)
+	for _, name := range []string{"fills-memory", "makes-page-tables"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, renderer.Config{MaxMemory: renderer.MinMaxMemory}, name)
+			for range 2 { // the second is for the process that replaces the first
+				_, err := b.Render(t.Context(), small(t))
+				requireCode(t, photo.ImageTooLarge, err)
+				require.ErrorContains(t, err, "RENDER_MAX_MEMORY")
+			}
 		})
 	}
 }

@@ -24,6 +24,15 @@ const (
 	// by itself, so that its exit status shows the cause.
 	exitGracePeriod = time.Second
 
+	// memoryPoll is the interval at which the worker measures the memory of a
+	// process that renders. A processor fills about a gigabyte in this time.
+	memoryPoll = 250 * time.Millisecond
+
+	// uncounted is what a process within its limit may hold beyond it, in bytes:
+	// stacks, relocated libraries and page tables, which the kernel's limit does
+	// not count.
+	uncounted = 64 << 20
+
 	// killTimeout limits the wait for the kernel to reap a killed process,
 	// which takes long only on an overloaded machine.
 	killTimeout = 5 * time.Second
@@ -60,7 +69,7 @@ type process struct {
 	pipes    []*os.File    // this side's ends of stdin, stdout and stderr
 	exited   chan struct{} // closed once the process is reaped and its stderr logged
 	killOnce sync.Once
-	baseline int64 // resident bytes when the process became ready
+	baseline int64 // bytes of memory when the process became ready
 }
 
 // start starts a process and waits for its hello. The error includes the last
@@ -96,7 +105,7 @@ func (r *Renderer) start() (*process, error) {
 	}
 	hello.Sandbox.Namespaces = namespaces
 	r.sandbox.Store(&hello.Sandbox)
-	p.baseline = p.resident()
+	p.baseline = p.memory()
 	return p, nil
 }
 
@@ -223,9 +232,27 @@ func (p *process) outOfMemory() bool {
 	}
 }
 
-// growth returns how many more bytes are resident than when the process became
-// ready.
-func (p *process) growth() int64 { return p.resident() - p.baseline }
+// growth returns how many more bytes of memory the process holds than when it
+// became ready.
+func (p *process) growth() int64 { return p.memory() - p.baseline }
+
+// watchMemory calls exceeded as soon as the process holds more than limit bytes,
+// and returns then or when the context ends.
+func (p *process) watchMemory(ctx context.Context, limit int64, exceeded func()) {
+	ticker := time.NewTicker(memoryPoll)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			if p.memory() > limit {
+				exceeded()
+				return
+			}
+		}
+	}
+}
 
 // Find returns the absolute path of the program photo-processor-render: path,
 // or if that is empty the program in the directory of the running executable.

@@ -94,20 +94,21 @@ func enlarge(pipe *os.File) {
 	}
 }
 
-// resident returns the bytes of memory that the process holds, or 0 if /proc
-// does not show them.
-func (p *process) resident() int64 {
-	statm, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid()) + "/statm")
+// memory returns the bytes of memory that the process holds for itself, with
+// its page tables, or 0 if /proc does not show them.
+func (p *process) memory() int64 {
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid()) + "/status")
 	if err != nil {
 		return 0
 	}
-	fields := bytes.Fields(statm)
-	if len(fields) < 2 {
-		return 0
+	var total int64
+	for line := range bytes.Lines(status) {
+		name, value, _ := bytes.Cut(line, []byte(":"))
+		switch string(name) {
+		case "RssAnon", "RssShmem", "VmSwap", "VmPTE", "HugetlbPages":
+			kilobytes, _ := strconv.ParseInt(string(bytes.TrimSuffix(bytes.TrimSpace(value), []byte(" kB"))), 10, 64)
+			total += kilobytes << 10
+		}
 	}
-	pages, err := strconv.ParseInt(string(fields[1]), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return pages * int64(os.Getpagesize())
+	return total
 }

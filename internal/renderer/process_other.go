@@ -18,4 +18,4 @@ func (r *Renderer) startCommand(command func() *exec.Cmd) (*exec.Cmd, string, er
 
 func enlarge(*os.File) {}
 
-func (p *process) resident() int64 { return 0 }
+func (p *process) memory() int64 { return 0 }

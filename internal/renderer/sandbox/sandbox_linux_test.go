@@ -180,6 +180,44 @@ var attempts = map[string]func(argument string) error{
 		_, _, errno := syscall.RawSyscall6(unix.SYS_MMAP, 0, 4096, unix.PROT_READ, unix.SYS_EXECVE, ^uintptr(0), 0)
 		return orNil(errno)
 	},
+	// Each of the next five gets memory that RLIMIT_DATA does not count.
+	"fill memory and make it read-only": func(string) error {
+		page, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+		if err != nil {
+			return nil // "done", which fails the test
+		}
+		page[0] = 1
+		return unix.Mprotect(page, unix.PROT_READ)
+	},
+	"make page tables by reading": func(string) error {
+		const huge = 1 << 36
+		memory, _, errno := syscall.RawSyscall6(unix.SYS_MMAP, 0, huge, unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE, ^uintptr(0), 0)
+		if errno == 0 {
+			_, _, errno = syscall.RawSyscall(unix.SYS_MUNMAP, memory, huge, 0)
+		}
+		return orNil(errno)
+	},
+	"make page tables of guards": func(string) error {
+		const guardInstall = 102 // MADV_GUARD_INSTALL
+		memory, err := unix.Mmap(-1, 0, 1<<30, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
+		if err != nil {
+			return nil
+		}
+		_, _, errno := syscall.RawSyscall(unix.SYS_MADVISE, uintptr(unsafe.Pointer(unsafe.SliceData(memory))), 4096, guardInstall)
+		return orNil(errno)
+	},
+	"map a growing stack": func(string) error {
+		_, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_GROWSDOWN)
+		return err
+	},
+	"enlarge memory in place": func(string) error { // which can be the main thread's stack
+		memory, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+		if err != nil {
+			return nil
+		}
+		_, _, errno := syscall.RawSyscall6(unix.SYS_MREMAP, uintptr(unsafe.Pointer(&memory[0])), 4096, 1<<20, unix.MREMAP_MAYMOVE, 0, 0)
+		return orNil(errno)
+	},
 	"make code": func(string) error {
 		_, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANON)
 		return err
@@ -326,6 +364,11 @@ func TestSandbox(t *testing.T) {
 		"inherit a priority":                "refused",
 		"share memory":                      "refused",
 		"share memory, oddly":               "refused",
+		"fill memory and make it read-only": "refused",
+		"make page tables by reading":       "refused",
+		"make page tables of guards":        "refused",
+		"map a growing stack":               "refused",
+		"enlarge memory in place":           "refused",
 		"make code":                         "done", // which Orc needs
 		"share code":                        "refused",
 		"make a file code":                  "refused",
@@ -358,6 +401,10 @@ func TestSandbox(t *testing.T) {
 				require.NoError(t, err)
 				defer file.Close()
 				files = append(files, file)
+			case "make page tables of guards":
+				if attempts[attempt]("") != nil {
+					outside = "refused" // before Linux 6.13
+				}
 			case "become root":
 				if os.Getuid() != 0 {
 					outside = "refused"
