@@ -199,15 +199,18 @@ func (p *process) killAndWait() {
 }
 
 // exitOrKill lets the process exit by itself within exitGracePeriod, which
-// keeps its exit status, and kills it otherwise.
-func (p *process) exitOrKill() {
+// keeps its exit status, and kills it otherwise. It returns true if the process
+// exited and had not read all that was written to its stdin.
+func (p *process) exitOrKill() (unread bool) {
 	timer := time.NewTimer(exitGracePeriod)
 	defer timer.Stop()
 	select {
 	case <-p.exited:
+		unread = hasUnread(p.stdin)
 	case <-timer.C:
 	}
 	p.killAndWait()
+	return unread
 }
 
 // exitState describes how the process ended, such as "signal: killed".

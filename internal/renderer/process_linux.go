@@ -94,6 +94,18 @@ func enlarge(pipe *os.File) {
 	}
 }
 
+// hasUnread returns whether the pipe, of which this is the writing end, holds
+// bytes that were never read.
+func hasUnread(pipe *os.File) bool {
+	raw, err := pipe.SyscallConn()
+	if err != nil {
+		return false
+	}
+	n := 0
+	_ = raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	return n > 0
+}
+
 // memory returns the bytes of memory that the process holds for itself, with
 // its page tables, or 0 if /proc does not show them.
 func (p *process) memory() int64 {

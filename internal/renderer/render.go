@@ -127,13 +127,14 @@ func (r *Renderer) killError(ctx context.Context, p *process, j job) error {
 // render_crashed, or errSourceNotSent. err is what the exchange failed with; it
 // is logged and not shown to clients.
 func (r *Renderer) classifyExit(ctx context.Context, p *process, err error) error {
-	p.exitOrKill()
+	// A source that fits into the pipe is sent even if the process is dying.
+	unread := p.exitOrKill()
 	log := r.config.Log.With("process", p.pid())
 	switch {
 	case p.outOfMemory():
 		log.WarnContext(ctx, "a picture needs more memory than a render process may have; its photo fails", "limit", r.config.MaxMemory)
 		return r.tooLarge()
-	case errors.Is(err, errSourceNotSent):
+	case unread || errors.Is(err, errSourceNotSent):
 		log.ErrorContext(ctx, "a render process exited before it had read the source; another process gets the photo", "ended", p.exitState(), "error", err)
 		return errSourceNotSent
 	default:
