@@ -2,6 +2,7 @@ package renderer_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -30,6 +31,41 @@ var doubles = map[string]func(){
 		}
 		fmt.Println("ready")
 		select {}
+	},
+
+	"worker-at-a-limit": func() {
+		picture, err := io.ReadAll(os.Stdin)
+		if err != nil {
+			panic(err)
+		}
+		limit := func(n string) { // on the network namespaces of this user namespace
+			if err := os.WriteFile("/proc/sys/user/max_net_namespaces", []byte(n), 0); err != nil {
+				panic(err)
+			}
+		}
+		config := renderer.Config{Options: renderer.Options{Boxes: []photo.Size{box}}, Path: os.Getenv("RENDERER_PATH"), MaxPictures: 1}
+		report := func(r *renderer.Renderer) {
+			for range 2 { // the second needs a process that started after the first
+				if _, err := r.Render(context.Background(), renderer.Bytes(picture)); err != nil {
+					panic(err)
+				}
+			}
+			complete, partial := r.Processes()
+			fmt.Println(r.Sandbox().Missing(), complete, partial)
+		}
+		limit("0")
+		r, err := renderer.New(config)
+		if err != nil {
+			panic(err)
+		}
+		report(r)
+		limit("1000")
+		report(r)
+		r.Close()
+		config.RequireSandbox = true
+		limit("0")
+		_, err = renderer.New(config)
+		fmt.Println(err)
 	},
 
 	"of-another-build": func() {

@@ -69,6 +69,7 @@ type process struct {
 	pipes    []*os.File    // this side's ends of stdin, stdout and stderr
 	exited   chan struct{} // closed once the process is reaped and its stderr logged
 	killOnce sync.Once
+	confined bool  // all layers of the sandbox are in force
 	baseline int64 // bytes of memory when the process became ready
 }
 
@@ -104,6 +105,12 @@ func (r *Renderer) start() (*process, error) {
 		return nil, fmt.Errorf("%w (%s)", err, p.exitState())
 	}
 	hello.Sandbox.Namespaces = namespaces
+	missing := hello.Sandbox.Missing()
+	if len(missing) > 0 && r.config.RequireSandbox {
+		p.killAndWait()
+		return nil, &missingError{missing}
+	}
+	p.confined = len(missing) == 0
 	r.sandbox.Store(&hello.Sandbox)
 	p.baseline = p.memory()
 	return p, nil

@@ -1,9 +1,11 @@
 package renderer_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -14,7 +16,38 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/photo-processor/photo-processor/internal/renderer"
+	"github.com/photo-processor/photo-processor/internal/renderer/renderertest"
 )
+
+// TestNamespacesAtALimit has a worker whose kernel refuses namespaces for some
+// time, because of a limit.
+func TestNamespacesAtALimit(t *testing.T) {
+	t.Parallel()
+	onLinux(t)
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to map users")
+	}
+	self, err := os.Executable()
+	require.NoError(t, err)
+	link := filepath.Join(t.TempDir(), "worker-at-a-limit")
+	require.NoError(t, os.Symlink(self, link))
+	users := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1 << 16}}
+	worker := exec.Command(link)
+	worker.Env = []string{"RENDERER_PATH=" + renderertest.Path(t)}
+	worker.Stdin = bytes.NewReader(small(t))
+	worker.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: users, GidMappings: users, GidMappingsEnableSetgroups: true}
+	var log bytes.Buffer
+	worker.Stderr = &log
+	output, err := worker.Output()
+	t.Log(log.String())
+	require.NoError(t, err)
+	lines := strings.Split(strings.TrimSpace(string(output)), "\n")
+	require.Len(t, lines, 3)
+	require.Regexp(t, `^\[namespaces: none: no space left on device\] 0 [01]$`, lines[0])
+	require.Regexp(t, `^\[\] [01] 0$`, lines[1], "the next process tries again")
+	require.Contains(t, lines[2], "the sandbox is incomplete, and RENDER_SANDBOX is required: namespaces: no space left on device")
+	require.Equal(t, 1, strings.Count(log.String(), "without namespaces"), "the warning is not repeated for each process")
+}
 
 func TestSandboxIsInForce(t *testing.T) {
 	t.Parallel()

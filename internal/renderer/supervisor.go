@@ -39,7 +39,7 @@ func (r *Renderer) supervise(started chan<- error) {
 		}
 		p, err := r.start()
 		if err == nil {
-			r.running.Add(1) // before started: Ready must succeed once New returns
+			r.count(p, 1) // before started: Ready must succeed once New returns
 		}
 		if first {
 			started <- err
@@ -56,13 +56,21 @@ func (r *Renderer) supervise(started chan<- error) {
 			continue
 		}
 		failedFirst := r.serve(p)
-		r.running.Add(-1)
+		r.count(p, -1)
 		if failedFirst {
 			failures++
 		} else {
 			failures = 0
 			pauses.Reset()
 		}
+	}
+}
+
+// count adds n to the number of running processes.
+func (r *Renderer) count(p *process, n int64) {
+	r.running.Add(n)
+	if !p.confined {
+		r.partial.Add(n)
 	}
 }
 
