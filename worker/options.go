@@ -112,7 +112,10 @@ func NewRenderer(cfg config.Config, log *slog.Logger) (*renderer.Renderer, error
 		Timeout:     cfg.RenderTimeout,
 		MaxMemory:   cfg.RenderMaxMemory,
 		MaxPictures: cfg.RenderMaxPictures,
-		Log:         log,
+
+		RequireSandbox: cfg.RenderSandbox == config.SandboxRequired,
+
+		Log: log,
 	})
 }
 

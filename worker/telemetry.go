@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync/atomic"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
@@ -33,13 +34,22 @@ func newMetrics(tel *telemetry.Telemetry, db *postgres.DB, render *renderer.Rend
 	if !tel.HasMetrics() {
 		return nil, nil
 	}
-	_, err := tel.Meters.Meter("github.com/photo-processor/photo-processor/worker").Int64ObservableGauge("photo_processor.render.queue.depth",
+	meter := tel.Meters.Meter("github.com/photo-processor/photo-processor/worker")
+	_, queueErr := meter.Int64ObservableGauge("photo_processor.render.queue.depth",
 		metric.WithDescription("Pictures that wait for a process to render them."),
 		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
 			o.Observe(render.Waiting())
 			return nil
 		}))
-	if err := errors.Join(err, db.Measure(tel.Meters)); err != nil {
+	_, processesErr := meter.Int64ObservableGauge("photo_processor.render.processes",
+		metric.WithDescription("Running render processes, by whether all layers of their sandbox are in force."),
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			complete, partial := render.Processes()
+			o.Observe(complete, metric.WithAttributes(attribute.String("sandbox", "complete")))
+			o.Observe(partial, metric.WithAttributes(attribute.String("sandbox", "partial")))
+			return nil
+		}))
+	if err := errors.Join(queueErr, processesErr, db.Measure(tel.Meters)); err != nil {
 		return nil, err
 	}
 	return activities.NewMetrics(tel.Meters)
@@ -72,9 +82,20 @@ func (rd *readiness) handler(log *slog.Logger) *health.Readiness {
 			Ping: func(context.Context) error { return os.MkdirAll(rd.sourceCacheDir, 0o700) }}, // like the first fetch
 		{Name: "renderer", Title: "the renderer", Missing: "not running",
 			Ping:    func(context.Context) error { return rd.renderer.Ready() },
-			Details: func() any { return map[string]any{"sandbox": rd.renderer.Sandbox(), "waiting": rd.renderer.Waiting()} }},
+			Details: rd.renderDetails},
 		{Name: "task_queue", Title: "the task queue", Missing: "not polled", Ping: rd.pingQueue},
 	}}
+}
+
+func (rd *readiness) renderDetails() any {
+	complete, partial := rd.renderer.Processes()
+	sandbox := rd.renderer.Sandbox()
+	return map[string]any{
+		"sandbox":   sandbox,
+		"missing":   sandbox.Missing(),
+		"processes": map[string]int64{"complete": complete, "partial": partial},
+		"waiting":   rd.renderer.Waiting(),
+	}
 }
 
 func (rd *readiness) pingTemporal(ctx context.Context) error {

@@ -17,7 +17,7 @@
 // photo-processor render, which starts it.
 package main
 
-import "C" // links malloc_linux.c
+import "C" // links libc_linux.c
 
 import (
 	"bytes"
@@ -115,7 +115,9 @@ func serve(in io.Reader, out io.Writer, options thumbnail.Options) error {
 		if cap(source) <= keepBuffer {
 			buf = source
 		}
-		if err := answer(out, source, options); err != nil {
+		err = answer(out, source, options)
+		clear(source) // a later picture may take over the process
+		if err != nil {
 			return err
 		}
 	}
@@ -131,7 +133,11 @@ func answer(out io.Writer, source []byte, options thumbnail.Options) error {
 	if err != nil {
 		return err
 	}
-	return protocol.WriteThumbnails(out, thumbnails)
+	err = protocol.WriteThumbnails(out, thumbnails)
+	for _, t := range thumbnails {
+		clear(t.Bytes)
+	}
+	return err
 }
 
 // renderWarmup renders the picture of each kind that this libvips supports.

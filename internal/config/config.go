@@ -29,6 +29,12 @@ import (
 	"github.com/photo-processor/photo-processor/internal/renderer"
 )
 
+// Values of RENDER_SANDBOX.
+const (
+	SandboxRequired   = "required"    // no picture is rendered without all layers
+	SandboxBestEffort = "best-effort" // without the layers that the kernel refuses
+)
+
 // Config has all settings. A test compares docs/configuration.md with it.
 type Config struct {
 	// DataDir is the directory of the files whose own variable is not set.
@@ -148,6 +154,8 @@ type Config struct {
 	// RenderMaxPictures is how many pictures a process renders before it is
 	// replaced.
 	RenderMaxPictures int `env:"RENDER_MAX_PICTURES" envDefault:"500"`
+	// RenderSandbox is SandboxRequired or SandboxBestEffort.
+	RenderSandbox string `env:"RENDER_SANDBOX" envDefault:"best-effort"`
 	// RendererPath is the render program. Defaults to the file
 	// photo-processor-render next to the running program.
 	RendererPath string `env:"RENDERER_PATH"`
@@ -329,6 +337,9 @@ func (c *Config) check(unparsed []error) (mistakes []error) {
 	checkDuration("RENDER_TIMEOUT", c.RenderTimeout, time.Second, maxStepTimeout)
 	checkRange("RENDER_MAX_MEMORY", c.RenderMaxMemory, renderer.MinMaxMemory, 1<<40)
 	checkRange("RENDER_MAX_PICTURES", int64(c.RenderMaxPictures), 1, 1_000_000_000)
+	if !slices.Contains([]string{SandboxRequired, SandboxBestEffort}, c.RenderSandbox) {
+		wrong("RENDER_SANDBOX", "must be %s or %s, not %q", SandboxRequired, SandboxBestEffort, c.RenderSandbox)
+	}
 
 	if !slices.Contains([]string{"text", "json"}, c.LogFormat) {
 		wrong("LOG_FORMAT", "must be text or json, not %q", c.LogFormat)

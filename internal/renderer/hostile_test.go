@@ -2,6 +2,7 @@ package renderer_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -30,6 +31,41 @@ var doubles = map[string]func(){
 		}
 		fmt.Println("ready")
 		select {}
+	},
+
+	"worker-at-a-limit": func() {
+		picture, err := io.ReadAll(os.Stdin)
+		if err != nil {
+			panic(err)
+		}
+		limit := func(n string) { // on the network namespaces of this user namespace
+			if err := os.WriteFile("/proc/sys/user/max_net_namespaces", []byte(n), 0); err != nil {
+				panic(err)
+			}
+		}
+		config := renderer.Config{Options: renderer.Options{Boxes: []photo.Size{box}}, Path: os.Getenv("RENDERER_PATH"), MaxPictures: 1}
+		report := func(r *renderer.Renderer) {
+			for range 2 { // the second needs a process that started after the first
+				if _, err := r.Render(context.Background(), renderer.Bytes(picture)); err != nil {
+					panic(err)
+				}
+			}
+			complete, partial := r.Processes()
+			fmt.Println(r.Sandbox().Missing(), complete, partial)
+		}
+		limit("0")
+		r, err := renderer.New(config)
+		if err != nil {
+			panic(err)
+		}
+		report(r)
+		limit("1000")
+		report(r)
+		r.Close()
+		config.RequireSandbox = true
+		limit("0")
+		_, err = renderer.New(config)
+		fmt.Println(err)
 	},
 
 	"of-another-build": func() {
@@ -71,6 +107,28 @@ var doubles = map[string]func(){
 		os.Stdout.Write(thumbnailsFrame(thumbnails(1, 320, 200, 3, "\xff\xd8\xff")))
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		runtime.KeepAlive(kept)
+	},
+	"fills-memory": func() { // which a process in the sandbox cannot
+		startUp()
+		kept := bytes.Repeat([]byte{1}, renderer.MinMaxMemory+200<<20)
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		runtime.KeepAlive(kept)
+	},
+	"makes-page-tables": func() { // of 4 kB for each 2 MiB that it reads
+		startUp()
+		const step, tables = 2 << 20, 4 << 10
+		size := (renderer.MinMaxMemory + 200<<20) / tables * step
+		memory, err := syscall.Mmap(-1, 0, size, syscall.PROT_READ, syscall.MAP_PRIVATE|syscall.MAP_ANON|syscall.MAP_NORESERVE)
+		if err != nil {
+			panic(err)
+		}
+		_ = syscall.Madvise(memory, syscall.MADV_NOHUGEPAGE)
+		sum := byte(0)
+		for at := 0; at < size; at += step {
+			sum += memory[at]
+		}
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		runtime.KeepAlive(sum)
 	},
 	"never-answers": func() {
 		startUp()
@@ -169,6 +227,23 @@ func TestHangingProcess(t *testing.T) {
 			b := setup(t, renderer.Config{Timeout: time.Second}, name)
 			_, err := b.Render(t.Context(), make([]byte, 8<<20)) // more than a pipe's buffer
 			requireCode(t, photo.RenderTimeout, err)
+		})
+	}
+}
+
+// TestMemoryBeyondTheKernelsLimit has processes without the kernel's limit.
+func TestMemoryBeyondTheKernelsLimit(t *testing.T) {
+	t.Parallel()
+	onLinux(t)
+	for _, name := range []string{"fills-memory", "makes-page-tables"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, renderer.Config{MaxMemory: renderer.MinMaxMemory}, name)
+			for range 2 { // the second is for the process that replaces the first
+				_, err := b.Render(t.Context(), small(t))
+				requireCode(t, photo.ImageTooLarge, err)
+				require.ErrorContains(t, err, "RENDER_MAX_MEMORY")
+			}
 		})
 	}
 }

@@ -24,6 +24,15 @@ const (
 	// by itself, so that its exit status shows the cause.
 	exitGracePeriod = time.Second
 
+	// memoryPoll is the interval at which the worker measures the memory of a
+	// process that renders. A processor fills about a gigabyte in this time.
+	memoryPoll = 250 * time.Millisecond
+
+	// uncounted is what a process within its limit may hold beyond it, in bytes:
+	// stacks, relocated libraries and page tables, which the kernel's limit does
+	// not count.
+	uncounted = 64 << 20
+
 	// killTimeout limits the wait for the kernel to reap a killed process,
 	// which takes long only on an overloaded machine.
 	killTimeout = 5 * time.Second
@@ -60,7 +69,8 @@ type process struct {
 	pipes    []*os.File    // this side's ends of stdin, stdout and stderr
 	exited   chan struct{} // closed once the process is reaped and its stderr logged
 	killOnce sync.Once
-	baseline int64 // resident bytes when the process became ready
+	confined bool  // all layers of the sandbox are in force
+	baseline int64 // bytes of memory when the process became ready
 }
 
 // start starts a process and waits for its hello. The error includes the last
@@ -95,8 +105,14 @@ func (r *Renderer) start() (*process, error) {
 		return nil, fmt.Errorf("%w (%s)", err, p.exitState())
 	}
 	hello.Sandbox.Namespaces = namespaces
+	missing := hello.Sandbox.Missing()
+	if len(missing) > 0 && r.config.RequireSandbox {
+		p.killAndWait()
+		return nil, &missingError{missing}
+	}
+	p.confined = len(missing) == 0
 	r.sandbox.Store(&hello.Sandbox)
-	p.baseline = p.resident()
+	p.baseline = p.memory()
 	return p, nil
 }
 
@@ -190,15 +206,18 @@ func (p *process) killAndWait() {
 }
 
 // exitOrKill lets the process exit by itself within exitGracePeriod, which
-// keeps its exit status, and kills it otherwise.
-func (p *process) exitOrKill() {
+// keeps its exit status, and kills it otherwise. It returns true if the process
+// exited and had not read all that was written to its stdin.
+func (p *process) exitOrKill() (unread bool) {
 	timer := time.NewTimer(exitGracePeriod)
 	defer timer.Stop()
 	select {
 	case <-p.exited:
+		unread = hasUnread(p.stdin)
 	case <-timer.C:
 	}
 	p.killAndWait()
+	return unread
 }
 
 // exitState describes how the process ended, such as "signal: killed".
@@ -223,9 +242,27 @@ func (p *process) outOfMemory() bool {
 	}
 }
 
-// growth returns how many more bytes are resident than when the process became
-// ready.
-func (p *process) growth() int64 { return p.resident() - p.baseline }
+// growth returns how many more bytes of memory the process holds than when it
+// became ready.
+func (p *process) growth() int64 { return p.memory() - p.baseline }
+
+// watchMemory calls exceeded as soon as the process holds more than limit bytes,
+// and returns then or when the context ends.
+func (p *process) watchMemory(ctx context.Context, limit int64, exceeded func()) {
+	ticker := time.NewTicker(memoryPoll)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			if p.memory() > limit {
+				exceeded()
+				return
+			}
+		}
+	}
+}
 
 // Find returns the absolute path of the program photo-processor-render: path,
 // or if that is empty the program in the directory of the running executable.

@@ -2,48 +2,77 @@ package renderer
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"runtime"
 	"strconv"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/photo-processor/photo-processor/internal/renderer/protocol"
 )
 
 // startCommand starts the command that the function returns, in new namespaces
-// if the kernel allows them. The kernel kills the process when the worker
-// exits.
+// if the kernel allows them, and returns the namespaces, or why there are none.
+// The kernel kills the process when the worker exits.
+//
+// A kernel that refuses namespaces may only be short of memory or at a limit,
+// so each process tries again.
 func (r *Renderer) startCommand(command func() *exec.Cmd) (*exec.Cmd, string, error) {
 	attributes, namespaces := namespaceAttributes()
-	for {
-		isolate := r.namespaces.Load()
-		cmd := command()
-		cmd.SysProcAttr = &syscall.SysProcAttr{}
-		if isolate {
-			cmd.SysProcAttr = attributes
-		}
-		// For the kernel, a child's parent is the thread that created it, and
-		// the Go runtime ends threads now and then.
-		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
-		// Signals of a terminal or a service manager must not reach the
-		// process: the worker ends it when its photos are done.
-		cmd.SysProcAttr.Setpgid = true
-		err := onPermanentThread(cmd.Start)
-		if err == nil && isolate {
-			return cmd, namespaces, nil
-		}
-		if err == nil {
-			return cmd, "none: this user may not create any", nil
-		}
-		if !isolate {
-			return nil, "", err
-		}
-		// Many containers forbid namespaces. Any other error will occur again
-		// without them.
-		r.namespaces.Store(false)
+	cmd := command()
+	refused := startChild(cmd, attributes)
+	if refused == nil {
+		return cmd, namespaces, nil
 	}
+	cmd = command()
+	if r.config.RequireSandbox {
+		if _, err := os.Stat(cmd.Path); err != nil {
+			return nil, "", err // which is not the fault of namespaces
+		}
+		return nil, "", &missingError{[]string{"namespaces: " + reason(refused)}}
+	}
+	// Any error but a refusal of namespaces occurs again without them.
+	if err := startChild(cmd, &syscall.SysProcAttr{}); err != nil {
+		return nil, "", err
+	}
+	r.warnNamespaces(refused)
+	return cmd, "none: " + reason(refused), nil
+}
+
+// reason returns the text of the system call's error, without the name of the
+// program.
+func reason(err error) string {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		return errno.Error()
+	}
+	return err.Error()
+}
+
+// warnNamespaces logs that a process runs without namespaces, at most once in
+// warnInterval.
+func (r *Renderer) warnNamespaces(err error) {
+	const warnInterval = 10 * time.Minute
+	now := time.Now().UnixNano()
+	if last := r.namespacesWarned.Load(); last == 0 || now-last > int64(warnInterval) {
+		r.namespacesWarned.Store(now)
+		r.config.Log.Warn("a render process runs without namespaces of its own, under the other layers of the sandbox; the next process tries again", "error", err)
+	}
+}
+
+func startChild(cmd *exec.Cmd, attributes *syscall.SysProcAttr) error {
+	cmd.SysProcAttr = attributes
+	// For the kernel, a child's parent is the thread that created it, and
+	// the Go runtime ends threads now and then.
+	attributes.Pdeathsig = syscall.SIGKILL
+	// Signals of a terminal or a service manager must not reach the
+	// process: the worker ends it when its photos are done.
+	attributes.Setpgid = true
+	return onPermanentThread(cmd.Start)
 }
 
 // namespaceAttributes returns the attributes of a process in namespaces that
@@ -53,12 +82,12 @@ func (r *Renderer) startCommand(command func() *exec.Cmd) (*exec.Cmd, string, er
 func namespaceAttributes() (*syscall.SysProcAttr, string) {
 	attributes := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS}
 	if os.Geteuid() == 0 {
-		return attributes, "net, ipc, uts"
+		return attributes, protocol.Namespaces
 	}
 	attributes.Cloneflags |= unix.CLONE_NEWUSER
 	attributes.UidMappings = []syscall.SysProcIDMap{{ContainerID: os.Geteuid(), HostID: os.Geteuid(), Size: 1}}
 	attributes.GidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getegid(), HostID: os.Getegid(), Size: 1}}
-	return attributes, "user, net, ipc, uts"
+	return attributes, "user, " + protocol.Namespaces
 }
 
 // onPermanentThread calls f on a thread that lives until the worker exits.
@@ -94,20 +123,33 @@ func enlarge(pipe *os.File) {
 	}
 }
 
-// resident returns the bytes of memory that the process holds, or 0 if /proc
-// does not show them.
-func (p *process) resident() int64 {
-	statm, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid()) + "/statm")
+// hasUnread returns whether the pipe, of which this is the writing end, holds
+// bytes that were never read.
+func hasUnread(pipe *os.File) bool {
+	raw, err := pipe.SyscallConn()
+	if err != nil {
+		return false
+	}
+	n := 0
+	_ = raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	return n > 0
+}
+
+// memory returns the bytes of memory that the process holds for itself, with
+// its page tables, or 0 if /proc does not show them.
+func (p *process) memory() int64 {
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid()) + "/status")
 	if err != nil {
 		return 0
 	}
-	fields := bytes.Fields(statm)
-	if len(fields) < 2 {
-		return 0
+	var total int64
+	for line := range bytes.Lines(status) {
+		name, value, _ := bytes.Cut(line, []byte(":"))
+		switch string(name) {
+		case "RssAnon", "RssShmem", "VmSwap", "VmPTE", "HugetlbPages":
+			kilobytes, _ := strconv.ParseInt(string(bytes.TrimSuffix(bytes.TrimSpace(value), []byte(" kB"))), 10, 64)
+			total += kilobytes << 10
+		}
 	}
-	pages, err := strconv.ParseInt(string(fields[1]), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return pages * int64(os.Getpagesize())
+	return total
 }

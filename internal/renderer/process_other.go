@@ -18,4 +18,6 @@ func (r *Renderer) startCommand(command func() *exec.Cmd) (*exec.Cmd, string, er
 
 func enlarge(*os.File) {}
 
-func (p *process) resident() int64 { return 0 }
+func hasUnread(*os.File) bool { return false }
+
+func (p *process) memory() int64 { return 0 }

@@ -22,6 +22,10 @@ const (
 // errTimeout is the cause of a context that ended after Config.Timeout.
 var errTimeout = errors.New("RENDER_TIMEOUT")
 
+// errMemory is the cause of a context that ended because the process held more
+// memory than Config.MaxMemory.
+var errMemory = errors.New("RENDER_MAX_MEMORY")
+
 // errSourceNotSent means that the process exited before it had read the whole
 // source. The picture did not cause the exit, so another process gets the job.
 var errSourceNotSent = errors.New("the process did not read the source")
@@ -59,6 +63,8 @@ func (r *Renderer) render(p *process, j job) ([]photo.EncodedThumbnail, conditio
 	ctx, cancel := context.WithTimeoutCause(j.ctx, r.config.Timeout, errTimeout)
 	defer cancel()
 	defer context.AfterFunc(r.closing, cancel)()
+	ctx, exceed := context.WithCancelCause(ctx)
+	defer exceed(nil)
 	stopKill := context.AfterFunc(ctx, p.kill)
 
 	source, err := j.source.Open(ctx)
@@ -68,6 +74,7 @@ func (r *Renderer) render(p *process, j job) ([]photo.EncodedThumbnail, conditio
 	}
 	defer source.Close()
 
+	go p.watchMemory(ctx, r.config.MaxMemory+uncounted, func() { exceed(errMemory) })
 	p.log.nextPicture(j.ctx)
 	thumbnails, failure, err := p.exchange(source, j.source.Size, r.config.Options)
 	after := healthy
@@ -80,7 +87,7 @@ func (r *Renderer) render(p *process, j job) ([]photo.EncodedThumbnail, conditio
 		// the source was what took the time.
 		return nil, killed, err
 	case err != nil && after == killed:
-		return nil, killed, r.killError(ctx, j)
+		return nil, killed, r.killError(ctx, p, j)
 	case err != nil:
 		return nil, mustReplace, r.classifyExit(j.ctx, p, err)
 	case p.stdout.Buffered() > 0:
@@ -99,9 +106,13 @@ func (r *Renderer) render(p *process, j job) ([]photo.EncodedThumbnail, conditio
 }
 
 // killError returns the error of a job whose process was killed: a failure with
-// the code render_timeout, the context's error or ErrClosed.
-func (r *Renderer) killError(ctx context.Context, j job) error {
+// the code render_timeout or image_too_large, the context's error or ErrClosed.
+func (r *Renderer) killError(ctx context.Context, p *process, j job) error {
 	switch {
+	case errors.Is(context.Cause(ctx), errMemory):
+		r.config.Log.ErrorContext(j.ctx, "a render process got more memory than the kernel should allow it; it is killed and its photo fails",
+			"process", p.pid(), "limit", r.config.MaxMemory)
+		return r.tooLarge()
 	case errors.Is(context.Cause(ctx), errTimeout):
 		return photo.Fail(photo.RenderTimeout, "the thumbnails were not made within the limit of %s (RENDER_TIMEOUT)", r.config.Timeout)
 	case j.ctx.Err() != nil:
@@ -116,19 +127,24 @@ func (r *Renderer) killError(ctx context.Context, j job) error {
 // render_crashed, or errSourceNotSent. err is what the exchange failed with; it
 // is logged and not shown to clients.
 func (r *Renderer) classifyExit(ctx context.Context, p *process, err error) error {
-	p.exitOrKill()
+	// A source that fits into the pipe is sent even if the process is dying.
+	unread := p.exitOrKill()
 	log := r.config.Log.With("process", p.pid())
 	switch {
 	case p.outOfMemory():
 		log.WarnContext(ctx, "a picture needs more memory than a render process may have; its photo fails", "limit", r.config.MaxMemory)
-		return photo.Fail(photo.ImageTooLarge, "the picture needs more memory than the limit of %s (RENDER_MAX_MEMORY)", megabytes(r.config.MaxMemory))
-	case errors.Is(err, errSourceNotSent):
+		return r.tooLarge()
+	case unread || errors.Is(err, errSourceNotSent):
 		log.ErrorContext(ctx, "a render process exited before it had read the source; another process gets the photo", "ended", p.exitState(), "error", err)
 		return errSourceNotSent
 	default:
 		log.ErrorContext(ctx, "a render process crashed on a picture; a new one is started", "ended", p.exitState(), "error", err)
 		return photo.Fail(photo.RenderCrashed, "the renderer died of this picture")
 	}
+}
+
+func (r *Renderer) tooLarge() error {
+	return photo.Fail(photo.ImageTooLarge, "the picture needs more memory than the limit of %s (RENDER_MAX_MEMORY)", megabytes(r.config.MaxMemory))
 }
 
 func megabytes(n int64) string { return fmt.Sprintf("%d MB", n/1_000_000) }

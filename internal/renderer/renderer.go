@@ -36,6 +36,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -98,6 +99,10 @@ type Config struct {
 	// With 1 no process sees two pictures. Defaults to DefaultMaxPictures.
 	MaxPictures int
 
+	// RequireSandbox makes the start of a process fail if one of the sandbox's
+	// layers is not in force. By default processes run under the others.
+	RequireSandbox bool
+
 	// Log receives the processes' stderr and the reasons for their exits.
 	// Defaults to slog's default logger.
 	Log *slog.Logger
@@ -114,9 +119,10 @@ type Renderer struct {
 
 	waiting atomic.Int64 // pictures that no process has begun to render
 	running atomic.Int64 // processes that render or are ready to
+	partial atomic.Int64 // those of them that lack a layer of the sandbox
 
-	sandbox    atomic.Pointer[Status]
-	namespaces atomic.Bool // whether to start processes in new namespaces
+	sandbox          atomic.Pointer[Status]
+	namespacesWarned atomic.Int64 // when the lack of namespaces was logged, in Unix nanoseconds
 }
 
 // Source is a photo's bytes. They are copied to a process when one is free, so
@@ -153,6 +159,14 @@ type result struct {
 // ErrClosed is the error of Render after Close.
 var ErrClosed = errors.New("the renderer is closed")
 
+// missingError is the error of starting a process whose sandbox is incomplete,
+// with Config.RequireSandbox.
+type missingError struct{ missing []string }
+
+func (e *missingError) Error() string {
+	return "the sandbox is incomplete, and RENDER_SANDBOX is required: " + strings.Join(e.missing, "; ")
+}
+
 // New starts the processes and waits until all are ready. It fails if the
 // configuration is invalid or one of the processes does not start.
 func New(c Config) (*Renderer, error) {
@@ -185,7 +199,6 @@ func New(c Config) (*Renderer, error) {
 	}
 
 	r := &Renderer{config: c, jobs: make(chan job)}
-	r.namespaces.Store(true) // until the kernel refuses
 	r.closing, r.close = context.WithCancel(context.Background())
 	started := make(chan error, c.Concurrency)
 	for range c.Concurrency {
@@ -211,6 +224,13 @@ func (r *Renderer) Close() {
 // Sandbox returns the state of the sandbox, as the process that started last
 // reported it.
 func (r *Renderer) Sandbox() Status { return *r.sandbox.Load() }
+
+// Processes returns the number of running processes: with all layers of the
+// sandbox, and with some.
+func (r *Renderer) Processes() (confined, partial int64) {
+	partial = r.partial.Load()
+	return max(0, r.running.Load()-partial), partial
+}
 
 // Waiting returns the number of pictures that wait for a free process.
 func (r *Renderer) Waiting() int64 { return r.waiting.Load() }

@@ -1,9 +1,14 @@
 package renderer_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"image"
+	"image/color"
+	"image/png"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -13,8 +18,95 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/renderer"
+	"github.com/photo-processor/photo-processor/internal/renderer/renderertest"
 )
+
+// TestEarlierPicturesAreCleared searches the memory of a process for a picture
+// that it has rendered before others.
+func TestEarlierPicturesAreCleared(t *testing.T) {
+	t.Parallel()
+	onLinux(t)
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to read the memory of a process that is nobody's")
+	}
+	b := setup(t, renderer.Config{Options: renderer.Options{Boxes: []photo.Size{box}, Format: photo.PNG}}, "")
+	// The source and the bitmap have this content; a thumbnail of this size is
+	// not resized.
+	marker := []byte("in the source: \xd8\x13\x9a")
+	pixels := []byte("\xd7\x31\x8b\x42\xe9\x06\x5c\xa3\x1f\x94\x60\xcd") // four of three bytes
+	img := image.NewNRGBA(image.Rect(0, 0, 300, 300))
+	for i := range 300 * 300 {
+		p := pixels[i%4*3:]
+		img.SetNRGBA(i%300, i/300, color.NRGBA{p[0], p[1], p[2], 255})
+	}
+	var secret bytes.Buffer
+	require.NoError(t, png.Encode(&secret, img))
+	secret.Write(bytes.Repeat(marker, 10_000)) // decoders ignore what follows the end
+	_, err := b.Render(t.Context(), secret.Bytes())
+	require.NoError(t, err)
+	for range 3 {
+		_, err := b.Render(t.Context(), small(t))
+		require.NoError(t, err)
+	}
+
+	pid := b.singleProcess(t)
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+	require.NoError(t, err)
+	memory, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+	require.NoError(t, err)
+	defer memory.Close()
+	sources, bitmaps := 0, 0
+	for line := range strings.Lines(string(maps)) {
+		var from, to uint64
+		var access string
+		_, err := fmt.Sscanf(line, "%x-%x %s", &from, &to, &access)
+		require.NoError(t, err)
+		if !strings.HasPrefix(access, "rw") {
+			continue
+		}
+		content := make([]byte, to-from)
+		n, _ := memory.ReadAt(content, int64(from))
+		sources += bytes.Count(content[:n], marker)
+		bitmaps += bytes.Count(content[:n], pixels)
+	}
+	t.Logf("%d copies of the source, %d of pixels", sources, bitmaps)
+	require.Zero(t, sources, "copies of parts of the source")
+	// Small buffers, which hold single rows, are not cleared.
+	const perRow, rows = 300 / 4, 300
+	require.Less(t, bitmaps, perRow*rows/20, "copies of pixels")
+}
+
+// TestNamespacesAtALimit has a worker whose kernel refuses namespaces for some
+// time, because of a limit.
+func TestNamespacesAtALimit(t *testing.T) {
+	t.Parallel()
+	onLinux(t)
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to map users")
+	}
+	self, err := os.Executable()
+	require.NoError(t, err)
+	link := filepath.Join(t.TempDir(), "worker-at-a-limit")
+	require.NoError(t, os.Symlink(self, link))
+	users := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1 << 16}}
+	worker := exec.Command(link)
+	worker.Env = []string{"RENDERER_PATH=" + renderertest.Path(t)}
+	worker.Stdin = bytes.NewReader(small(t))
+	worker.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: users, GidMappings: users, GidMappingsEnableSetgroups: true}
+	var log bytes.Buffer
+	worker.Stderr = &log
+	output, err := worker.Output()
+	t.Log(log.String())
+	require.NoError(t, err)
+	lines := strings.Split(strings.TrimSpace(string(output)), "\n")
+	require.Len(t, lines, 3)
+	require.Regexp(t, `^\[namespaces: none: no space left on device\] 0 [01]$`, lines[0])
+	require.Regexp(t, `^\[\] [01] 0$`, lines[1], "the next process tries again")
+	require.Contains(t, lines[2], "the sandbox is incomplete, and RENDER_SANDBOX is required: namespaces: no space left on device")
+	require.Equal(t, 1, strings.Count(log.String(), "without namespaces"), "the warning is not repeated for each process")
+}
 
 func TestSandboxIsInForce(t *testing.T) {
 	t.Parallel()

@@ -8,11 +8,15 @@ import (
 )
 
 const (
-	// maxGrowth is how much the resident memory of a process may grow, in
+	// maxGrowth is how much the memory of a process may grow, in
 	// bytes, after it has become ready. A large picture leaves some memory
 	// behind; a process that has grown more is replaced, which returns the
 	// memory.
 	maxGrowth = 256 << 20
+
+	// idlePoll is the interval at which the worker measures the memory of an
+	// idle process. A picture may have left threads in it.
+	idlePoll = time.Second
 
 	// firstPause and maxPause bound the backoff between starts, once two
 	// processes in a row have failed on their first picture or before it. The
@@ -35,7 +39,7 @@ func (r *Renderer) supervise(started chan<- error) {
 		}
 		p, err := r.start()
 		if err == nil {
-			r.running.Add(1) // before started: Ready must succeed once New returns
+			r.count(p, 1) // before started: Ready must succeed once New returns
 		}
 		if first {
 			started <- err
@@ -52,13 +56,21 @@ func (r *Renderer) supervise(started chan<- error) {
 			continue
 		}
 		failedFirst := r.serve(p)
-		r.running.Add(-1)
+		r.count(p, -1)
 		if failedFirst {
 			failures++
 		} else {
 			failures = 0
 			pauses.Reset()
 		}
+	}
+}
+
+// count adds n to the number of running processes.
+func (r *Renderer) count(p *process, n int64) {
+	r.running.Add(n)
+	if !p.confined {
+		r.partial.Add(n)
 	}
 }
 
@@ -79,11 +91,14 @@ func (r *Renderer) pause(d time.Duration) bool {
 // rendered a picture: then the next start may be delayed.
 func (r *Renderer) serve(p *process) (failedFirst bool) {
 	defer p.killAndWait()
-	for served := 0; ; served++ {
+	idle := time.NewTicker(idlePoll)
+	defer idle.Stop()
+	for served := 0; ; {
 		if served >= r.config.MaxPictures || p.growth() > maxGrowth {
 			return false
 		}
 		select {
+		case <-idle.C:
 		case j := <-r.jobs:
 			thumbnails, after, err := r.render(p, j)
 			if errors.Is(err, errSourceNotSent) {
@@ -94,6 +109,7 @@ func (r *Renderer) serve(p *process) (failedFirst bool) {
 			if after != healthy {
 				return served == 0 && after == mustReplace
 			}
+			served++
 		case <-p.exited:
 			r.config.Log.Warn("an idle render process exited; a new one is started", "process", p.pid(), "ended", p.exitState())
 			return served == 0

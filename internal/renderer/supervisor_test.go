@@ -3,6 +3,7 @@ package renderer_test
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"image"
 	"image/jpeg"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/renderer"
@@ -78,6 +80,34 @@ func TestIdleProcessExits(t *testing.T) {
 		_, err := b.Render(t.Context(), small(t))
 		require.NoError(t, err)
 	}
+}
+
+// TestProcessExitsBeforeItReads kills processes that have a picture in their
+// pipe and have read nothing of it. The picture cannot be the cause.
+func TestProcessExitsBeforeItReads(t *testing.T) {
+	t.Parallel()
+	onLinux(t)
+	b := setup(t, renderer.Config{}, "")
+	for range 5 {
+		victim := b.singleProcess(t)
+		require.NoError(t, syscall.Kill(victim, syscall.SIGSTOP))
+		waitFor(t, "the process is stopped", func() bool { return stat(victim)[0] == "T" })
+		done := b.render(t.Context(), small(t))
+		waitFor(t, "the picture is in the pipe", func() bool { return pipeHolds(t, victim, len(small(t))) })
+		require.NoError(t, syscall.Kill(victim, syscall.SIGKILL))
+		require.NoError(t, (<-done).err)
+	}
+}
+
+// pipeHolds returns whether the stdin of the process holds more than n bytes.
+func pipeHolds(t *testing.T, pid, n int) bool {
+	t.Helper()
+	stdin, err := os.OpenFile(fmt.Sprintf("/proc/%d/fd/0", pid), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	require.NoError(t, err)
+	defer stdin.Close()
+	held, err := unix.IoctlGetInt(int(stdin.Fd()), unix.TIOCINQ)
+	require.NoError(t, err)
+	return held > n
 }
 
 // TestTimeout stops one of two processes. Both get a picture, because the
@@ -216,9 +246,6 @@ func TestMissingProgram(t *testing.T) {
 		require.NoError(t, os.Remove(b.config.Path))
 		victim := b.processes()[0]
 		require.NoError(t, syscall.Kill(victim, syscall.SIGKILL))
-		// A dying process loses its command line before its pipes close, so
-		// only a reaped one cannot accept a source any more.
-		waitFor(t, "the process is reaped", func() bool { return stat(victim) == nil })
 		done := b.render(t.Context(), small(t))
 		waitFor(t, "the start fails repeatedly", func() bool { return strings.Count(b.log(), "does not start") >= 3 })
 		require.NoError(t, os.Symlink(real, b.config.Path))

@@ -198,7 +198,7 @@ func TestMakeIgnoresProfilesThatDoNotApply(t *testing.T) {
 		img.SetBlob("icc-profile-data", inks.GetICCProfile())
 		p := mustMake(t, export(t, img, (*vips.ImageRef).ExportTiff, plainTIFF), Options{Boxes: []photo.Size{{Width: 80, Height: 80}}, Format: photo.PNG})
 		requireColour(t, red, at(decoded(t, p), 0.25, 0.5), 3)
-		requireColour(t, clear, at(decoded(t, p), 0.75, 0.5), 3)
+		requireColour(t, seeThrough, at(decoded(t, p), 0.75, 0.5), 3)
 	})
 	t.Run("colour profile on a grey picture", func(t *testing.T) {
 		t.Parallel()
@@ -247,7 +247,7 @@ func TestMakeGrey(t *testing.T) {
 					requireColour(t, white, at(img, 0.35, 0.5), 3)
 				}
 				if name == "with alpha" && format != photo.JPEG {
-					requireColour(t, clear, at(img, 0.35, 0.5), 3)
+					requireColour(t, seeThrough, at(img, 0.35, 0.5), 3)
 				}
 			})
 		}

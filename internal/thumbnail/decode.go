@@ -194,6 +194,7 @@ func materialize(img *vips.ImageRef) (*vips.ImageRef, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer clear(pixels) // libvips has a copy; this one would wait for the garbage collector
 	space := vips.InterpretationSRGB
 	if img.Bands() == 1 {
 		space = vips.InterpretationBW

@@ -25,12 +25,12 @@ import (
 // thumbnails contain.
 
 var (
-	red    = color.NRGBA{R: 220, G: 30, B: 30, A: 255}
-	green  = color.NRGBA{R: 20, G: 160, B: 60, A: 255}
-	blue   = color.NRGBA{R: 30, G: 60, B: 200, A: 255}
-	yellow = color.NRGBA{R: 240, G: 210, B: 40, A: 255}
-	white  = color.NRGBA{R: 255, G: 255, B: 255, A: 255}
-	clear  = color.NRGBA{}
+	red        = color.NRGBA{R: 220, G: 30, B: 30, A: 255}
+	green      = color.NRGBA{R: 20, G: 160, B: 60, A: 255}
+	blue       = color.NRGBA{R: 30, G: 60, B: 200, A: 255}
+	yellow     = color.NRGBA{R: 240, G: 210, B: 40, A: 255}
+	white      = color.NRGBA{R: 255, G: 255, B: 255, A: 255}
+	seeThrough = color.NRGBA{}
 )
 
 // solid returns a picture of one colour.
@@ -76,7 +76,7 @@ func scene(width, height int) *image.NRGBA {
 // halfTransparent returns a picture that is red on the left and transparent on
 // the right.
 func halfTransparent(width, height int) *image.NRGBA {
-	img := solid(width, height, clear)
+	img := solid(width, height, seeThrough)
 	draw.Draw(img, image.Rect(0, 0, width/2, height), image.NewUniform(red), image.Point{}, draw.Src)
 	return img
 }
@@ -98,7 +98,7 @@ func asPNG(t testing.TB, img image.Image) []byte {
 // asGIF encodes the frames as an animation.
 func asGIF(t testing.TB, frames ...image.Image) []byte {
 	t.Helper()
-	palette := color.Palette{clear, red, green, blue, yellow, white}
+	palette := color.Palette{seeThrough, red, green, blue, yellow, white}
 	var animation gif.GIF
 	for _, frame := range frames {
 		paletted := image.NewPaletted(frame.Bounds(), palette)

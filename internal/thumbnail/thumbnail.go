@@ -99,7 +99,11 @@ func Make(source []byte, o Options) ([]photo.EncodedThumbnail, error) {
 	if err != nil {
 		return nil, err
 	}
-	bitmap, sizes, err := decodeLargest(k.withLoaderBrand(source), k, o)
+	loadable := k.withLoaderBrand(source)
+	bitmap, sizes, err := decodeLargest(loadable, k, o)
+	if &loadable[0] != &source[0] {
+		clear(loadable) // a copy that would wait for the garbage collector
+	}
 	if err != nil {
 		return nil, err
 	}

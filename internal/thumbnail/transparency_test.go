@@ -14,7 +14,7 @@ import (
 func TestMakeTransparency(t *testing.T) {
 	t.Parallel()
 	img := halfTransparent(160, 120)
-	palette := image.NewPaletted(image.Rect(0, 0, 160, 120), color.Palette{clear, red})
+	palette := image.NewPaletted(image.Rect(0, 0, 160, 120), color.Palette{seeThrough, red})
 	deep := image.NewNRGBA64(image.Rect(0, 0, 160, 120))
 	for y := range 120 {
 		for x := range 80 {
@@ -43,7 +43,7 @@ func TestMakeTransparency(t *testing.T) {
 					if format == photo.JPEG {
 						requireColour(t, white, at(got, 0.75, 0.5), 6)
 					} else {
-						requireColour(t, clear, at(got, 0.75, 0.5), 6)
+						requireColour(t, seeThrough, at(got, 0.75, 0.5), 6)
 					}
 				}
 			})

@@ -25,6 +25,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
@@ -92,6 +93,30 @@ type Status struct {
 	UID        int    `json:"uid"`        // of the render process
 	NoNewPrivs bool   `json:"no_new_privs"`
 	MaxMemory  int64  `json:"max_memory"` // bytes; 0 is no limit
+}
+
+// Namespaces lists the namespaces that each process has for itself on Linux,
+// besides a user namespace where the worker is not root.
+const Namespaces = "net, ipc, uts"
+
+// Missing returns the layers of the sandbox that are not in force, with the
+// reasons, such as "namespaces: none: operation not permitted".
+func (s Status) Missing() (missing []string) {
+	for _, layer := range []struct {
+		name, state string
+		ok          bool
+	}{
+		{"seccomp", s.Seccomp, s.Seccomp == "on"},
+		{"landlock", s.Landlock, strings.HasPrefix(s.Landlock, "ABI ")},
+		{"namespaces", s.Namespaces, strings.HasSuffix(s.Namespaces, Namespaces)},
+		{"no_new_privs", "not set", s.NoNewPrivs},
+		{"user", "root", s.UID != 0},
+	} {
+		if !layer.ok {
+			missing = append(missing, layer.name+": "+layer.state)
+		}
+	}
+	return missing
 }
 
 // WriteSetup sends the setup to the render process.

@@ -100,7 +100,7 @@ func setLimits(l Limits) error {
 	if l.Memory > 0 {
 		// RLIMIT_AS would count gigabytes of addresses that the Go runtime
 		// reserves and never uses. RLIMIT_DATA counts private writable memory;
-		// seccomp denies shared memory, which it does not count.
+		// seccomp denies the other kinds.
 		limits[unix.RLIMIT_DATA] = uint64(l.Memory)
 	}
 	for which, value := range limits {

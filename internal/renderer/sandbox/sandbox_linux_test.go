@@ -98,7 +98,78 @@ var attempts = map[string]func(argument string) error{
 		_, _, errno := syscall.RawSyscall(unix.SYS_SOCKET, unix.AF_UNIX, unix.SOCK_DGRAM, 0)
 		return orNil(errno)
 	},
-	"signal the parent": func(string) error { return syscall.Kill(os.Getppid(), 0) },
+	"signal another":  func(pid string) error { return onProcess(unix.SYS_KILL, pid, 0) },
+	"signal a thread": func(pid string) error { return onProcess(unix.SYS_TKILL, pid, 0) },
+	"signal its thread": func(pid string) error {
+		n, _ := strconv.Atoi(pid)
+		return onProcess(unix.SYS_TGKILL, pid, uintptr(n), 0)
+	},
+	"read another's scheduling": func(pid string) error {
+		var attr unix.SchedAttr
+		return onProcess(unix.SYS_SCHED_GETATTR, pid, uintptr(unsafe.Pointer(&attr)), unix.SizeofSchedAttr, 0)
+	},
+	"change another's scheduling": func(pid string) error { // to what it is
+		n, _ := strconv.Atoi(pid)
+		attr := &unix.SchedAttr{Size: unix.SizeofSchedAttr}
+		if nice, err := unix.Getpriority(unix.PRIO_PROCESS, n); err == nil {
+			attr.Nice = int32(20 - nice)
+		}
+		return onProcess(unix.SYS_SCHED_SETATTR, pid, uintptr(unsafe.Pointer(attr)), 0)
+	},
+	"read another's scheduler": func(pid string) error { return onProcess(unix.SYS_SCHED_GETSCHEDULER, pid) },
+	"read another's real-time priority": func(pid string) error {
+		var parameter int32
+		return onProcess(unix.SYS_SCHED_GETPARAM, pid, uintptr(unsafe.Pointer(&parameter)))
+	},
+	"read another's CPUs": func(pid string) error {
+		var set unix.CPUSet
+		return onProcess(unix.SYS_SCHED_GETAFFINITY, pid, unsafe.Sizeof(set), uintptr(unsafe.Pointer(&set)))
+	},
+	"read another's locks": func(pid string) error {
+		var head, size uintptr
+		return onProcess(unix.SYS_GET_ROBUST_LIST, pid, uintptr(unsafe.Pointer(&head)), uintptr(unsafe.Pointer(&size)))
+	},
+	"read another's limits": func(pid string) error {
+		var limit unix.Rlimit
+		return onProcess(unix.SYS_PRLIMIT64, pid, unix.RLIMIT_NOFILE, 0, uintptr(unsafe.Pointer(&limit)))
+	},
+	"read another's niceness": func(pid string) error {
+		n, _ := strconv.Atoi(pid)
+		_, err := unix.Getpriority(unix.PRIO_PROCESS, n)
+		return err
+	},
+	"read another's I/O priority": func(pid string) error {
+		n, _ := strconv.Atoi(pid)
+		_, _, errno := syscall.RawSyscall(unix.SYS_IOPRIO_GET, 1, uintptr(n), 0)
+		return orNil(errno)
+	},
+	"read another's capabilities": func(pid string) error {
+		n, _ := strconv.Atoi(pid)
+		header, data := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3, Pid: int32(n)}, [2]unix.CapUserData{}
+		return unix.Capget(&header, &data[0])
+	},
+	"read another's session":       func(pid string) error { return onProcess(unix.SYS_GETSID, pid) },
+	"read another's group":         func(pid string) error { return onProcess(unix.SYS_GETPGID, pid) },
+	"read another's pages":         func(pid string) error { return onProcess(unix.SYS_MOVE_PAGES, pid, 0, 0, 0, 0, 0) },
+	"open another by a descriptor": func(pid string) error { return onProcess(unix.SYS_PIDFD_OPEN, pid, 0) },
+	"compare another with the next": func(pid string) error {
+		n, _ := strconv.Atoi(pid)
+		return onProcess(unix.SYS_KCMP, pid, uintptr(n), 0, 0, 0)
+	},
+	"read another's CPU time": func(pid string) error {
+		n, _ := strconv.Atoi(pid)
+		const perProcess, scheduler = 0, 2
+		clock := int32(^uint32(n)<<3 | perProcess | scheduler)
+		var now unix.Timespec
+		_, _, errno := syscall.RawSyscall(unix.SYS_CLOCK_GETTIME, uintptr(clock), uintptr(unsafe.Pointer(&now)), 0)
+		return orNil(errno)
+	},
+	"inherit a priority": func(string) error {
+		const tryLock = 8 // FUTEX_TRYLOCK_PI
+		var lock uint32
+		_, _, errno := syscall.RawSyscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&lock)), tryLock, 0, 0, 0, 0)
+		return orNil(errno)
+	},
 	"share memory": func(string) error {
 		_, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANON)
 		return err
@@ -107,6 +178,44 @@ var attempts = map[string]func(argument string) error{
 	// two would kill the process.
 	"share memory, oddly": func(string) error {
 		_, _, errno := syscall.RawSyscall6(unix.SYS_MMAP, 0, 4096, unix.PROT_READ, unix.SYS_EXECVE, ^uintptr(0), 0)
+		return orNil(errno)
+	},
+	// Each of the next five gets memory that RLIMIT_DATA does not count.
+	"fill memory and make it read-only": func(string) error {
+		page, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+		if err != nil {
+			return nil // "done", which fails the test
+		}
+		page[0] = 1
+		return unix.Mprotect(page, unix.PROT_READ)
+	},
+	"make page tables by reading": func(string) error {
+		const huge = 1 << 36
+		memory, _, errno := syscall.RawSyscall6(unix.SYS_MMAP, 0, huge, unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE, ^uintptr(0), 0)
+		if errno == 0 {
+			_, _, errno = syscall.RawSyscall(unix.SYS_MUNMAP, memory, huge, 0)
+		}
+		return orNil(errno)
+	},
+	"make page tables of guards": func(string) error {
+		const guardInstall = 102 // MADV_GUARD_INSTALL
+		memory, err := unix.Mmap(-1, 0, 1<<30, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
+		if err != nil {
+			return nil
+		}
+		_, _, errno := syscall.RawSyscall(unix.SYS_MADVISE, uintptr(unsafe.Pointer(unsafe.SliceData(memory))), 4096, guardInstall)
+		return orNil(errno)
+	},
+	"map a growing stack": func(string) error {
+		_, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_GROWSDOWN)
+		return err
+	},
+	"enlarge memory in place": func(string) error { // which can be the main thread's stack
+		memory, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+		if err != nil {
+			return nil
+		}
+		_, _, errno := syscall.RawSyscall6(unix.SYS_MREMAP, uintptr(unsafe.Pointer(&memory[0])), 4096, 1<<20, unix.MREMAP_MAYMOVE, 0, 0)
 		return orNil(errno)
 	},
 	"make code": func(string) error {
@@ -166,6 +275,19 @@ var attempts = map[string]func(argument string) error{
 	"leave the namespaces": func(string) error { return unix.Unshare(unix.CLONE_NEWUSER) },
 }
 
+// onProcess makes a system call whose first argument is the process ID.
+func onProcess(call uintptr, pid string, arguments ...uintptr) error {
+	n, err := strconv.Atoi(pid)
+	if err != nil {
+		return nil // "done", which fails the test
+	}
+	var all [6]uintptr
+	all[0] = uintptr(n)
+	copy(all[1:], arguments)
+	_, _, errno := syscall.RawSyscall6(call, all[0], all[1], all[2], all[3], all[4], all[5])
+	return orNil(errno)
+}
+
 func orNil(errno syscall.Errno) error {
 	if errno == 0 {
 		return nil
@@ -211,36 +333,60 @@ func TestSandbox(t *testing.T) {
 	t.Cleanup(func() { _ = listener.Close() })
 
 	for attempt, want := range map[string]string{
-		"compute":                      "done",
-		"read a file":                  "refused",
-		"list a folder":                "refused",
-		"look for a file":              "refused",
-		"create a file":                "refused",
-		"remove a file":                "refused",
-		"write to a file that is open": "refused",
-		"connect":                      "refused",
-		"make a socket":                "refused",
-		"signal the parent":            "refused",
-		"share memory":                 "refused",
-		"share memory, oddly":          "refused",
-		"make code":                    "done", // which Orc needs
-		"share code":                   "refused",
-		"make a file code":             "refused",
-		"make data code":               "refused",
-		"raise a limit":                "refused",
-		"execute":                      "killed",
-		"run a program":                "refused", // at the pipe that os/exec needs first
-		"fork":                         "killed",
-		"trace":                        "killed",
-		"read another's memory":        "killed",
-		"become root":                  "killed",
-		"leave the namespaces":         "killed",
+		"compute":                           "done",
+		"read a file":                       "refused",
+		"list a folder":                     "refused",
+		"look for a file":                   "refused",
+		"create a file":                     "refused",
+		"remove a file":                     "refused",
+		"write to a file that is open":      "refused",
+		"connect":                           "refused",
+		"make a socket":                     "refused",
+		"signal another":                    "refused",
+		"signal a thread":                   "refused",
+		"signal its thread":                 "refused",
+		"read another's scheduling":         "refused",
+		"change another's scheduling":       "refused",
+		"read another's scheduler":          "refused",
+		"read another's real-time priority": "refused",
+		"read another's CPUs":               "refused",
+		"read another's locks":              "refused",
+		"read another's limits":             "refused",
+		"read another's niceness":           "refused",
+		"read another's I/O priority":       "refused",
+		"read another's capabilities":       "refused",
+		"read another's session":            "refused",
+		"read another's group":              "refused",
+		"read another's pages":              "refused",
+		"read another's CPU time":           "refused",
+		"open another by a descriptor":      "killed",
+		"compare another with the next":     "killed",
+		"inherit a priority":                "refused",
+		"share memory":                      "refused",
+		"share memory, oddly":               "refused",
+		"fill memory and make it read-only": "refused",
+		"make page tables by reading":       "refused",
+		"make page tables of guards":        "refused",
+		"map a growing stack":               "refused",
+		"enlarge memory in place":           "refused",
+		"make code":                         "done", // which Orc needs
+		"share code":                        "refused",
+		"make a file code":                  "refused",
+		"make data code":                    "refused",
+		"raise a limit":                     "refused",
+		"execute":                           "killed",
+		"run a program":                     "refused", // at the pipe that os/exec needs first
+		"fork":                              "killed",
+		"trace":                             "killed",
+		"read another's memory":             "killed",
+		"become root":                       "killed",
+		"leave the namespaces":              "killed",
 	} {
 		t.Run(attempt, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			require.NoError(t, os.Chmod(dir, 0o777))
-			argument, outside := "", "done"
+			argument, outside := strconv.Itoa(os.Getpid()), "done"
 			var files []*os.File
 			switch attempt {
 			case "connect":
@@ -255,8 +401,10 @@ func TestSandbox(t *testing.T) {
 				require.NoError(t, err)
 				defer file.Close()
 				files = append(files, file)
-			case "read another's memory":
-				argument = strconv.Itoa(os.Getpid())
+			case "make page tables of guards":
+				if attempts[attempt]("") != nil {
+					outside = "refused" // before Linux 6.13
+				}
 			case "become root":
 				if os.Getuid() != 0 {
 					outside = "refused"
@@ -294,7 +442,7 @@ func TestLayersAlone(t *testing.T) {
 		{"landlock", "read a file", "refused"},
 		{"landlock", "connect", "refused"},
 		{"landlock", "execute", "refused"},
-		{"landlock", "signal the parent", "refused"},
+		{"landlock", "signal another", "refused"},
 		{"nobody", "become root", "refused"},
 	} {
 		t.Run(test.layer+": "+test.attempt, func(t *testing.T) {
@@ -302,7 +450,11 @@ func TestLayersAlone(t *testing.T) {
 			if test.layer == "landlock" && landlock < 6 {
 				t.Skipf("this kernel's Landlock (ABI %d) lacks some of this", landlock)
 			}
-			require.Equal(t, test.want, try(t, test.layer, test.attempt, listener.Addr().String()))
+			argument := listener.Addr().String()
+			if test.attempt == "signal another" {
+				argument = strconv.Itoa(os.Getpid())
+			}
+			require.Equal(t, test.want, try(t, test.layer, test.attempt, argument))
 		})
 	}
 }
