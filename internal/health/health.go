@@ -133,7 +133,7 @@ func (rd *Readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			if check.Missing != "" {
 				state = check.Missing
 			}
-			if !check.Optional && !(reads && check.ForWrites) {
+			if required := !check.Optional && (!reads || !check.ForWrites); required {
 				status, answer[0].value = http.StatusServiceUnavailable, "Not ready"
 			}
 			details = append(details, member{check.Name, results[i].Error()})
