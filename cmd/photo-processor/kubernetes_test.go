@@ -226,7 +226,7 @@ func TestKubernetes(t *testing.T) {
 			}
 			require.Equal(t, "0.0.0.0:"+ports["metrics"], cfg.MetricsAddr)
 			for path, p := range map[string]probe{"/healthz": c.LivenessProbe, "/readyz": c.ReadinessProbe} {
-				require.Equal(t, path, p.HTTPGet.Path)
+				require.Equal(t, path, strings.TrimSuffix(p.HTTPGet.Path, "?for=reads"))
 				require.Contains(t, ports, p.HTTPGet.Port)
 				require.Greater(t, p.TimeoutSeconds, 3, "/readyz takes up to 3 seconds")
 			}

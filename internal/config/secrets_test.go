@@ -34,7 +34,7 @@ var brokenValues = []string{
 
 // quotable are the settings of text whose value an error may quote.
 var quotable = map[string]bool{
-	"HTTP_ADDR": true, "HTTP_ALLOWED_HOSTS": true, "METRICS_ADDR": true, "LOG_FORMAT": true, "TASK_QUEUE": true, "WORKER_DEPLOYMENT": true,
+	"HTTP_ADDR": true, "HTTP_ALLOWED_HOSTS": true, "METRICS_ADDR": true, "LOG_FORMAT": true, "RENDER_SANDBOX": true, "TASK_QUEUE": true, "WORKER_DEPLOYMENT": true,
 }
 
 // canHoldSecret reports whether an error must not quote the field's value: all

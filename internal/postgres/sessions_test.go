@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -68,6 +69,31 @@ func TestSessionsAreReplacedAfterAFailover(t *testing.T) {
 	require.NoError(t, err)
 	_, err = db.Finish(t.Context(), run, nil)
 	require.NoError(t, err)
+}
+
+// TestThumbnailsArePublishedAfterAFailover makes PublishThumbnails the first
+// write on sessions that are read-only. Its statements are prepared on the
+// session that rejects them, and must be prepared again on the next one.
+func TestThumbnailsArePublishedAfterAFailover(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin := connect(t, b.url)
+	require.NoError(t, mark(t, b.db, b.older))
+	publish := func() error {
+		return b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(320, 213, "a")})
+	}
+	var database string
+	require.NoError(t, admin.QueryRow(t.Context(), `SELECT current_database()`).Scan(&database))
+	quoted := pgx.Identifier{database}.Sanitize()
+	exec(t, admin, `ALTER DATABASE `+quoted+` SET default_transaction_read_only = on`)
+	exec(t, admin, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+	require.Eventually(t, func() bool { // the first attempts find closed connections
+		err := publish()
+		return err != nil && strings.Contains(err.Error(), "SQLSTATE 25006")
+	}, 10*time.Second, 10*time.Millisecond, "not the error of a missing statement")
+	_ = b.get(t) // a read keeps a read-only session in the pool
+	exec(t, admin, `ALTER DATABASE `+quoted+` RESET default_transaction_read_only`)
+	require.NoError(t, publish())
 }
 
 // TestAChangedSchemaIsNoticed changes a table under prepared statements.

@@ -24,22 +24,24 @@ func (db *DB) PublishThumbnails(ctx context.Context, run photo.Run, source photo
 		heights = append(heights, int16(t.Size.Height))
 		keys = append(keys, t.Key)
 	}
-	// A batch is one implicit transaction. Its first statement locks the
-	// photo's row, so that the fence has the same result in all three.
-	batch := &pgx.Batch{}
-	batch.Queue(`UPDATE photos SET source_media_type = $4, source_bytes = $5, source_sha256 = $6, updated_at = now() WHERE `+owned,
-		append(fenceArgs(run), source.MediaType, source.Bytes, source.SHA256)...)
-	batch.Queue(`DELETE FROM photo_thumbnails
+	tag, err := retryStale(func() (pgconn.CommandTag, error) {
+		// A batch is one implicit transaction. Its first statement locks the
+		// photo's row, so that the fence has the same result in all three. Each
+		// attempt needs a new batch, because pgx keeps the names of the
+		// session's prepared statements in it.
+		batch := &pgx.Batch{}
+		batch.Queue(`UPDATE photos SET source_media_type = $4, source_bytes = $5, source_sha256 = $6, updated_at = now() WHERE `+owned,
+			append(fenceArgs(run), source.MediaType, source.Bytes, source.SHA256)...)
+		batch.Queue(`DELETE FROM photo_thumbnails
 		WHERE photo_uuid = $1 AND NOT (url, width, height) IN (SELECT * FROM unnest($4::text[], $5::smallint[], $6::smallint[]))
 		AND EXISTS (SELECT FROM photos WHERE `+owned+`)`,
-		append(fenceArgs(run), keys, widths, heights)...)
-	batch.Queue(`INSERT INTO photo_thumbnails (photo_uuid, url, width, height)
+			append(fenceArgs(run), keys, widths, heights)...)
+		batch.Queue(`INSERT INTO photo_thumbnails (photo_uuid, url, width, height)
 		SELECT $1, t.* FROM unnest($4::text[], $5::smallint[], $6::smallint[]) AS t
 		WHERE EXISTS (SELECT FROM photos WHERE `+owned+`)
 		ON CONFLICT ON CONSTRAINT photo_thumbnails__photo_uuid__width__height_uniq DO NOTHING`,
-		append(fenceArgs(run), keys, widths, heights)...)
+			append(fenceArgs(run), keys, widths, heights)...)
 
-	tag, err := retryStale(func() (pgconn.CommandTag, error) {
 		results := db.pool.SendBatch(ctx, batch)
 		tag, err := results.Exec()
 		if closeErr := results.Close(); err == nil {
