@@ -21,6 +21,7 @@ import (
 
 	"github.com/photo-processor/photo-processor/api"
 	"github.com/photo-processor/photo-processor/internal/config"
+	"github.com/photo-processor/photo-processor/internal/exitcode"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/source"
 	"github.com/photo-processor/photo-processor/internal/telemetry"
@@ -34,39 +35,15 @@ func main() {
 	// The first signal stops the process gracefully, the second at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	os.Exit(realMain(ctx, os.Args[1:], os.Stdout, os.Stderr))
-}
-
-// errSilent ends the program with exit code 1 after it has printed the reason.
-var errSilent = errors.New("failed")
-
-// realMain runs the command line and returns the exit code.
-func realMain(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	root := newRoot()
-	root.SetArgs(args)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
-	switch {
-	case err == nil:
-		return 0
-	case errors.Is(err, errSilent):
-		return 1
-	default:
-		fmt.Fprintln(stderr, "photo-processor:", err)
-		return 1
-	}
+	os.Exit(exitcode.Run(ctx, newRoot(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "photo-processor",
-		Short:         "Turn a table of photo URLs into thumbnails, durably",
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Args:          cobra.NoArgs,
+		Use:   "photo-processor",
+		Short: "Turn a table of photo URLs into thumbnails, durably",
+		Long:  "Turn a table of photo URLs into thumbnails, durably.\n\n" + exitcode.Help,
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
 		service("api", "Serve the HTTP API", runAPI),
 		service("worker", "Process photos: fetch sources, make thumbnails", runWorker),

@@ -17,6 +17,7 @@ import (
 
 	"github.com/photo-processor/photo-processor/internal/client"
 	"github.com/photo-processor/photo-processor/internal/config"
+	"github.com/photo-processor/photo-processor/internal/exitcode"
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
@@ -43,6 +44,7 @@ exits with 1 if a photo failed. An interrupt ends only the waiting; the photos a
 processed all the same.`,
 		Example: `  photo-processor process 8f9a6b1e-0d3c-4c7e-9a55-6f2c1f2b7a10
   photo-processor process --all-pending --watch`,
+		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := config.Load()
 			if err != nil {
@@ -59,7 +61,11 @@ processed all the same.`,
 				api: client.New(apiURL, token), out: cmd.OutOrStdout(), status: cmd.ErrOrStderr(),
 				before: map[uuid.UUID]time.Time{},
 			}
-			return p.run(cmd.Context(), args, allPending, watch)
+			err = p.run(cmd.Context(), args, allPending, watch)
+			if errors.Is(err, client.ErrUnreachable) {
+				return &exitcode.Error{Code: exitcode.Unreachable, Err: err}
+			}
+			return err
 		},
 	}
 	cmd.Flags().StringVar(&apiURL, "api", os.Getenv("API_URL"), "`URL` of the API; defaults to API_URL, else to HTTP_ADDR")
@@ -91,7 +97,7 @@ func (p *processing) run(ctx context.Context, inputs []string, allPending, watch
 			return err
 		}
 	} else if len(inputs) == 0 {
-		return errors.New("no UUIDs given; name some, or use --all-pending")
+		return exitcode.Usagef("no UUIDs given; name some, or use --all-pending")
 	}
 	if len(inputs) == 0 {
 		fmt.Fprintln(p.out, "No photos are pending.")
@@ -110,7 +116,7 @@ func (p *processing) run(ctx context.Context, inputs []string, allPending, watch
 		err = p.watch(ctx, accepted)
 	}
 	if err == nil && p.failed {
-		err = errSilent
+		err = exitcode.ErrReported
 	}
 	return err
 }
@@ -216,7 +222,7 @@ func (p *processing) wait(ctx context.Context, id uuid.UUID) (result string, ok 
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return "", false, errors.New("no longer watching; the photos go on being processed")
+			return "", false, fmt.Errorf("%w; the photos are still processed", exitcode.ErrInterrupted)
 		}
 	}
 }
