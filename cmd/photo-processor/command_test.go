@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -60,4 +62,29 @@ func TestProcessExitCodes(t *testing.T) {
 	code, _, stderr = runCommand(interrupted, "process", "--api", refusing.URL, id)
 	require.Equal(t, exitcode.Interrupted, code)
 	require.Equal(t, "photo-processor: interrupted\n", stderr)
+}
+
+// TestFatalErrorsAreJSON is not parallel, because it sets variables.
+func TestFatalErrorsAreJSON(t *testing.T) {
+	t.Setenv("LOG_FORMAT", "json")
+	for name, test := range map[string]struct{ variable, value, want string }{
+		"a wrong setting":     {"HTTP_MAX_PHOTOS", "nonsense", "HTTP_MAX_PHOTOS"},
+		"a port that is used": {"METRICS_ADDR", "192.0.2.1:1", "METRICS_ADDR"},
+	} {
+		for _, command := range []string{"api", "worker"} {
+			t.Run(name+", "+command, func(t *testing.T) {
+				t.Setenv(test.variable, test.value)
+				code, stdout, stderr := runCommand(t.Context(), command)
+				require.Equal(t, exitcode.Failure, code)
+				require.Empty(t, stdout)
+				var last map[string]any
+				for text := range strings.Lines(stderr) {
+					last = nil
+					require.NoError(t, json.Unmarshal([]byte(text), &last), "%s", text)
+				}
+				require.Equal(t, []any{"ERROR", "photo-processor exits", command}, []any{last["level"], last["msg"], last["command"]})
+				require.Contains(t, last["error"], test.want)
+			})
+		}
+	}
 }

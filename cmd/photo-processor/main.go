@@ -56,24 +56,35 @@ func newRoot() *cobra.Command {
 	return root
 }
 
-// service returns a command that is configured by the environment alone.
+// service returns a command that is configured by the environment alone. With
+// LOG_FORMAT=json, it logs its error, too, in JSON.
 func service(name, short string, run func(context.Context, config.Config, *slog.Logger) error) *cobra.Command {
 	return &cobra.Command{
 		Use: name, Short: short, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := config.Load()
-			if err != nil {
+			err := loadAndRun(cmd, run)
+			// LOG_FORMAT counts even if the configuration is wrong.
+			if err == nil || os.Getenv("LOG_FORMAT") != "json" || cmd.Context().Err() != nil && errors.Is(err, context.Canceled) {
 				return err
 			}
-			if cfg.WorkerBuildID == "" {
-				cfg.WorkerBuildID = programVersion()
-			}
-			if cfg.WorkerDeployment != "" && slices.Contains([]string{"", "unknown", "(devel)"}, cfg.WorkerBuildID) {
-				return errors.New("configuration:\nWORKER_BUILD_ID: is required with WORKER_DEPLOYMENT, because this program was built without a version")
-			}
-			return run(cmd.Context(), cfg, newLogger(cfg, cmd.ErrOrStderr()))
+			telemetry.NewLogger(cmd.ErrOrStderr(), slog.LevelInfo, true).Error("photo-processor exits", "command", name, "error", err)
+			return exitcode.ErrReported
 		},
 	}
+}
+
+func loadAndRun(cmd *cobra.Command, run func(context.Context, config.Config, *slog.Logger) error) error {
+	cfg, err := config.Load()
+	if err != nil {
+		return err
+	}
+	if cfg.WorkerBuildID == "" {
+		cfg.WorkerBuildID = programVersion()
+	}
+	if cfg.WorkerDeployment != "" && slices.Contains([]string{"", "unknown", "(devel)"}, cfg.WorkerBuildID) {
+		return errors.New("configuration:\nWORKER_BUILD_ID: is required with WORKER_DEPLOYMENT, because this program was built without a version")
+	}
+	return run(cmd.Context(), cfg, newLogger(cfg, cmd.ErrOrStderr()))
 }
 
 func newLogger(cfg config.Config, w io.Writer) *slog.Logger {

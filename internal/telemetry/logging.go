@@ -22,9 +22,10 @@ const (
 
 // NewLogger returns a logger that writes text or JSON lines of at least the
 // level. A line that is logged with a context has the context's [WithAttrs] and
-// trace ID. Lines of Temporal's SDK get the keys of this project.
+// trace ID. Lines of Temporal's SDK get the keys of this project. Durations have
+// a unit, such as "1.24s", in JSON too.
 func NewLogger(w io.Writer, level slog.Level, asJSON bool) *slog.Logger {
-	options := &slog.HandlerOptions{Level: level, ReplaceAttr: rename}
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: replaceAttr}
 	if asJSON {
 		return slog.New(handler{slog.NewJSONHandler(w, options), nil})
 	}
@@ -66,7 +67,10 @@ var sdkKeys = map[string]string{
 	"SpanID":       "span_id",
 }
 
-func rename(groups []string, a slog.Attr) slog.Attr {
+func replaceAttr(groups []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration { // slog writes nanoseconds in JSON
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
 	if len(groups) == 0 {
 		if name, ok := sdkKeys[a.Key]; ok {
 			a.Key = name
