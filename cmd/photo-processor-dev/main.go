@@ -61,11 +61,27 @@ With DATABASE_URL or TEMPORAL_ADDRESS set, those servers are used instead.
 		startCommand("start", "Start everything in the background, and return when it is ready", start),
 		command("stop", "Stop everything; all data is kept", stop),
 		command("status", "Print what runs, and the addresses", printStatus),
-		command("env", "Print the variables with which the API and a worker use this stack", printEnv),
+		newEnv(),
 		schema,
 		newSamples(),
 	)
 	return root
+}
+
+func newEnv() *cobra.Command {
+	return &cobra.Command{
+		Use: "env", Short: "Print the variables with which the API and a worker use this stack",
+		Long: `Print the variables with which the API and a worker use this stack, for a shell to
+evaluate. METRICS_ADDR is emptied, because the stack's own API has that port.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := loadStack()
+			if err != nil {
+				return err
+			}
+			return writeEnv(cmd.OutOrStdout(), cmd.ErrOrStderr(), s)
+		},
+	}
 }
 
 type run func(ctx context.Context, out io.Writer, s *stack) error
@@ -209,9 +225,21 @@ func printStatus(_ context.Context, out io.Writer, s *stack) error {
 	return table.Flush()
 }
 
-func printEnv(_ context.Context, out io.Writer, _ *stack) error {
+// writeEnv prints the variables to out, which a shell evaluates. Notes are on
+// errs.
+func writeEnv(out, errs io.Writer, s *stack) error {
+	status, err := s.dir.Status()
+	if err != nil {
+		return err
+	}
+	if status.PID == 0 {
+		fmt.Fprintln(errs, "photo-processor is not running. `make start` starts it.")
+	}
 	for _, name := range stackVariables {
 		fmt.Fprintf(out, "export %s=%s\n", name, shellQuote(os.Getenv(name)))
+	}
+	if os.Getenv("METRICS_ADDR") != "" { // the API of the stack has the port
+		fmt.Fprintln(out, "export METRICS_ADDR=''")
 	}
 	return nil
 }
