@@ -25,6 +25,7 @@ func (s *Server) Handler() http.Handler {
 
 	get := []string{http.MethodGet, http.MethodHead}
 	r.HandleFunc("/photos/process", s.withQuery(s.processPhotos)).Methods(http.MethodPost)
+	r.HandleFunc("/photos/status", s.withQuery(s.readStatuses)).Methods(http.MethodPost)
 	r.HandleFunc("/photos", s.withQuery(s.addPhotos, "process")).Methods(http.MethodPost)
 	r.HandleFunc("/photos/{status:pending|processing|completed|failed}", s.withQuery(s.listPhotos, "after", "limit")).Methods(get...)
 	r.HandleFunc("/photos/{uuid:[0-9A-Fa-f-]{32,36}}", s.withQuery(s.showPhoto)).Methods(get...)

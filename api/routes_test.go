@@ -36,6 +36,7 @@ func TestQueryParameters(t *testing.T) {
 	id := uuid.NewString()
 	for _, test := range []struct{ method, path, known string }{
 		{http.MethodPost, "/photos/process", "no query parameters"},
+		{http.MethodPost, "/photos/status", "no query parameters"},
 		{http.MethodPost, "/photos", "process"},
 		{http.MethodGet, "/photos/pending", "after, limit"},
 		{http.MethodGet, "/photos/processing", "after, limit"},
