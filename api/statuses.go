@@ -32,7 +32,7 @@ func (s *Server) readStatuses(w http.ResponseWriter, r *http.Request) {
 	}
 	parsed, ids := partitionUUIDs(elements)
 	if len(parsed.Rejected) > 0 {
-		s.fail(w, r, badRequest("%d elements are not UUIDs", len(parsed.Rejected)))
+		s.fail(w, r, badRequest("Elements that are not UUIDs: %d", len(parsed.Rejected)))
 		return
 	}
 	if err := memoryOf(r).wait(r.Context(), pageMemory); err != nil {

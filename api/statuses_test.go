@@ -41,7 +41,7 @@ func TestReadStatuses(t *testing.T) {
 		}
 	}
 	requireJSON(t, b.post(t, "/photos/status", "[]"), http.StatusOK, "[]\n")
-	requireError(t, b.post(t, "/photos/status", `["x"]`), http.StatusBadRequest, "1 elements are not UUIDs")
+	requireError(t, b.post(t, "/photos/status", `["x"]`), http.StatusBadRequest, "Elements that are not UUIDs: 1")
 	requireError(t, b.post(t, "/photos/status", "{}"), http.StatusBadRequest, "array")
 	many := strings.TrimSuffix(strings.Repeat(fmt.Sprintf("%q,", added[0].UUID), 1001), ",")
 	requireError(t, b.post(t, "/photos/status", "["+many+"]"), http.StatusRequestEntityTooLarge, "1000")
