@@ -3,6 +3,7 @@ package telemetry
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"slices"
@@ -96,6 +97,12 @@ func (h handler) WithGroup(name string) slog.Handler {
 }
 
 func (h handler) Handle(ctx context.Context, line slog.Record) error {
+	if isCancellation(line) {
+		if !h.Enabled(ctx, slog.LevelDebug) {
+			return nil
+		}
+		line.Level = slog.LevelDebug
+	}
 	next := h.Handler
 	if len(h.before) > 0 {
 		next = next.WithAttrs(withPhoto(h.before))
@@ -117,6 +124,23 @@ func (h handler) Handle(ctx context.Context, line slog.Record) error {
 		line.AddAttrs(more...)
 	}
 	return next.Handle(ctx, line)
+}
+
+// isCancellation reports whether the line is one of Temporal's SDK about an
+// activity that was canceled. The SDK logs it as an error, although it is a
+// normal end: the workflow was canceled, or the worker stops.
+func isCancellation(line slog.Record) (canceled bool) {
+	switch line.Message {
+	case "Activity task preprocess error: context canceled":
+		return true
+	case "Activity error.":
+		line.Attrs(func(a slog.Attr) bool {
+			err, ok := a.Value.Any().(error)
+			canceled = canceled || ok && errors.Is(err, context.Canceled)
+			return !canceled
+		})
+	}
+	return canceled
 }
 
 // withPhoto adds the photo's UUID to attributes that have the ID of its workflow,

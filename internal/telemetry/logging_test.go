@@ -75,6 +75,17 @@ func TestLinesHaveWhatTheContextSays(t *testing.T) {
 	require.Equal(t, map[string]any{"b": 2.}, line["g"])
 }
 
+func TestCanceledActivitiesAreNoErrors(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	l := log.NewStructuredLogger(telemetry.NewLogger(&out, slog.LevelInfo, true))
+	l.Error("Activity error.", "Error", context.Canceled)
+	l.Error("Activity task preprocess error: context canceled")
+	require.Empty(t, out.String())
+	l.Error("Activity error.", "Error", context.DeadlineExceeded)
+	require.Contains(t, out.String(), "ERROR")
+}
+
 func TestDurationsHaveAUnit(t *testing.T) {
 	t.Parallel()
 	const d = 1240 * time.Millisecond
