@@ -2,7 +2,6 @@ package activities
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"maps"
 	"runtime/debug"
@@ -139,19 +138,18 @@ func runAttempt[R any](ctx context.Context, a *Activities, current *attempt, do 
 		stop := sendHeartbeats(ctx, current.progress)
 		defer stop() // before reportProgress, whose details must be the last
 	}
-	if result, err = recoverPanic(ctx, a, current, do); err == nil {
+	if result, err = recoverPanic(ctx, current, do); err == nil {
 		return result, nil, nil
 	}
 	failure, err = a.classifyAndLog(ctx, err)
 	return result, failure, err
 }
 
-// recoverPanic calls do, and returns a panic as an error.
-func recoverPanic[R any](ctx context.Context, a *Activities, current *attempt, do func(context.Context, *attempt) (R, error)) (result R, err error) {
+// recoverPanic calls do, and returns a panic as a *panicError.
+func recoverPanic[R any](ctx context.Context, current *attempt, do func(context.Context, *attempt) (R, error)) (result R, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			a.Log.ErrorContext(ctx, "an activity panicked; the attempt fails as an internal error", "panic", v, "stack", string(debug.Stack()))
-			err = fmt.Errorf("panic: %v", v)
+			err = &panicError{v, debug.Stack()}
 		}
 	}()
 	return do(ctx, current)

@@ -3,6 +3,8 @@ package activities
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/activity"
@@ -30,10 +32,17 @@ const (
 	// its slot back, so that a slow host does not take all of them, and spends
 	// no retry budget.
 	HostBusy = "host_busy"
+	// WorkerStopped is an attempt that was still running when the time ended
+	// that a stopping worker gives its activities. It spends no retry budget.
+	WorkerStopped = "worker_stopped"
 	// Superseded ends a run that no longer owns its photo. Such a run writes no
 	// status.
 	Superseded = "superseded"
 )
+
+// ErrWorkerStops is the cause with which a stopping worker cancels the context
+// of its activities.
+var ErrWorkerStops = errors.New("the worker stops")
 
 // storageError is an error of the thumbnails bucket or of the worker's disk.
 type storageError struct {
@@ -84,14 +93,33 @@ func classify(ctx context.Context, err error) (*photo.Failure, error) {
 	}
 }
 
-// classifyAndLog calls classify, and logs a failure.
+// classifyAndLog calls classify, and logs a failure: a defect as an error.
 func (a *Activities) classifyAndLog(ctx context.Context, err error) (*photo.Failure, error) {
 	failure, err := classify(ctx, err)
-	if failure != nil {
-		a.Log.WarnContext(ctx, "the attempt failed", "code", failure.Code, "error", err, "activity", activity.GetInfo(ctx).ActivityType.Name)
+	if failure == nil {
+		return nil, err
 	}
+	level := slog.LevelWarn
+	if failure.Code == photo.Internal {
+		level = slog.LevelError
+	}
+	attrs := []slog.Attr{
+		slog.String("code", string(failure.Code)), slog.Any("error", err), slog.String("activity", activity.GetInfo(ctx).ActivityType.Name),
+	}
+	if panicked, ok := errors.AsType[*panicError](err); ok {
+		attrs = append(attrs, slog.String("stack", string(panicked.stack)))
+	}
+	a.Log.LogAttrs(ctx, level, "the attempt failed", attrs...)
 	return failure, err
 }
+
+// panicError is a panic of an activity.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 
 // contextError returns the error for an activity whose context has ended. A
 // local activity needs an explicit timeout or cancellation error: the SDK makes
@@ -105,22 +133,22 @@ func contextError(ctx context.Context) error {
 		return temporal.NewCanceledError()
 	case timedOut:
 		return temporal.NewApplicationErrorWithCause("the attempt ran out of time; Temporal retries", AttemptTimeout, ctx.Err())
+	case errors.Is(context.Cause(ctx), ErrWorkerStops):
+		// Benign, so that the SDK does not log a normal stop as an error.
+		return temporal.NewApplicationErrorWithOptions("the worker stops; Temporal retries on another one", WorkerStopped,
+			temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign})
 	default:
 		return ctx.Err()
 	}
 }
 
-// failureError returns the application error of a photo's failure. Expected
-// failures are benign, so that the SDK does not log them: classifyAndLog
-// already has.
+// failureError returns the application error of a photo's failure. It is
+// benign, so that the SDK does not log it: classifyAndLog already has, with the
+// details.
 func failureError(failure *photo.Failure, nonRetryable bool) error {
-	category := temporal.ApplicationErrorCategoryBenign
-	if failure.Code == photo.Internal {
-		category = temporal.ApplicationErrorCategoryUnspecified
-	}
 	return temporal.NewApplicationErrorWithOptions(failure.Message, failure.Code.ErrorType(), temporal.ApplicationErrorOptions{
 		NonRetryable:   nonRetryable,
 		NextRetryDelay: failure.RetryAfter,
-		Category:       category,
+		Category:       temporal.ApplicationErrorCategoryBenign,
 	})
 }

@@ -3,8 +3,13 @@ package activities
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"time"
+
+	whatwg "github.com/nlnwa/whatwg-url/url"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/source"
 )
 
 // FinishInput is the outcome of a run.
@@ -31,9 +36,9 @@ func (a *Activities) Finish(ctx context.Context, in FinishInput) error {
 }
 
 func (a *Activities) finish(ctx context.Context, in FinishInput) error {
-	first, err := a.DB.Finish(ctx, in.Run, in.Failure)
+	url, first, err := a.DB.Finish(ctx, in.Run, in.Failure)
 	if first {
-		a.reportFinished(ctx, in.Failure)
+		a.reportFinished(ctx, in.Run, url, in.Failure)
 	}
 	if err != nil && !errors.Is(err, photo.ErrNotFound) { // the files of a deleted photo are orphaned
 		return err
@@ -48,12 +53,31 @@ func (a *Activities) finish(ctx context.Context, in FinishInput) error {
 	return a.deleteOrphanedFiles(ctx, in.Run.Photo, files)
 }
 
-// reportFinished counts and logs a photo's final status.
-func (a *Activities) reportFinished(ctx context.Context, failure *photo.Failure) {
+// reportFinished counts and logs a photo's final status, with the host of its
+// source and the time since the run's start.
+func (a *Activities) reportFinished(ctx context.Context, run photo.Run, url string, failure *photo.Failure) {
 	a.Metrics.countFinished(ctx, failure)
-	if failure == nil {
-		a.Log.InfoContext(ctx, "photo completed")
-		return
+	attrs := []slog.Attr{
+		slog.String("source_host", sourceHost(url)),
+		slog.Duration("duration", time.Since(run.StartedAt).Round(time.Millisecond)),
 	}
-	a.Log.InfoContext(ctx, "photo failed", "code", failure.Code, "message", failure.Message)
+	message := "photo completed"
+	if failure != nil {
+		message = "photo failed"
+		attrs = append(attrs, slog.String("code", string(failure.Code)), slog.String("message", failure.Message))
+	}
+	a.Log.LogAttrs(ctx, slog.LevelInfo, message, attrs...)
+}
+
+// sourceHost returns the host of a URL; "" for a URL that the API would not
+// accept. The rest of a URL may be secret.
+func sourceHost(rawURL string) string {
+	if source.CheckURL(rawURL) != nil {
+		return ""
+	}
+	u, err := whatwg.Parse(rawURL)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
 }

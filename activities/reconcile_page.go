@@ -102,7 +102,6 @@ func (a *Activities) reconcile(ctx context.Context, run photo.Run) (done Reconci
 		return done, err
 	}
 	if status == enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED {
-		a.Log.WarnContext(ctx, "the photo's workflow was terminated; the photo is marked failed")
 		err := a.finish(ctx, FinishInput{StepInput: StepInput{Run: run}, Failure: photo.Fail(photo.Canceled, "the workflow was terminated")})
 		if errors.Is(err, photo.ErrSuperseded) {
 			return done, nil // the photo was posted again, and a newer run owns it

@@ -40,6 +40,9 @@ func (a *Activities) StartPage(ctx context.Context, in StartPageInput) error {
 		}
 		if err := group.Wait(); err != nil {
 			reportProgress(ctx, progress())
+			if ctx.Err() != nil {
+				return contextError(ctx)
+			}
 			return err // of the Temporal client; the retry policy applies
 		}
 		started.Add(int64(len(next)))

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -23,13 +25,14 @@ func (s *Server) Handler() http.Handler {
 	r := mux.NewRouter().SkipClean(true)
 
 	get := []string{http.MethodGet, http.MethodHead}
-	r.HandleFunc("/photos/process", s.processPhotos).Methods(http.MethodPost)
-	r.HandleFunc("/photos", s.addPhotos).Methods(http.MethodPost)
-	r.HandleFunc("/photos/{status:pending|processing|completed|failed}", s.listPhotos).Methods(get...)
-	r.HandleFunc("/photos/{uuid:[0-9A-Fa-f-]{32,36}}", s.showPhoto).Methods(get...)
-	r.HandleFunc("/thumbnails/{key:.+}", s.showThumbnail).Methods(get...)
-	r.HandleFunc("/healthz", s.healthz).Methods(get...)
-	r.Handle("/readyz", cmp.Or(s.readiness, s.newReadiness())).Methods(get...)
+	r.HandleFunc("/photos/process", s.withQuery(s.processPhotos)).Methods(http.MethodPost)
+	r.HandleFunc("/photos/status", s.withQuery(s.readStatuses)).Methods(http.MethodPost)
+	r.HandleFunc("/photos", s.withQuery(s.addPhotos, "process")).Methods(http.MethodPost)
+	r.HandleFunc("/photos/{status:pending|processing|completed|failed}", s.withQuery(s.listPhotos, "after", "limit")).Methods(get...)
+	r.HandleFunc("/photos/{uuid:[0-9A-Fa-f-]{32,36}}", s.withQuery(s.showPhoto)).Methods(get...)
+	r.HandleFunc("/thumbnails/{key:.+}", s.withQuery(s.showThumbnail)).Methods(get...)
+	r.HandleFunc("/healthz", s.withQuery(s.healthz)).Methods(get...)
+	r.HandleFunc("/readyz", s.withQuery(cmp.Or(s.readiness, s.newReadiness()).ServeHTTP, "for", "verbose")).Methods(get...)
 	r.Use(withRouteName)
 
 	r.NotFoundHandler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -51,6 +54,41 @@ func allowedMethods(r *mux.Router, req *http.Request) []string {
 		var match mux.RouteMatch
 		return !r.Match(other, &match) || match.MatchErr != nil
 	})
+}
+
+// withQuery is a middleware that answers 400 to a query with other parameters
+// than the known ones, or with one of them twice: a misspelled parameter would
+// otherwise be ignored.
+func (s *Server) withQuery(next http.HandlerFunc, known ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := checkQuery(r.URL.RawQuery, known); err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		next(w, r)
+	}
+}
+
+// checkQuery returns an error unless the query has only known parameters, each
+// at most once.
+func checkQuery(rawQuery string, known []string) error {
+	query, err := url.ParseQuery(rawQuery)
+	if err != nil {
+		return badRequest("The query cannot be parsed: %s", err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		switch {
+		case slices.Contains(known, name):
+			if len(query[name]) > 1 {
+				return badRequest("The query parameter %s is given %d times", name, len(query[name]))
+			}
+		case len(known) == 0:
+			return badRequest("Unknown query parameter %q; this path has no query parameters", name)
+		default:
+			return badRequest("Unknown query parameter %q; this path has: %s", name, strings.Join(known, ", "))
+		}
+	}
+	return nil
 }
 
 // withTimeout is a middleware that ends the request's context after HTTPTimeout.

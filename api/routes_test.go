@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
@@ -27,6 +28,41 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 		requireError(t, got, http.StatusMethodNotAllowed)
 		require.Equal(t, test.allow, got.header.Get("Allow"), test.path)
 	}
+}
+
+func TestQueryParameters(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := uuid.NewString()
+	for _, test := range []struct{ method, path, known string }{
+		{http.MethodPost, "/photos/process", "no query parameters"},
+		{http.MethodPost, "/photos/status", "no query parameters"},
+		{http.MethodPost, "/photos", "process"},
+		{http.MethodGet, "/photos/pending", "after, limit"},
+		{http.MethodGet, "/photos/processing", "after, limit"},
+		{http.MethodGet, "/photos/completed", "after, limit"},
+		{http.MethodGet, "/photos/failed", "after, limit"},
+		{http.MethodGet, "/photos/" + id, "no query parameters"},
+		{http.MethodGet, "/thumbnails/" + id + "/320x213-0123456789abcdef.jpg", "no query parameters"},
+		{http.MethodGet, "/healthz", "no query parameters"},
+		{http.MethodGet, "/readyz", "verbose"},
+	} {
+		const body = `{"url":"https://photos.example/1.jpg"}`
+		got := b.do(t, test.method, test.path+"?Limit=7", body)
+		requireError(t, got, http.StatusBadRequest, `"Limit"`, test.known)
+		requireError(t, b.do(t, test.method, test.path+"?limit=%zz", body), http.StatusBadRequest, "cannot be parsed")
+		requireError(t, b.do(t, test.method, test.path+"?a;b", body), http.StatusBadRequest, "cannot be parsed")
+		if test.known == "no query parameters" {
+			continue
+		}
+		for _, name := range strings.Split(test.known, ", ") {
+			got := b.do(t, test.method, test.path+"?"+name+"=1&"+name+"=1", body)
+			requireError(t, got, http.StatusBadRequest, name+" is given 2 times")
+		}
+	}
+	require.Equal(t, "[]\n", b.get(t, "/photos/pending").body, "nothing was added")
+	require.Equal(t, http.StatusOK, b.get(t, "/readyz?verbose").status)
+	require.Equal(t, http.StatusBadRequest, b.do(t, http.MethodHead, "/photos/pending?Limit=7", "").status)
 }
 
 func TestPanic(t *testing.T) {
@@ -106,6 +142,6 @@ func TestRequestsAreLogged(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.get(t, "/photos/pending?limit=5&token=hunter2")
-	require.Contains(t, b.log.String(), "method=GET path=/photos/pending status=200")
+	require.Contains(t, b.log.String(), "method=GET path=/photos/pending status=400")
 	require.NotContains(t, b.log.String(), "hunter2")
 }

@@ -100,8 +100,8 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	}
 
 	// The activities' context outlives ctx by up to SHUTDOWN_TIMEOUT.
-	activityContext, cancelActivities := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancelActivities()
+	activityContext, cancelActivities := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancelActivities(nil)
 	worker.SetStickyWorkflowCacheSize(cachedWorkflows)
 	fatal := make(chan error, 1)
 	w := worker.New(temporal, cfg.TaskQueue, workerOptions(activityContext, cfg, metrics, fatal))
@@ -147,7 +147,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	}
 	ready.polling.Store(false)
 	log.Info("worker stops; running activities are finished first", "at_most", cfg.ShutdownTimeout)
-	defer time.AfterFunc(cfg.ShutdownTimeout, cancelActivities).Stop()
+	defer time.AfterFunc(cfg.ShutdownTimeout, func() { cancelActivities(activities.ErrWorkerStops) }).Stop()
 	w.Stop()
 	return err
 }

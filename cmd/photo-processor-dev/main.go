@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/photo-processor/photo-processor/internal/devstack"
+	"github.com/photo-processor/photo-processor/internal/exitcode"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/samples"
 	"github.com/photo-processor/photo-processor/internal/telemetry"
@@ -33,17 +34,8 @@ const (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the second signal kills
-	err := newRoot().ExecuteContext(ctx)
-	if err != nil {
-		if !errors.Is(err, errSilent) {
-			fmt.Fprintln(os.Stderr, "photo-processor-dev:", err)
-		}
-		os.Exit(1)
-	}
+	os.Exit(exitcode.Run(ctx, newRoot(), os.Args[1:], os.Stdout, os.Stderr))
 }
-
-// errSilent ends the program with exit code 1 after it has printed the reason.
-var errSilent = errors.New("failed")
 
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
@@ -56,10 +48,10 @@ With --cluster, Temporal is the production server with its data in PostgreSQL,
 and there are three workers, as in docker-compose.yml. The cluster keeps its data
 in DATA_DIR/cluster. Either the one or the other can run.
 
-With DATABASE_URL or TEMPORAL_ADDRESS set, those servers are used instead.`,
-		SilenceUsage: true, SilenceErrors: true, Args: cobra.NoArgs,
+With DATABASE_URL or TEMPORAL_ADDRESS set, those servers are used instead.
+
+` + exitcode.Help,
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
 	var force bool
 	schema := command("db-schema", "Drop all photos, create the schema, and add six sample photos",
 		func(ctx context.Context, out io.Writer, s *stack) error { return resetSchema(ctx, out, s, force) })
@@ -69,11 +61,27 @@ With DATABASE_URL or TEMPORAL_ADDRESS set, those servers are used instead.`,
 		startCommand("start", "Start everything in the background, and return when it is ready", start),
 		command("stop", "Stop everything; all data is kept", stop),
 		command("status", "Print what runs, and the addresses", printStatus),
-		command("env", "Print the variables with which the API and a worker use this stack", printEnv),
+		newEnv(),
 		schema,
 		newSamples(),
 	)
 	return root
+}
+
+func newEnv() *cobra.Command {
+	return &cobra.Command{
+		Use: "env", Short: "Print the variables with which the API and a worker use this stack",
+		Long: `Print the variables with which the API and a worker use this stack, for a shell to
+evaluate. METRICS_ADDR is emptied, because the stack's own API has that port.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := loadStack()
+			if err != nil {
+				return err
+			}
+			return writeEnv(cmd.OutOrStdout(), cmd.ErrOrStderr(), s)
+		},
+	}
 }
 
 type run func(ctx context.Context, out io.Writer, s *stack) error
@@ -155,7 +163,7 @@ func start(ctx context.Context, out io.Writer, s *stack) error {
 		return nil
 	}
 	if ctx.Err() != nil {
-		return errors.New("interrupted; all that was started is stopped")
+		return fmt.Errorf("%w; all that was started is stopped", exitcode.ErrInterrupted)
 	}
 	if err != nil {
 		return err
@@ -199,11 +207,11 @@ func printStatus(_ context.Context, out io.Writer, s *stack) error {
 	}
 	if status.PID == 0 {
 		fmt.Fprintln(out, "photo-processor is not running. `make start` starts it.")
-		return errSilent
+		return exitcode.ErrReported
 	}
 	if status.State == nil {
 		fmt.Fprintf(out, "photo-processor is starting or stopping (process %d).\n", status.PID)
-		return errSilent
+		return exitcode.ErrReported
 	}
 	describe(out, *status.State, s.dir)
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -217,9 +225,21 @@ func printStatus(_ context.Context, out io.Writer, s *stack) error {
 	return table.Flush()
 }
 
-func printEnv(_ context.Context, out io.Writer, _ *stack) error {
+// writeEnv prints the variables to out, which a shell evaluates. Notes are on
+// errs.
+func writeEnv(out, errs io.Writer, s *stack) error {
+	status, err := s.dir.Status()
+	if err != nil {
+		return err
+	}
+	if status.PID == 0 {
+		fmt.Fprintln(errs, "photo-processor is not running. `make start` starts it.")
+	}
 	for _, name := range stackVariables {
 		fmt.Fprintf(out, "export %s=%s\n", name, shellQuote(os.Getenv(name)))
+	}
+	if os.Getenv("METRICS_ADDR") != "" { // the API of the stack has the port
+		fmt.Fprintln(out, "export METRICS_ADDR=''")
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/photo-processor/photo-processor/internal/exitcode"
 	"github.com/photo-processor/photo-processor/internal/samples"
 )
 
@@ -74,7 +75,7 @@ func confirmDrop(out io.Writer) error {
 	}
 	if !strings.HasPrefix(strings.ToLower(strings.TrimSpace(answer)), "y") {
 		fmt.Fprintln(out, "Nothing was changed.")
-		return errSilent
+		return exitcode.ErrReported
 	}
 	return nil
 }

@@ -3,12 +3,15 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"testing"
 
 	"github.com/caarlos0/env/v11"
 	"github.com/stretchr/testify/require"
+
+	"github.com/photo-processor/photo-processor/internal/devstack"
 )
 
 // TestSettingsAreDocumented compares docs/configuration.md with settings.
@@ -35,8 +38,9 @@ func TestEnvIsQuotedForTheShell(t *testing.T) {
 				t.Setenv(name, "")
 			}
 			t.Setenv(name, hostile)
+			t.Setenv("METRICS_ADDR", "127.0.0.1:9090")
 			var printed bytes.Buffer
-			require.NoError(t, printEnv(t.Context(), &printed, nil))
+			require.NoError(t, writeEnv(&printed, io.Discard, stoppedStack(t)))
 			command := exec.CommandContext(t.Context(), "sh", "-c", `eval "$1" && printf %s "$`+name+`" && test "$(env | grep -c "^`+name+`=")" = 1`, "sh", printed.String())
 			command.Env = []string{"PATH=" + os.Getenv("PATH")}
 			output, err := command.CombinedOutput()
@@ -44,4 +48,24 @@ func TestEnvIsQuotedForTheShell(t *testing.T) {
 			require.Equal(t, hostile, string(output))
 		})
 	}
+}
+
+// stoppedStack returns a stack in an empty directory.
+func stoppedStack(t *testing.T) *stack {
+	t.Helper()
+	dir, err := devstack.NewDir(t.TempDir())
+	require.NoError(t, err)
+	return &stack{dir: dir}
+}
+
+func TestEnvOfAStoppedStack(t *testing.T) {
+	t.Setenv("METRICS_ADDR", "")
+	var printed, notes bytes.Buffer
+	require.NoError(t, writeEnv(&printed, &notes, stoppedStack(t)))
+	require.Contains(t, notes.String(), "is not running")
+	require.NotContains(t, printed.String(), "is not running")
+	require.NotContains(t, printed.String(), "METRICS_ADDR")
+	t.Setenv("METRICS_ADDR", "127.0.0.1:9090")
+	require.NoError(t, writeEnv(&printed, &notes, stoppedStack(t)))
+	require.Contains(t, printed.String(), "export METRICS_ADDR=''\n")
 }

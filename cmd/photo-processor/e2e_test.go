@@ -96,6 +96,7 @@ func TestEndToEnd(t *testing.T) {
 	})
 	t.Run("a worker by hand", func(t *testing.T) {
 		require.Equal(t, "127.0.0.1:"+p.setting(t, "DEV_SAMPLES_PORT"), p.variable(t, "SOURCE_ALLOW_ADDRESSES"), "it may fetch the sample photos too")
+		require.Empty(t, p.variable(t, "METRICS_ADDR"), "the stack's API has the port")
 	})
 	t.Run("rows, files and histories agree", func(t *testing.T) {
 		for _, before := range pending {
@@ -150,7 +151,9 @@ func TestEndToEnd(t *testing.T) {
 		// In a shell that has evaluated the output of "env".
 		inShell := *p
 		for _, line := range strings.Split(strings.TrimSpace(p.mustDev(t, "env")), "\n") {
-			inShell.env = append(inShell.env, strings.ReplaceAll(strings.TrimPrefix(line, "export "), "'", ""))
+			if variable, ok := strings.CutPrefix(line, "export "); ok { // not a note on stderr
+				inShell.env = append(inShell.env, strings.ReplaceAll(variable, "'", ""))
+			}
 		}
 		inShell.mustDev(t, "start")
 		log, err := os.ReadFile(filepath.Join(p.dir, "logs", "dev.log"))

@@ -21,6 +21,7 @@ import (
 
 	"github.com/photo-processor/photo-processor/api"
 	"github.com/photo-processor/photo-processor/internal/config"
+	"github.com/photo-processor/photo-processor/internal/exitcode"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/source"
 	"github.com/photo-processor/photo-processor/internal/telemetry"
@@ -34,39 +35,15 @@ func main() {
 	// The first signal stops the process gracefully, the second at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	os.Exit(realMain(ctx, os.Args[1:], os.Stdout, os.Stderr))
-}
-
-// errSilent ends the program with exit code 1 after it has printed the reason.
-var errSilent = errors.New("failed")
-
-// realMain runs the command line and returns the exit code.
-func realMain(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	root := newRoot()
-	root.SetArgs(args)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
-	switch {
-	case err == nil:
-		return 0
-	case errors.Is(err, errSilent):
-		return 1
-	default:
-		fmt.Fprintln(stderr, "photo-processor:", err)
-		return 1
-	}
+	os.Exit(exitcode.Run(ctx, newRoot(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "photo-processor",
-		Short:         "Turn a table of photo URLs into thumbnails, durably",
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Args:          cobra.NoArgs,
+		Use:   "photo-processor",
+		Short: "Turn a table of photo URLs into thumbnails, durably",
+		Long:  "Turn a table of photo URLs into thumbnails, durably.\n\n" + exitcode.Help,
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
 		service("api", "Serve the HTTP API", runAPI),
 		service("worker", "Process photos: fetch sources, make thumbnails", runWorker),
@@ -79,24 +56,35 @@ func newRoot() *cobra.Command {
 	return root
 }
 
-// service returns a command that is configured by the environment alone.
+// service returns a command that is configured by the environment alone. With
+// LOG_FORMAT=json, it logs its error, too, in JSON.
 func service(name, short string, run func(context.Context, config.Config, *slog.Logger) error) *cobra.Command {
 	return &cobra.Command{
 		Use: name, Short: short, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := config.Load()
-			if err != nil {
+			err := loadAndRun(cmd, run)
+			// LOG_FORMAT counts even if the configuration is wrong.
+			if err == nil || os.Getenv("LOG_FORMAT") != "json" || cmd.Context().Err() != nil && errors.Is(err, context.Canceled) {
 				return err
 			}
-			if cfg.WorkerBuildID == "" {
-				cfg.WorkerBuildID = programVersion()
-			}
-			if cfg.WorkerDeployment != "" && slices.Contains([]string{"", "unknown", "(devel)"}, cfg.WorkerBuildID) {
-				return errors.New("configuration:\nWORKER_BUILD_ID: is required with WORKER_DEPLOYMENT, because this program was built without a version")
-			}
-			return run(cmd.Context(), cfg, newLogger(cfg, cmd.ErrOrStderr()))
+			telemetry.NewLogger(cmd.ErrOrStderr(), slog.LevelInfo, true).Error("photo-processor exits", "command", name, "error", err)
+			return exitcode.ErrReported
 		},
 	}
+}
+
+func loadAndRun(cmd *cobra.Command, run func(context.Context, config.Config, *slog.Logger) error) error {
+	cfg, err := config.Load()
+	if err != nil {
+		return err
+	}
+	if cfg.WorkerBuildID == "" {
+		cfg.WorkerBuildID = programVersion()
+	}
+	if cfg.WorkerDeployment != "" && slices.Contains([]string{"", "unknown", "(devel)"}, cfg.WorkerBuildID) {
+		return errors.New("configuration:\nWORKER_BUILD_ID: is required with WORKER_DEPLOYMENT, because this program was built without a version")
+	}
+	return run(cmd.Context(), cfg, newLogger(cfg, cmd.ErrOrStderr()))
 }
 
 func newLogger(cfg config.Config, w io.Writer) *slog.Logger {

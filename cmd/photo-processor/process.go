@@ -6,17 +6,17 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 
 	"github.com/photo-processor/photo-processor/internal/client"
 	"github.com/photo-processor/photo-processor/internal/config"
+	"github.com/photo-processor/photo-processor/internal/exitcode"
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
@@ -24,10 +24,9 @@ const (
 	// batchSize is how many UUIDs one request posts: well below the API's limits,
 	// and few enough to show progress.
 	batchSize = 500
-	// watchConcurrency is how many photos are polled concurrently, each at
-	// watchInterval.
-	watchConcurrency = 8
-	watchInterval    = 500 * time.Millisecond
+	// watchInterval is the time between two requests of --watch. One request
+	// reads the statuses of up to client.MaxStatuses photos.
+	watchInterval = time.Second
 )
 
 func newProcess() *cobra.Command {
@@ -39,10 +38,12 @@ func newProcess() *cobra.Command {
 		Long: `Process the photos with the given UUIDs, all pending photos, or both.
 
 With --watch the command waits for the final status of each photo, prints it, and
-exits with 1 if a photo failed. An interrupt ends only the waiting; the photos are
-processed all the same.`,
+exits with 1 if a photo failed. It goes on while the API cannot be reached, and sends
+one request a second. An interrupt ends only the waiting; the photos are processed all
+the same.`,
 		Example: `  photo-processor process 8f9a6b1e-0d3c-4c7e-9a55-6f2c1f2b7a10
   photo-processor process --all-pending --watch`,
+		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := config.Load()
 			if err != nil {
@@ -57,9 +58,13 @@ processed all the same.`,
 			}
 			p := processing{
 				api: client.New(apiURL, token), out: cmd.OutOrStdout(), status: cmd.ErrOrStderr(),
-				before: map[uuid.UUID]time.Time{},
+				before: map[uuid.UUID]time.Time{}, interval: watchInterval,
 			}
-			return p.run(cmd.Context(), args, allPending, watch)
+			err = p.run(cmd.Context(), args, allPending, watch)
+			if errors.Is(err, client.ErrUnreachable) {
+				return &exitcode.Error{Code: exitcode.Unreachable, Err: err}
+			}
+			return err
 		},
 	}
 	cmd.Flags().StringVar(&apiURL, "api", os.Getenv("API_URL"), "`URL` of the API; defaults to API_URL, else to HTTP_ADDR")
@@ -72,11 +77,11 @@ processed all the same.`,
 type processing struct {
 	api    *client.Client
 	out    io.Writer // a line for each result
-	status io.Writer // the progress bar, if it is a terminal
+	status io.Writer // the progress bar, if it is a terminal, and outages of the API
 
-	mu     sync.Mutex
-	before map[uuid.UUID]time.Time // updated_at of each photo before it was posted
-	failed bool
+	interval time.Duration           // between two requests of watch
+	before   map[uuid.UUID]time.Time // updated_at of each photo before it was posted
+	failed   bool
 }
 
 func (p *processing) run(ctx context.Context, inputs []string, allPending, watch bool) error {
@@ -91,7 +96,7 @@ func (p *processing) run(ctx context.Context, inputs []string, allPending, watch
 			return err
 		}
 	} else if len(inputs) == 0 {
-		return errors.New("no UUIDs given; name some, or use --all-pending")
+		return exitcode.Usagef("no UUIDs given; name some, or use --all-pending")
 	}
 	if len(inputs) == 0 {
 		fmt.Fprintln(p.out, "No photos are pending.")
@@ -110,7 +115,7 @@ func (p *processing) run(ctx context.Context, inputs []string, allPending, watch
 		err = p.watch(ctx, accepted)
 	}
 	if err == nil && p.failed {
-		err = errSilent
+		err = exitcode.ErrReported
 	}
 	return err
 }
@@ -118,25 +123,22 @@ func (p *processing) run(ctx context.Context, inputs []string, allPending, watch
 // readUpdatedAt reads updated_at of all photos, so that watch does not mistake
 // the final status of an earlier run for the new one.
 func (p *processing) readUpdatedAt(ctx context.Context, inputs []string) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(watchConcurrency)
+	var ids []uuid.UUID
 	for _, input := range inputs {
-		id, err := photo.ParseUUID(input)
-		if err != nil {
-			continue // the API rejects it
+		if id, err := photo.ParseUUID(input); err == nil { // else the API rejects it
+			ids = append(ids, id)
 		}
-		group.Go(func() error {
-			ph, err := p.api.Photo(ctx, id)
-			if err != nil && !client.IsNotFound(err) {
-				return err
-			}
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			p.before[id] = ph.UpdatedAt
-			return nil
-		})
 	}
-	return group.Wait()
+	for batch := range slices.Chunk(ids, client.MaxStatuses) {
+		statuses, err := p.api.Statuses(ctx, batch)
+		if err != nil {
+			return err
+		}
+		for _, s := range statuses {
+			p.before[s.UUID] = s.UpdatedAt
+		}
+	}
+	return nil
 }
 
 // post posts the photos and returns the UUIDs that were accepted.
@@ -176,55 +178,72 @@ func (p *processing) watch(ctx context.Context, ids []uuid.UUID) error {
 		progressbar.OptionShowCount(),
 		progressbar.OptionOnCompletion(func() { fmt.Fprintln(p.status) }),
 	)
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(watchConcurrency)
-	for _, id := range ids {
-		group.Go(func() error {
-			result, ok, err := p.wait(ctx, id)
-			if err != nil {
+	print := func(line ...any) {
+		_ = bar.Clear()
+		fmt.Fprintln(p.out, line...)
+	}
+	ticker := time.NewTicker(p.interval)
+	defer ticker.Stop()
+	away := false
+	for len(ids) > 0 {
+		n := min(client.MaxStatuses, len(ids))
+		statuses, err := p.api.Statuses(ctx, ids[:n])
+		switch {
+		case ctx.Err() != nil:
+		case err != nil && !isTransient(err):
+			return err
+		case err != nil && !away:
+			away = true
+			_ = bar.Clear()
+			fmt.Fprintf(p.status, "%s; waiting until it can be used again\n", err)
+		case err == nil && away:
+			away = false
+			_ = bar.Clear()
+			fmt.Fprintln(p.status, "the API can be used again")
+		}
+		if err == nil {
+			open := p.unfinished(ids[:n], statuses, print)
+			if err := bar.Add(n - len(open)); err != nil {
 				return err
 			}
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			p.failed = p.failed || !ok
-			_ = bar.Clear()
-			fmt.Fprintln(p.out, id, result)
-			return bar.Add(1)
-		})
-	}
-	return group.Wait()
-}
-
-// wait polls one photo until it has its final status. ok is true if that is
-// completed; result describes it.
-func (p *processing) wait(ctx context.Context, id uuid.UUID) (result string, ok bool, err error) {
-	ticker := time.NewTicker(watchInterval)
-	defer ticker.Stop()
-	for {
-		ph, err := p.api.Photo(ctx, id)
-		switch {
-		case client.IsNotFound(err):
-			return "failed: there is no such photo", false, nil
-		case err != nil && !isTransient(err):
-			return "", false, err
-		case err == nil && ph.Status.IsFinal() && !ph.UpdatedAt.Equal(p.updatedBefore(id)):
-			if ph.Failure != nil {
-				return fmt.Sprintf("failed: %s: %s", ph.Failure.Code, ph.Failure.Message), false, nil
-			}
-			return string(ph.Status), ph.Status == photo.Completed, nil
+			ids = append(ids[n:], open...) // the others are next
+		}
+		if len(ids) == 0 {
+			return nil
 		}
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return "", false, errors.New("no longer watching; the photos go on being processed")
+			return fmt.Errorf("%w; the photos are still processed", exitcode.ErrInterrupted)
 		}
 	}
+	return nil
 }
 
-func (p *processing) updatedBefore(id uuid.UUID) time.Time {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.before[id]
+// unfinished prints the photos that have their final status, and returns the
+// others.
+func (p *processing) unfinished(ids []uuid.UUID, statuses []client.PhotoStatus, print func(...any)) (open []uuid.UUID) {
+	found := make(map[uuid.UUID]client.PhotoStatus, len(statuses))
+	for _, s := range statuses {
+		found[s.UUID] = s
+	}
+	for _, id := range ids {
+		s, exists := found[id]
+		switch {
+		case !exists:
+			p.failed = true
+			print(id, "failed: there is no such photo")
+		case !s.Status.IsFinal() || s.UpdatedAt.Equal(p.before[id]):
+			open = append(open, id)
+		case s.Failure != nil:
+			p.failed = true
+			print(id, fmt.Sprintf("failed: %s: %s", s.Failure.Code, s.Failure.Message))
+		default:
+			p.failed = p.failed || s.Status != photo.Completed
+			print(id, s.Status)
+		}
+	}
+	return open
 }
 
 // isTransient reports whether the error may go away: the API, or a server that it

@@ -29,6 +29,8 @@ type (
 	Photo = openapi.PhotoDetail
 	// PhotoSummary is a photo in a list.
 	PhotoSummary = openapi.PhotoSummary
+	// PhotoStatus is the status of a photo.
+	PhotoStatus = openapi.PhotoStatus
 	// Thumbnail is one thumbnail of a photo.
 	Thumbnail = openapi.Thumbnail
 )
@@ -105,6 +107,22 @@ func (c *Client) Photo(ctx context.Context, id uuid.UUID) (Photo, error) {
 	}
 	if resp.JSON200 == nil {
 		return Photo{}, unexpected(resp.HTTPResponse)
+	}
+	return *resp.JSON200, nil
+}
+
+// MaxStatuses is how many photos one call of Statuses may read.
+const MaxStatuses = 1000
+
+// Statuses reads the statuses of up to MaxStatuses photos, in no order. A UUID
+// that no photo has is left out.
+func (c *Client) Statuses(ctx context.Context, ids []uuid.UUID) ([]PhotoStatus, error) {
+	resp, err := c.api.ReadStatusesWithResponse(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	if resp.JSON200 == nil {
+		return nil, unexpected(resp.HTTPResponse)
 	}
 	return *resp.JSON200, nil
 }

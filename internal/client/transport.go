@@ -32,6 +32,10 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("the API at %s answered %d: %s", e.API, e.Status, e.Message)
 }
 
+// ErrUnreachable is returned when the API cannot be reached, or when the
+// connection ends before its response.
+var ErrUnreachable = errors.New("the API cannot be reached")
+
 // IsNotFound is true if the API answered that there is no such photo.
 func IsNotFound(err error) bool {
 	e, ok := errors.AsType[*Error](err)
@@ -65,7 +69,7 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 	}
 	resp, err := t.http.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("the API cannot be reached: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	resp.Body = struct {
 		io.Reader
@@ -77,7 +81,7 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return nil, fmt.Errorf("read the API's response: %w", err)
+		return nil, fmt.Errorf("%w: read its response: %w", ErrUnreachable, err)
 	}
 	var refusal openapi.Error
 	if json.Unmarshal(body, &refusal) != nil || refusal.Message == "" {

@@ -122,7 +122,12 @@ func (rd *Readiness) Measure(t *telemetry.Telemetry) error {
 }
 
 func (rd *Readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	reads := r.URL.Query().Get("for") == "reads"
+	purpose := r.URL.Query().Get("for")
+	if purpose != "" && purpose != "reads" {
+		writeJSON(w, http.StatusBadRequest, members{{"message", `for must be "reads"`}})
+		return
+	}
+	reads := purpose == "reads"
 	results := rd.check()
 	status, answer := http.StatusOK, members{{"message", "Ready"}}
 	details := members{}
@@ -145,6 +150,10 @@ func (rd *Readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if rd.Verbose && r.URL.Query().Has("verbose") {
 		answer = append(answer, member{"details", details})
 	}
+	writeJSON(w, status, answer)
+}
+
+func writeJSON(w http.ResponseWriter, status int, answer members) {
 	body, err := json.Marshal(answer)
 	if err != nil {
 		panic(err) // a defect

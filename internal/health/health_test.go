@@ -68,6 +68,7 @@ func testReadiness(t *testing.T) {
 		`{"message":"Not ready","b":"asleep","a":"unreachable","details":{"b":"no route to 10.0.0.1","a":"no route to 10.0.0.1"}}`)
 	require.Equal(t, 2, strings.Count(log.String(), "not ready"), "each is logged once")
 	expect("/readyz?for=reads", http.StatusServiceUnavailable, `{"message":"Not ready","b":"asleep","a":"unreachable"}`)
+	expect("/readyz?for=tests", http.StatusBadRequest, `{"message":"for must be \"reads\""}`)
 	readiness.Checks[0].ForWrites = true
 	expect("/readyz?for=reads", http.StatusOK, `{"message":"Ready","b":"asleep","a":"unreachable"}`)
 	expect("/readyz", http.StatusServiceUnavailable, `{"message":"Not ready","b":"asleep","a":"unreachable"}`)

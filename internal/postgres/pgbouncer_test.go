@@ -113,10 +113,10 @@ func callEveryMethod(ctx context.Context, db *postgres.DB, seed int) error {
 		if i == 2 {
 			failure = nil
 		}
-		if first, err := db.Finish(ctx, run, failure); err != nil || !first {
+		if _, first, err := db.Finish(ctx, run, failure); err != nil || !first {
 			return fmt.Errorf("Finish: %v, %w", first, err)
 		}
-		if first, err := db.Finish(ctx, run, failure); err != nil || first {
+		if _, first, err := db.Finish(ctx, run, failure); err != nil || first {
 			return fmt.Errorf("Finish again: %v, %w", first, err)
 		}
 		if status, keys, err := db.ThumbnailKeys(ctx, run.Photo); err != nil || !status.IsFinal() || len(keys) != 2 {

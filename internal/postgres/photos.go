@@ -73,6 +73,26 @@ func (db *DB) photos(ctx context.Context, status photo.Status, after Cursor, lim
 	return photos, nil
 }
 
+// PhotosByUUID reads the photos with the UUIDs that exist, in no order, without
+// their thumbnails.
+func (db *DB) PhotosByUUID(ctx context.Context, ids []uuid.UUID) ([]photo.Photo, error) {
+	texts := make([]string, len(ids)) // some modes of pgx cannot send a []uuid.UUID
+	for i, id := range ids {
+		texts[i] = id.String()
+	}
+	photos, err := retryRead(db, func() ([]photo.Photo, error) {
+		rows, err := db.pool.Query(ctx, `SELECT `+photoColumns+` FROM photos WHERE uuid = ANY ($1::uuid[])`, texts)
+		if err != nil {
+			return nil, err
+		}
+		return pgx.CollectRows(rows, scanPhoto)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read photos: %w", translate(err))
+	}
+	return photos, nil
+}
+
 // AddPhotos inserts a pending photo for each URL, all or none, and returns the
 // photos in the order of the URLs.
 func (db *DB) AddPhotos(ctx context.Context, urls []string) ([]photo.Photo, error) {

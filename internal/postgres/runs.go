@@ -50,23 +50,28 @@ func (db *DB) MarkProcessing(ctx context.Context, run photo.Run) error {
 // completed. The run must own the photo, or be newer than its owner, as is a
 // run that is canceled before MarkProcessing. Finish is idempotent: it writes
 // the status once for a run ID, even if the run starts again; first is true if
-// this call wrote the status. Finish returns photo.ErrNotFound, or
-// photo.ErrSuperseded if a newer run has acquired the photo.
-func (db *DB) Finish(ctx context.Context, run photo.Run, failure *photo.Failure) (first bool, err error) {
+// this call wrote the status, and url is then the photo's URL. Finish returns
+// photo.ErrNotFound, or photo.ErrSuperseded if a newer run has acquired the
+// photo.
+func (db *DB) Finish(ctx context.Context, run photo.Run, failure *photo.Failure) (url string, first bool, err error) {
 	status, code, message := photo.Completed, (*string)(nil), (*string)(nil)
 	if failure != nil {
 		status, code, message = photo.Failed, (*string)(&failure.Code), &failure.Message
 	}
-	tag, err := db.exec(ctx, `UPDATE photos SET status = $4, run_id = $2, run_started_at = $3,
-		failure_code = $5, failure_message = $6, updated_at = now()
-		WHERE `+newerOrOwner+` AND (run_id IS DISTINCT FROM $2 OR status = 'processing')`, append(fenceArgs(run), status, code, message)...)
-	if err != nil {
-		return false, fmt.Errorf("update photo: %w", translate(err))
+	url, err = retryStale(func() (url string, err error) {
+		err = db.pool.QueryRow(ctx, `UPDATE photos SET status = $4, run_id = $2, run_started_at = $3,
+			failure_code = $5, failure_message = $6, updated_at = now()
+			WHERE `+newerOrOwner+` AND (run_id IS DISTINCT FROM $2 OR status = 'processing') RETURNING url`,
+			append(fenceArgs(run), status, code, message)...).Scan(&url)
+		return url, err
+	})
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return "", false, db.explainNotUpdated(ctx, run)
+	case err != nil:
+		return "", false, fmt.Errorf("update photo: %w", translate(err))
 	}
-	if tag.RowsAffected() == 0 {
-		return false, db.explainNotUpdated(ctx, run)
-	}
-	return true, nil
+	return url, true, nil
 }
 
 // explainNotUpdated returns the reason why an UPDATE with newerOrOwner changed

@@ -30,7 +30,7 @@ func TestARunFromMarkToFinish(t *testing.T) {
 		require.NoError(t, b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(320, 213, "a"), thumbnail(100, 67, "b")}))
 	}
 	for _, want := range []bool{true, false} {
-		first, err := b.db.Finish(t.Context(), b.older, nil)
+		_, first, err := b.db.Finish(t.Context(), b.older, nil)
 		require.NoError(t, err)
 		require.Equal(t, want, first)
 	}
@@ -85,7 +85,7 @@ func TestARunThatStartsAgain(t *testing.T) {
 	_, err := b.db.SourceURL(t.Context(), again)
 	require.NoError(t, err, "changes nothing")
 	require.ErrorIs(t, b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(1, 1, "late")}), photo.ErrSuperseded)
-	first, err := b.db.Finish(t.Context(), b.older, aFailure)
+	_, first, err := b.db.Finish(t.Context(), b.older, aFailure)
 	require.NoError(t, err)
 	require.False(t, first)
 	require.Equal(t, photo.Processing, b.get(t).Status)

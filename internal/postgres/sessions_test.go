@@ -67,7 +67,7 @@ func TestSessionsAreReplacedAfterAFailover(t *testing.T) {
 	require.NoError(t, db.MarkProcessing(t.Context(), run))
 	_, err = db.AddPhotos(t.Context(), []string{"https://photos.example/2.jpg"})
 	require.NoError(t, err)
-	_, err = db.Finish(t.Context(), run, nil)
+	_, _, err = db.Finish(t.Context(), run, nil)
 	require.NoError(t, err)
 }
 

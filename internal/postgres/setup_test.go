@@ -46,7 +46,7 @@ func mark(t testing.TB, db *postgres.DB, run photo.Run) error {
 }
 
 func finish(t testing.TB, db *postgres.DB, run photo.Run, failure *photo.Failure) error {
-	_, err := db.Finish(t.Context(), run, failure)
+	_, _, err := db.Finish(t.Context(), run, failure)
 	return err
 }
 

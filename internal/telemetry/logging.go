@@ -3,6 +3,7 @@ package telemetry
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"slices"
@@ -22,9 +23,10 @@ const (
 
 // NewLogger returns a logger that writes text or JSON lines of at least the
 // level. A line that is logged with a context has the context's [WithAttrs] and
-// trace ID. Lines of Temporal's SDK get the keys of this project.
+// trace ID. Lines of Temporal's SDK get the keys of this project. Durations have
+// a unit, such as "1.24s", in JSON too.
 func NewLogger(w io.Writer, level slog.Level, asJSON bool) *slog.Logger {
-	options := &slog.HandlerOptions{Level: level, ReplaceAttr: rename}
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: replaceAttr}
 	if asJSON {
 		return slog.New(handler{slog.NewJSONHandler(w, options), nil})
 	}
@@ -66,7 +68,10 @@ var sdkKeys = map[string]string{
 	"SpanID":       "span_id",
 }
 
-func rename(groups []string, a slog.Attr) slog.Attr {
+func replaceAttr(groups []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration { // slog writes nanoseconds in JSON
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
 	if len(groups) == 0 {
 		if name, ok := sdkKeys[a.Key]; ok {
 			a.Key = name
@@ -92,6 +97,12 @@ func (h handler) WithGroup(name string) slog.Handler {
 }
 
 func (h handler) Handle(ctx context.Context, line slog.Record) error {
+	if isCancellation(line) {
+		if !h.Enabled(ctx, slog.LevelDebug) {
+			return nil
+		}
+		line.Level = slog.LevelDebug
+	}
 	next := h.Handler
 	if len(h.before) > 0 {
 		next = next.WithAttrs(withPhoto(h.before))
@@ -113,6 +124,23 @@ func (h handler) Handle(ctx context.Context, line slog.Record) error {
 		line.AddAttrs(more...)
 	}
 	return next.Handle(ctx, line)
+}
+
+// isCancellation reports whether the line is one of Temporal's SDK about an
+// activity that was canceled. The SDK logs it as an error, although it is a
+// normal end: the workflow was canceled, or the worker stops.
+func isCancellation(line slog.Record) (canceled bool) {
+	switch line.Message {
+	case "Activity task preprocess error: context canceled":
+		return true
+	case "Activity error.":
+		line.Attrs(func(a slog.Attr) bool {
+			err, ok := a.Value.Any().(error)
+			canceled = canceled || ok && errors.Is(err, context.Canceled)
+			return !canceled
+		})
+	}
+	return canceled
 }
 
 // withPhoto adds the photo's UUID to attributes that have the ID of its workflow,

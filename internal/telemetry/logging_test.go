@@ -8,8 +8,10 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/log"
 
@@ -71,6 +73,82 @@ func TestLinesHaveWhatTheContextSays(t *testing.T) {
 	line := logged(t, func(l *slog.Logger) { l.With("a", 1).WithGroup("g").Info("message", "b", 2) })
 	require.Equal(t, 1., line["a"])
 	require.Equal(t, map[string]any{"b": 2.}, line["g"])
+}
+
+func TestCanceledActivitiesAreNoErrors(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	l := log.NewStructuredLogger(telemetry.NewLogger(&out, slog.LevelInfo, true))
+	l.Error("Activity error.", "Error", context.Canceled)
+	l.Error("Activity task preprocess error: context canceled")
+	require.Empty(t, out.String())
+	l.Error("Activity error.", "Error", context.DeadlineExceeded)
+	require.Contains(t, out.String(), "ERROR")
+}
+
+func TestDurationsHaveAUnit(t *testing.T) {
+	t.Parallel()
+	const d = 1240 * time.Millisecond
+	line := logged(t, func(l *slog.Logger) {
+		l.With("before", d).Info("message", "duration", d, slog.Group("g", "inner", d))
+	})
+	require.Equal(t, []any{"1.24s", "1.24s", map[string]any{"inner": "1.24s"}}, []any{line["before"], line["duration"], line["g"]})
+	var text bytes.Buffer
+	telemetry.NewLogger(&text, slog.LevelInfo, false).Info("message", "duration", d)
+	require.Contains(t, text.String(), " duration=1.24s\n")
+}
+
+// TestAFailureIsLoggedOnce counts the lines about photos that are completed,
+// fail, are retried, and meet a defect: one for each attempt that failed, and
+// one for the final status.
+func TestAFailureIsLoggedOnce(t *testing.T) {
+	b := setup(t, nil)
+	database, err := pgx.Connect(t.Context(), b.worker.DatabaseURL)
+	require.NoError(t, err)
+	defer database.Close(t.Context())
+	withSecrets := strings.Replace(b.source, "http://", "http://alice:hunter2@", 1)
+	for _, test := range []struct {
+		name, path, defect string
+		attempts           []any // codes
+		final              string
+	}{
+		{"completed", "/photo.jpg", "", nil, "photo completed"},
+		{"failed", "/forbidden", "", []any{"source_forbidden"}, "photo failed"},
+		{"retried", "/flaky", "", []any{"source_unavailable", "source_not_found"}, "photo failed"},
+		{"a defect", "/photo.jpg", `ALTER TABLE photo_thumbnails ADD CONSTRAINT defect CHECK (width < 0) NOT VALID`, []any{"internal", "internal", "internal"}, "photo failed"},
+	} {
+		_, err := database.Exec(t.Context(), test.defect)
+		require.NoError(t, err)
+		shown := b.process(t, withSecrets+test.path+"?token=swordfish", nil)
+		var attempts []any
+		var final []map[string]any
+		for _, line := range b.logs.lines(t, "") {
+			if line["photo"] != shown.UUID.String() || line["level"] == "DEBUG" || line["msg"] == "request" {
+				continue
+			}
+			require.NotRegexp(t, "alice|hunter2|swordfish|[.]jpg", fmt.Sprint(line))
+			switch line["msg"] {
+			case "the attempt failed":
+				attempts = append(attempts, line["code"])
+				require.Equal(t, line["code"] == "internal", line["level"] == "ERROR")
+			case test.final:
+				final = append(final, line)
+			default:
+				require.Fail(t, "unexpected line", "%s: %v", test.name, line)
+			}
+		}
+		require.Equal(t, test.attempts, attempts, test.name)
+		require.Len(t, final, 1, test.name)
+		require.Equal(t, "127.0.0.1", final[0]["source_host"])
+		require.Equal(t, 1., final[0]["attempt"])
+		require.NotEmpty(t, final[0]["run_id"])
+		duration, err := time.ParseDuration(final[0]["duration"].(string))
+		require.NoError(t, err)
+		require.Positive(t, duration)
+		if shown.Failure != nil {
+			require.Equal(t, []any{string(shown.Failure.Code), shown.Failure.Message}, []any{final[0]["code"], final[0]["message"]})
+		}
+	}
 }
 
 // TestEveryLineAboutAPhotoHasItsIDs processes a photo that fails at its second

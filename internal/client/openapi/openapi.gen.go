@@ -71,6 +71,17 @@ type PhotoDetail struct {
 // PhotoList defines model for PhotoList.
 type PhotoList = []PhotoSummary
 
+// PhotoStatus defines model for PhotoStatus.
+type PhotoStatus struct {
+	Failure   *Failure           `json:"failure,omitempty"`
+	Status    Status             `json:"status"`
+	UpdatedAt time.Time          `json:"updated_at"`
+	UUID      openapi_types.UUID `json:"uuid"`
+}
+
+// PhotoStatusList defines model for PhotoStatusList.
+type PhotoStatusList = []PhotoStatus
+
 // PhotoSummary defines model for PhotoSummary.
 type PhotoSummary struct {
 	CreatedAt time.Time `json:"created_at"`
@@ -189,11 +200,17 @@ type ListProcessingPhotosParams struct {
 	After *After `form:"after,omitempty" json:"after,omitempty"`
 }
 
+// ReadStatusesJSONBody defines parameters for ReadStatuses.
+type ReadStatusesJSONBody = []openapi_types.UUID
+
 // AddPhotosJSONRequestBody defines body for AddPhotos for application/json ContentType.
 type AddPhotosJSONRequestBody = AddPhotosRequest
 
 // ProcessPhotosJSONRequestBody defines body for ProcessPhotos for application/json ContentType.
 type ProcessPhotosJSONRequestBody = ProcessPhotosJSONBody
+
+// ReadStatusesJSONRequestBody defines body for ReadStatuses for application/json ContentType.
+type ReadStatusesJSONRequestBody = ReadStatusesJSONBody
 
 // AsNewPhoto returns the union data inside the AddPhotosRequest as a NewPhoto
 func (t AddPhotosRequest) AsNewPhoto() (NewPhoto, error) {
@@ -383,6 +400,24 @@ type ClientInterface interface {
 	// Corresponds with GET /photos/processing (the `ListProcessingPhotos` operationId).
 	ListProcessingPhotos(ctx context.Context, params *ListProcessingPhotosParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ReadStatusesWithBody Read the statuses of many photos
+	//
+	// For clients that wait for many photos: one request reads up to 1000. A UUID that no photo has is left out. It changes nothing.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /photos/status (the `ReadStatuses` operationId).
+	ReadStatusesWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReadStatuses Read the statuses of many photos
+	//
+	// For clients that wait for many photos: one request reads up to 1000. A UUID that no photo has is left out. It changes nothing.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /photos/status (the `ReadStatuses` operationId).
+	ReadStatuses(ctx context.Context, body ReadStatusesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetPhoto Show a photo with its thumbnails
 	//
 	// Corresponds with GET /photos/{uuid} (the `GetPhoto` operationId).
@@ -511,6 +546,44 @@ func (c *Client) ProcessPhotos(ctx context.Context, body ProcessPhotosJSONReques
 // Corresponds with GET /photos/processing (the `ListProcessingPhotos` operationId).
 func (c *Client) ListProcessingPhotos(ctx context.Context, params *ListProcessingPhotosParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListProcessingPhotosRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReadStatusesWithBody Read the statuses of many photos
+//
+// For clients that wait for many photos: one request reads up to 1000. A UUID that no photo has is left out. It changes nothing.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /photos/status (the `ReadStatuses` operationId).
+func (c *Client) ReadStatusesWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReadStatusesRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReadStatuses Read the statuses of many photos
+//
+// For clients that wait for many photos: one request reads up to 1000. A UUID that no photo has is left out. It changes nothing.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /photos/status (the `ReadStatuses` operationId).
+func (c *Client) ReadStatuses(ctx context.Context, body ReadStatusesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReadStatusesRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -907,6 +980,46 @@ func NewListProcessingPhotosRequest(server string, params *ListProcessingPhotosP
 	return req, nil
 }
 
+// NewReadStatusesRequest calls the generic ReadStatuses builder with application/json body
+func NewReadStatusesRequest(server string, body ReadStatusesJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewReadStatusesRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewReadStatusesRequestWithBody constructs an http.Request for the ReadStatuses method, with any body, and a specified content type
+func NewReadStatusesRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/photos/status")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewGetPhotoRequest constructs an http.Request for the GetPhoto method
 func NewGetPhotoRequest(server string, uuid UUID) (*http.Request, error) {
 	var err error
@@ -1044,6 +1157,24 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /photos/processing (the `ListProcessingPhotos` operationId).
 	ListProcessingPhotosWithResponse(ctx context.Context, params *ListProcessingPhotosParams, reqEditors ...RequestEditorFn) (*ListProcessingPhotosResponse, error)
+
+	// ReadStatusesWithBodyWithResponse Read the statuses of many photos
+	//
+	// For clients that wait for many photos: one request reads up to 1000. A UUID that no photo has is left out. It changes nothing.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /photos/status (the `ReadStatuses` operationId).
+	ReadStatusesWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReadStatusesResponse, error)
+
+	// ReadStatusesWithResponse Read the statuses of many photos
+	//
+	// For clients that wait for many photos: one request reads up to 1000. A UUID that no photo has is left out. It changes nothing.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /photos/status (the `ReadStatuses` operationId).
+	ReadStatusesWithResponse(ctx context.Context, body ReadStatusesJSONRequestBody, reqEditors ...RequestEditorFn) (*ReadStatusesResponse, error)
 
 	// GetPhotoWithResponse Show a photo with its thumbnails
 	//
@@ -1677,6 +1808,124 @@ func (r ListProcessingPhotosResponse) ContentType() string {
 	return ""
 }
 
+// ReadStatusesResponse401Headers the declared response headers of an HTTP 401 response for ReadStatuses
+type ReadStatusesResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// ReadStatusesResponse415Headers the declared response headers of an HTTP 415 response for ReadStatuses
+type ReadStatusesResponse415Headers struct {
+	AcceptEncoding string
+}
+
+// ReadStatusesResponse503Headers the declared response headers of an HTTP 503 response for ReadStatuses
+type ReadStatusesResponse503Headers struct {
+	RetryAfter int
+}
+
+type ReadStatusesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PhotoStatusList
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequest
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *Unauthorized
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *Forbidden
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *TooSlow
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *TooLarge
+	// JSON415 the response for an HTTP 415 `application/json` response
+	JSON415 *UnsupportedEncoding
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalError
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ReadStatusesResponse401Headers
+	// Headers415 the parsed response headers for an HTTP 415 response
+	Headers415 *ReadStatusesResponse415Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ReadStatusesResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ReadStatusesResponse) GetJSON200() *PhotoStatusList {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r ReadStatusesResponse) GetJSON400() *BadRequest {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r ReadStatusesResponse) GetJSON401() *Unauthorized {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r ReadStatusesResponse) GetJSON403() *Forbidden {
+	return r.JSON403
+}
+
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r ReadStatusesResponse) GetJSON408() *TooSlow {
+	return r.JSON408
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r ReadStatusesResponse) GetJSON413() *TooLarge {
+	return r.JSON413
+}
+
+// GetJSON415 returns the response for an HTTP 415 `application/json` response
+func (r ReadStatusesResponse) GetJSON415() *UnsupportedEncoding {
+	return r.JSON415
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r ReadStatusesResponse) GetJSON500() *InternalError {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r ReadStatusesResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ReadStatusesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReadStatusesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReadStatusesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReadStatusesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetPhotoResponse401Headers the declared response headers of an HTTP 401 response for GetPhoto
 type GetPhotoResponse401Headers struct {
 	WWWAuthenticate string
@@ -1692,6 +1941,8 @@ type GetPhotoResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *PhotoDetail
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
 	JSON401 *Unauthorized
 	// JSON403 the response for an HTTP 403 `application/json` response
@@ -1711,6 +1962,11 @@ type GetPhotoResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r GetPhotoResponse) GetJSON200() *PhotoDetail {
 	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r GetPhotoResponse) GetJSON400() *BadRequest {
+	return r.JSON400
 }
 
 // GetJSON401 returns the response for an HTTP 401 `application/json` response
@@ -1873,6 +2129,36 @@ func (c *ClientWithResponses) ListProcessingPhotosWithResponse(ctx context.Conte
 		return nil, err
 	}
 	return ParseListProcessingPhotosResponse(rsp)
+}
+
+// ReadStatusesWithBodyWithResponse Read the statuses of many photos
+//
+// For clients that wait for many photos: one request reads up to 1000. A UUID that no photo has is left out. It changes nothing.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /photos/status (the `ReadStatuses` operationId).
+func (c *ClientWithResponses) ReadStatusesWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReadStatusesResponse, error) {
+	rsp, err := c.ReadStatusesWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReadStatusesResponse(rsp)
+}
+
+// ReadStatusesWithResponse Read the statuses of many photos
+//
+// For clients that wait for many photos: one request reads up to 1000. A UUID that no photo has is left out. It changes nothing.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /photos/status (the `ReadStatuses` operationId).
+func (c *ClientWithResponses) ReadStatusesWithResponse(ctx context.Context, body ReadStatusesJSONRequestBody, reqEditors ...RequestEditorFn) (*ReadStatusesResponse, error) {
+	rsp, err := c.ReadStatuses(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReadStatusesResponse(rsp)
 }
 
 // GetPhotoWithResponse Show a photo with its thumbnails
@@ -2494,6 +2780,121 @@ func ParseListProcessingPhotosResponse(rsp *http.Response) (*ListProcessingPhoto
 	return response, nil
 }
 
+// ParseReadStatusesResponse parses an HTTP response from a ReadStatusesWithResponse call
+func ParseReadStatusesResponse(rsp *http.Response) (*ReadStatusesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReadStatusesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PhotoStatusList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest TooSlow
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest TooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedEncoding
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers ReadStatusesResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 415:
+		var headers ReadStatusesResponse415Headers
+		if values := rsp.Header.Values("Accept-Encoding"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Accept-Encoding", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.AcceptEncoding = value
+		}
+		response.Headers415 = &headers
+	case rsp.StatusCode == 503:
+		var headers ReadStatusesResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseGetPhotoResponse parses an HTTP response from a GetPhotoWithResponse call
 func ParseGetPhotoResponse(rsp *http.Response) (*GetPhotoResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -2514,6 +2915,13 @@ func ParseGetPhotoResponse(rsp *http.Response) (*GetPhotoResponse, error) {
 			return nil, err
 		}
 		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
 		var dest Unauthorized

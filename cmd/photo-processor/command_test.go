@@ -1,0 +1,90 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/photo-processor/photo-processor/internal/exitcode"
+)
+
+// runCommand runs a command line and returns its exit code and output.
+func runCommand(ctx context.Context, args ...string) (code int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	code = exitcode.Run(ctx, newRoot(), append([]string{}, args...), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+func TestWrongCommandLines(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{
+		{}, {"nonsense"}, {"help", "nonsense"}, {"--nonsense"},
+		{"api", "x"}, {"api", "--nonsense"}, {"worker", "x"}, {"migrate", "x"}, {"version", "x"},
+		{"health"}, {"health", "nonsense"}, {"health", "api", "worker"}, {"render"}, {"render", "a", "b", "c"},
+		{"process"}, {"process", "--nonsense"}, {"process", "--watch=7"}, {"completion", "nonsense"},
+	} {
+		code, stdout, stderr := runCommand(t.Context(), args...)
+		require.Equal(t, exitcode.Usage, code, "%q", args)
+		require.Empty(t, stdout, "%q", args)
+		require.Regexp(t, `^photo-processor: .+\nSee photo-processor.* --help\.\n$`, stderr, "%q", args)
+	}
+	for _, args := range [][]string{{"--help"}, {"help"}, {"help", "process"}, {"version"}, {"process", "--help"}} {
+		code, stdout, stderr := runCommand(t.Context(), args...)
+		require.Zero(t, code, "%q", args)
+		require.NotEmpty(t, stdout)
+		require.Empty(t, stderr)
+	}
+	_, help, _ := runCommand(t.Context(), "--help")
+	require.Contains(t, help, exitcode.Help)
+}
+
+func TestProcessExitCodes(t *testing.T) {
+	t.Parallel()
+	const id = "8f9a6b1e-0d3c-4c7e-9a55-6f2c1f2b7a10"
+	for _, args := range [][]string{{id}, {id, "--watch"}, {"--all-pending"}} {
+		code, _, stderr := runCommand(t.Context(), append([]string{"process", "--api", "http://127.0.0.1:1"}, args...)...)
+		require.Equal(t, exitcode.Unreachable, code)
+		require.Contains(t, stderr, "the API cannot be reached")
+	}
+	refusing := httptest.NewServer(http.NotFoundHandler())
+	defer refusing.Close()
+	code, _, stderr := runCommand(t.Context(), "process", "--api", refusing.URL, id)
+	require.Equal(t, exitcode.Failure, code)
+	require.Contains(t, stderr, "answered 404")
+	interrupted, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	code, _, stderr = runCommand(interrupted, "process", "--api", refusing.URL, id)
+	require.Equal(t, exitcode.Interrupted, code)
+	require.Equal(t, "photo-processor: interrupted\n", stderr)
+}
+
+// TestFatalErrorsAreJSON is not parallel, because it sets variables.
+func TestFatalErrorsAreJSON(t *testing.T) {
+	t.Setenv("LOG_FORMAT", "json")
+	for name, test := range map[string]struct{ variable, value, want string }{
+		"a wrong setting":     {"HTTP_MAX_PHOTOS", "nonsense", "HTTP_MAX_PHOTOS"},
+		"a port that is used": {"METRICS_ADDR", "192.0.2.1:1", "METRICS_ADDR"},
+	} {
+		for _, command := range []string{"api", "worker"} {
+			t.Run(name+", "+command, func(t *testing.T) {
+				t.Setenv(test.variable, test.value)
+				code, stdout, stderr := runCommand(t.Context(), command)
+				require.Equal(t, exitcode.Failure, code)
+				require.Empty(t, stdout)
+				var last map[string]any
+				for text := range strings.Lines(stderr) {
+					last = nil
+					require.NoError(t, json.Unmarshal([]byte(text), &last), "%s", text)
+				}
+				require.Equal(t, []any{"ERROR", "photo-processor exits", command}, []any{last["level"], last["msg"], last["command"]})
+				require.Contains(t, last["error"], test.want)
+			})
+		}
+	}
+}
