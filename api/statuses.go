@@ -35,10 +35,6 @@ func (s *Server) readStatuses(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, badRequest("Elements that are not UUIDs: %d", len(parsed.Rejected)))
 		return
 	}
-	if err := memoryOf(r).wait(r.Context(), pageMemory); err != nil {
-		s.fail(w, r, err)
-		return
-	}
 	photos, err := s.DB.PhotosByUUID(r.Context(), ids)
 	if err != nil {
 		s.fail(w, r, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -74,14 +75,14 @@ func (db *DB) photos(ctx context.Context, status photo.Status, after Cursor, lim
 }
 
 // PhotosByUUID reads the photos with the UUIDs that exist, in no order, without
-// their thumbnails.
+// their thumbnails and URLs.
 func (db *DB) PhotosByUUID(ctx context.Context, ids []uuid.UUID) ([]photo.Photo, error) {
 	texts := make([]string, len(ids)) // some modes of pgx cannot send a []uuid.UUID
 	for i, id := range ids {
 		texts[i] = id.String()
 	}
 	photos, err := retryRead(db, func() ([]photo.Photo, error) {
-		rows, err := db.pool.Query(ctx, `SELECT `+photoColumns+` FROM photos WHERE uuid = ANY ($1::uuid[])`, texts)
+		rows, err := db.pool.Query(ctx, `SELECT `+strings.Replace(photoColumns, "url", "''", 1)+` FROM photos WHERE uuid = ANY ($1::uuid[])`, texts)
 		if err != nil {
 			return nil, err
 		}
