@@ -52,7 +52,7 @@ func (a *Activities) listThumbnails(ctx context.Context, id uuid.UUID) (keys []s
 	err = a.callBucket(ctx, func(ctx context.Context) error {
 		for iter := a.Thumbnails.List(&blob.ListOptions{Prefix: thumbnailPrefix(id)}); ; {
 			object, err := iter.Next(ctx)
-			if errors.Is(err, io.EOF) {
+			if err == io.EOF { //nolint:errorlint // the error of a connection that was closed wraps io.EOF, too
 				return nil
 			}
 			if err != nil {

@@ -98,6 +98,27 @@ func TestS3RequestsOfOnePhoto(t *testing.T) {
 	})
 }
 
+// TestAClosedConnectionIsNotTheEndOfAList closes the connections of requests that
+// list the photo's files: the error wraps io.EOF.
+func TestAClosedConnectionIsNotTheEndOfAList(t *testing.T) {
+	s3, b := startS3(t), setup(t)
+	s3.use(t, b)
+	b.mark(t, b.run)
+	_, err := b.make(b.run)
+	require.NoError(t, err)
+	closing := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err == nil {
+			_ = conn.Close()
+		}
+	})
+	s3.answer.Store(&closing)
+	requireType(t, b.finish(b.run, nil), activities.StorageUnavailable, true)
+	s3.answer.Store(nil)
+	require.NoError(t, b.finish(b.run, nil))
+	require.Len(t, s3.files(t), 1)
+}
+
 // TestAFullBucketIsNotRenderedFor lets all writes fail, and nothing else: only
 // the first attempt fetches and renders.
 func TestAFullBucketIsNotRenderedFor(t *testing.T) {
