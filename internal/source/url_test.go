@@ -161,6 +161,7 @@ func FuzzCheckURL(f *testing.F) {
 		"http://example.com/a.jpg?q#f", "https://user:s3cret@example.com:8443/", "http://[::1%25lo]:80/", "http://bücher.example",
 		"http://１２７.０.０.１/", "http://%31%32%37.0.0.1/", "http://0x7f.1/", "http://a@b@c/", "http:\\\\example.com", "http://example.com:00080/",
 		"ftp://x", "http://", "", "http://\xff\xfe/", "http://[::ffff:1.2.3.4]", "http://a\u3002b", "//x", "http:opaque",
+		"http://x/" + strings.Repeat("\xbc", 7000),
 	} {
 		f.Add(seed)
 	}
@@ -179,7 +180,11 @@ func FuzzCheckURL(f *testing.F) {
 		require.NotRegexp(t, `[^!-~]`, target.url.Host)
 		require.NotRegexp(t, `[^!-~]`, target.url.RequestURI())
 
-		// The URL that is requested has the host that was checked.
+		// The URL that is requested has the host that was checked. With its
+		// escapes it may be longer than what is parsed.
+		if len(target.url.String()) > maxParsedBytes {
+			return
+		}
 		again, failure := parseTarget(target.url.String())
 		require.Nil(t, failure, target.url.String())
 		require.Equal(t, target.url.Host, again.url.Host)
