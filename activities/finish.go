@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"time"
 
-	whatwg "github.com/nlnwa/whatwg-url/url"
-
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/source"
 )
@@ -58,7 +56,7 @@ func (a *Activities) finish(ctx context.Context, in FinishInput) error {
 func (a *Activities) reportFinished(ctx context.Context, run photo.Run, url string, failure *photo.Failure) {
 	a.Metrics.countFinished(ctx, failure)
 	attrs := []slog.Attr{
-		slog.String("source_host", sourceHost(url)),
+		slog.String("source_host", source.Host(url)),
 		slog.Duration("duration", time.Since(run.StartedAt).Round(time.Millisecond)),
 	}
 	message := "photo completed"
@@ -67,17 +65,4 @@ func (a *Activities) reportFinished(ctx context.Context, run photo.Run, url stri
 		attrs = append(attrs, slog.String("code", string(failure.Code)), slog.String("message", failure.Message))
 	}
 	a.Log.LogAttrs(ctx, slog.LevelInfo, message, attrs...)
-}
-
-// sourceHost returns the host of a URL; "" for a URL that the API would not
-// accept. The rest of a URL may be secret.
-func sourceHost(rawURL string) string {
-	if source.CheckURL(rawURL) != nil {
-		return ""
-	}
-	u, err := whatwg.Parse(rawURL)
-	if err != nil {
-		return ""
-	}
-	return u.Hostname()
 }

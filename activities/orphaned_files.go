@@ -3,7 +3,6 @@ package activities
 import (
 	"context"
 	"errors"
-	"io"
 	"slices"
 
 	"github.com/google/uuid"
@@ -50,16 +49,12 @@ func (a *Activities) deleteOrphanedFiles(ctx context.Context, id uuid.UUID, file
 // listThumbnails returns the keys of the photo's files.
 func (a *Activities) listThumbnails(ctx context.Context, id uuid.UUID) (keys []string, err error) {
 	err = a.callBucket(ctx, func(ctx context.Context) error {
-		for iter := a.Thumbnails.List(&blob.ListOptions{Prefix: thumbnailPrefix(id)}); ; {
-			object, err := iter.Next(ctx)
-			if err == io.EOF { //nolint:errorlint // the error of a connection that was closed wraps io.EOF, too
-				return nil
-			}
-			if err != nil {
-				return err
-			}
+		// Not Next, whose io.EOF is easily taken for that of a closed connection.
+		objects, iterationError := a.Thumbnails.List(&blob.ListOptions{Prefix: thumbnailPrefix(id)}).All(ctx)
+		for object := range objects {
 			keys = append(keys, object.Key)
 		}
+		return iterationError()
 	})
 	return keys, err
 }

@@ -52,6 +52,10 @@ func tooLarge(format string, args ...any) error {
 // operator go to the log only.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var tooManyBytes *http.MaxBytesError
+	unavailable := func(message string) {
+		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
+		writeError(w, http.StatusServiceUnavailable, message)
+	}
 	mistake, isMistake := errors.AsType[*clientError](err)
 	notStarted, isNotStarted := errors.AsType[*notStartedError](err)
 	switch {
@@ -74,20 +78,15 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
 		writeJSON(w, http.StatusServiceUnavailable, notStarted.toBody())
 	case errors.Is(context.Cause(r.Context()), errStopping):
-		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
-		writeError(w, http.StatusServiceUnavailable, "The server is stopping")
+		unavailable("The server is stopping")
 	case errors.Is(err, errNoMemory):
-		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
-		writeError(w, http.StatusServiceUnavailable, fmt.Sprintf("Other requests take all of the %d bytes for request bodies and lists", s.Config.HTTPMaxMemory))
+		unavailable(fmt.Sprintf("Other requests take all of the %d bytes for request bodies and lists", s.Config.HTTPMaxMemory))
 	case errors.Is(err, postgres.ErrUnavailable):
-		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
-		writeError(w, http.StatusServiceUnavailable, "The database cannot be reached")
+		unavailable("The database cannot be reached")
 	case errors.Is(err, errBucketUnavailable):
-		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
-		writeError(w, http.StatusServiceUnavailable, "The thumbnails cannot be read")
+		unavailable("The thumbnails cannot be read")
 	case errors.Is(err, context.DeadlineExceeded):
-		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
-		writeError(w, http.StatusServiceUnavailable, fmt.Sprintf("The request took longer than the limit of %s", s.Config.HTTPTimeout))
+		unavailable(fmt.Sprintf("The request took longer than the limit of %s", s.Config.HTTPTimeout))
 	default:
 		writeError(w, http.StatusInternalServerError, internalError)
 	}

@@ -29,7 +29,7 @@ type processResult struct {
 
 // processPhotos serves POST /photos/process.
 func (s *Server) processPhotos(w http.ResponseWriter, r *http.Request) {
-	elements, err := s.readArray(w, r)
+	elements, err := s.readArray(w, r, s.Config.HTTPMaxPhotos)
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -73,14 +73,14 @@ func partitionUUIDs(elements []json.RawMessage) (processResult, []uuid.UUID) {
 	return result, ids
 }
 
-// readArray reads a request body that must be a JSON array. It ignores the
-// Content-Type, because curl -d sends that of a form.
-func (s *Server) readArray(w http.ResponseWriter, r *http.Request) ([]json.RawMessage, error) {
+// readArray reads a request body that must be a JSON array of at most limit
+// elements. It ignores the Content-Type, because curl -d sends that of a form.
+func (s *Server) readArray(w http.ResponseWriter, r *http.Request, limit int) ([]json.RawMessage, error) {
 	body, err := s.readBody(w, r, s.Config.HTTPMaxBodyBytes)
 	if err != nil {
 		return nil, err
 	}
-	return parseArray(body, s.Config.HTTPMaxPhotos)
+	return parseArray(body, limit)
 }
 
 // parseArray parses a JSON array of at most limit elements. It keeps no more

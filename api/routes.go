@@ -1,7 +1,6 @@
 package api
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -23,6 +22,9 @@ func (s *Server) Handler() http.Handler {
 	// Paths are not cleaned, because the router redirects a path that it
 	// cleans. No route matches a path with "..".
 	r := mux.NewRouter().SkipClean(true)
+	if s.readiness == nil { // not by Run
+		s.readiness = s.newReadiness()
+	}
 
 	get := []string{http.MethodGet, http.MethodHead}
 	r.HandleFunc("/photos/process", s.withQuery(s.processPhotos)).Methods(http.MethodPost)
@@ -32,7 +34,7 @@ func (s *Server) Handler() http.Handler {
 	r.HandleFunc("/photos/{uuid:[0-9A-Fa-f-]{32,36}}", s.withQuery(s.showPhoto)).Methods(get...)
 	r.HandleFunc("/thumbnails/{key:.+}", s.withQuery(s.showThumbnail)).Methods(get...)
 	r.HandleFunc("/healthz", s.withQuery(s.healthz)).Methods(get...)
-	r.HandleFunc("/readyz", s.withQuery(cmp.Or(s.readiness, s.newReadiness()).ServeHTTP, "for", "verbose")).Methods(get...)
+	r.HandleFunc("/readyz", s.withQuery(s.readiness.ServeHTTP, "for", "verbose")).Methods(get...)
 	r.Use(withRouteName)
 
 	r.NotFoundHandler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -58,10 +58,10 @@ type Server struct {
 }
 
 // Run serves the API until the context is done, and then finishes the requests
-// in flight for at most ShutdownTimeout; later ones are answered 503. It starts while PostgreSQL, Temporal
-// or the bucket is unreachable, which /readyz shows, and migrates the schema as
-// soon as PostgreSQL is reachable. It returns an error if one of them fails
-// permanently, such as by refusing the credentials.
+// in flight for at most ShutdownTimeout; later ones are answered 503. It starts
+// while PostgreSQL, Temporal or the bucket is unreachable, which /readyz shows,
+// and migrates the schema as soon as PostgreSQL is reachable. It returns an
+// error if one of them fails permanently, such as by refusing the credentials.
 func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	tel, err := telemetry.Start(ctx, "api", cfg.MetricsAddr, log)
 	if err != nil {

@@ -20,12 +20,7 @@ type photoStatus struct {
 // readStatuses serves POST /photos/status. It is a POST, because the UUIDs of
 // many photos are too long for a URL.
 func (s *Server) readStatuses(w http.ResponseWriter, r *http.Request) {
-	body, err := s.readBody(w, r, s.Config.HTTPMaxBodyBytes)
-	if err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	elements, err := parseArray(body, maxPage)
+	elements, err := s.readArray(w, r, maxPage)
 	if err != nil {
 		s.fail(w, r, err)
 		return

@@ -33,8 +33,8 @@ const (
 )
 
 // workerOptions returns the options of the Temporal worker. The SDK passes
-// activityContext to the activities, and sends to fatal the error after which it
-// stops polling.
+// activityContext to the activities. If it stops polling because of an error,
+// the error is sent to fatal, which must have room for one.
 func workerOptions(activityContext context.Context, cfg config.Config, metrics *activities.Metrics, fatal chan<- error) worker.Options {
 	return worker.Options{
 		OnFatalError:                           func(err error) { fatal <- err },
@@ -112,10 +112,9 @@ func NewRenderer(cfg config.Config, log *slog.Logger) (*renderer.Renderer, error
 		Timeout:     cfg.RenderTimeout,
 		MaxMemory:   cfg.RenderMaxMemory,
 		MaxPictures: cfg.RenderMaxPictures,
+		Log:         log,
 
 		RequireSandbox: cfg.RenderSandbox == config.SandboxRequired,
-
-		Log: log,
 	})
 }
 

@@ -139,15 +139,15 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	ready.polling.Store(true)
 	log.Info("worker is ready", "task_queue", cfg.TaskQueue, "photos", cfg.WorkerPhotos, "activities", cfg.WorkerActivities, "renders", cfg.RenderConcurrency,
 		"deployment", cfg.WorkerDeployment, "build_id", cfg.WorkerBuildID)
+	var stopped error // by the SDK; nil for a shutdown
 	select {
 	case <-ctx.Done():
-		err = nil
-	case err = <-fatal:
-		err = config.ExplainTemporalError(err, options)
+	case err := <-fatal:
+		stopped = config.ExplainTemporalError(err, options)
 	}
 	ready.polling.Store(false)
 	log.Info("worker stops; running activities are finished first", "at_most", cfg.ShutdownTimeout)
 	defer time.AfterFunc(cfg.ShutdownTimeout, func() { cancelActivities(activities.ErrWorkerStops) }).Stop()
 	w.Stop()
-	return err
+	return stopped
 }

@@ -34,6 +34,21 @@ func exec(t *testing.T, conn *pgx.Conn, sql string) {
 	require.NoError(t, err, sql)
 }
 
+// beginFailover ends the other sessions of the database, and makes new ones
+// read-only, as on a standby before its promotion.
+func beginFailover(t *testing.T, admin *pgx.Conn) (promote func()) {
+	t.Helper()
+	var database string
+	require.NoError(t, admin.QueryRow(t.Context(), `SELECT current_database()`).Scan(&database))
+	quoted := pgx.Identifier{database}.Sanitize()
+	exec(t, admin, `ALTER DATABASE `+quoted+` SET default_transaction_read_only = on`)
+	exec(t, admin, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+	return func() {
+		t.Helper()
+		exec(t, admin, `ALTER DATABASE `+quoted+` RESET default_transaction_read_only`)
+	}
+}
+
 // TestSessionsAreReplacedAfterAFailover lets all sessions of a pool begin on a
 // server that is read-only, as a standby is before its promotion. When it is
 // writable, the next write must succeed.
@@ -47,12 +62,7 @@ func TestSessionsAreReplacedAfterAFailover(t *testing.T) {
 	photos, err := db.AddPhotos(t.Context(), []string{"https://photos.example/1.jpg"})
 	require.NoError(t, err)
 	run := photo.Run{Photo: photos[0].UUID, ID: uuid.NewString(), StartedAt: time.Now()}
-	var database string
-	require.NoError(t, admin.QueryRow(t.Context(), `SELECT current_database()`).Scan(&database))
-	quoted := pgx.Identifier{database}.Sanitize()
-
-	exec(t, admin, `ALTER DATABASE `+quoted+` SET default_transaction_read_only = on`)
-	exec(t, admin, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+	promote := beginFailover(t, admin)
 	var group errgroup.Group
 	for range 8 { // the size of the pool
 		group.Go(func() error {
@@ -63,7 +73,7 @@ func TestSessionsAreReplacedAfterAFailover(t *testing.T) {
 	require.NoError(t, group.Wait(), "reads go on")
 	require.ErrorIs(t, db.MarkProcessing(t.Context(), run), postgres.ErrUnavailable)
 
-	exec(t, admin, `ALTER DATABASE `+quoted+` RESET default_transaction_read_only`)
+	promote()
 	require.NoError(t, db.MarkProcessing(t.Context(), run))
 	_, err = db.AddPhotos(t.Context(), []string{"https://photos.example/2.jpg"})
 	require.NoError(t, err)
@@ -82,17 +92,13 @@ func TestThumbnailsArePublishedAfterAFailover(t *testing.T) {
 	publish := func() error {
 		return b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(320, 213, "a")})
 	}
-	var database string
-	require.NoError(t, admin.QueryRow(t.Context(), `SELECT current_database()`).Scan(&database))
-	quoted := pgx.Identifier{database}.Sanitize()
-	exec(t, admin, `ALTER DATABASE `+quoted+` SET default_transaction_read_only = on`)
-	exec(t, admin, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+	promote := beginFailover(t, admin)
 	require.Eventually(t, func() bool { // the first attempts find closed connections
 		err := publish()
 		return err != nil && strings.Contains(err.Error(), "SQLSTATE 25006")
 	}, 10*time.Second, 10*time.Millisecond, "not the error of a missing statement")
 	_ = b.get(t) // a read keeps a read-only session in the pool
-	exec(t, admin, `ALTER DATABASE `+quoted+` RESET default_transaction_read_only`)
+	promote()
 	require.NoError(t, publish())
 }
 

@@ -31,6 +31,16 @@ func CheckURL(rawURL string) error {
 	return nil
 }
 
+// Host returns the host of a URL, for logs: the rest of a URL may be secret. It
+// returns "" for a URL that CheckURL rejects.
+func Host(rawURL string) string {
+	t, failure := parseTarget(rawURL)
+	if failure != nil {
+		return ""
+	}
+	return t.base.Hostname()
+}
+
 // target is a checked URL, without the parts that must not be sent or logged by
 // mistake.
 type target struct {
