@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -23,7 +22,6 @@ import (
 	"github.com/photo-processor/photo-processor/internal/client"
 	"github.com/photo-processor/photo-processor/internal/devstack/devstacktest"
 	"github.com/photo-processor/photo-processor/internal/photo"
-	"github.com/photo-processor/photo-processor/internal/samples"
 )
 
 const (
@@ -61,9 +59,7 @@ func setupDatabase(t *testing.T) *databaseBundle {
 	b.exec(t, `GRANT ALL ON SCHEMA public TO `+databaseRole)
 	b.requirePassword(t)
 
-	sources := httptest.NewServer(samples.Handler(t.TempDir()))
-	t.Cleanup(sources.Close)
-	b.sources = sources.URL
+	b.sources = serveQuickly(t)
 	cfg := b.admin.Config()
 	b.env = append(b.env, "SOURCE_ALLOW_CIDRS=127.0.0.1/32", "RENDER_CONCURRENCY=1", "TEMPORAL_ADDRESS="+temporal,
 		"TEMPORAL_CONFIG_FILE="+filepath.Join(t.TempDir(), "none"), // not the developer's
@@ -105,7 +101,7 @@ func (b *databaseBundle) terminateSessions(t *testing.T) {
 // urls returns the URLs of n different sources.
 func (b *databaseBundle) urls(n int) (urls []string) {
 	for range n {
-		urls = append(urls, samples.GeneratedURL(b.sources, b.seed, photo.Size{Width: 640, Height: 480}))
+		urls = append(urls, fmt.Sprintf("%s/%d.jpg", b.sources, b.seed))
 		b.seed++
 	}
 	return urls

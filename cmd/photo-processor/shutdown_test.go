@@ -20,6 +20,17 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
+// serveQuickly serves one picture at every path. Unlike samples.Handler it draws
+// none during the test, which would take most of the CPU.
+func serveQuickly(t *testing.T) (url string) {
+	t.Helper()
+	var picture bytes.Buffer
+	require.NoError(t, jpeg.Encode(&picture, image.NewGray(image.Rect(0, 0, 1200, 900)), nil))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(picture.Bytes()) }))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
 // TestNormalStop sends SIGTERM to an API and a worker under load: quick photos,
 // fetches that are still open when SHUTDOWN_TIMEOUT ends, and requests. Both
 // exit with 0 and log no error.
@@ -36,17 +47,14 @@ func TestNormalStop(t *testing.T) {
 		"THUMBNAILS_BUCKET=file://"+dir, "SHUTDOWN_TIMEOUT=1s", "WORKER_ACTIVITIES=4")
 	slow := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 	t.Cleanup(slow.Close)
-	var picture bytes.Buffer
-	require.NoError(t, jpeg.Encode(&picture, image.NewGray(image.Rect(0, 0, 1200, 900)), nil))
-	quick := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(picture.Bytes()) }))
-	t.Cleanup(quick.Close)
+	quick := serveQuickly(t)
 
 	api, worker := p.serve(t, "api"), p.serve(t, "worker")
 	worker.awaitLog(t, "worker is ready")
 	api.awaitLog(t, "API listens")
 	var urls []string
 	for i := range 200 {
-		urls = append(urls, quick.URL+"/photo.jpg")
+		urls = append(urls, quick+"/photo.jpg")
 		if i%20 == 0 {
 			urls = append(urls, slow.URL+"/photo.jpg")
 		}
