@@ -21,7 +21,7 @@ help: ## Show this help
 start: build ## Start everything on this machine in the background; install missing packages
 	@$(DEV) start
 
-cluster: build ## Like start, with Temporal's production server on PostgreSQL and three workers
+cluster: build ## Like start, with Temporal's production server on PostgreSQL and WORKERS (3) workers
 	@$(DEV) start --cluster
 
 SECRETS := POSTGRES_PASSWORD PHOTOS_PASSWORD TEMPORAL_PASSWORD TEMPORAL_VISIBILITY_PASSWORD \

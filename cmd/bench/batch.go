@@ -87,7 +87,7 @@ func (s *stack) batch(ctx context.Context, server *photoServer, n, boxes int) (f
 		inputs[i] = id.String()
 	}
 
-	supervised, err := s.supervised()
+	supervised, err := s.supervised(ctx)
 	if err != nil {
 		return f, err
 	}
@@ -171,7 +171,7 @@ func (s *stack) batch(ctx context.Context, server *photoServer, n, boxes int) (f
 		return f, err
 	}
 	f.setShares(machine, after, sum(f.CPU), bench)
-	if now, err := s.supervised(); err != nil || !maps.Equal(now, supervised) {
+	if now, err := s.supervised(ctx); err != nil || !maps.Equal(now, supervised) {
 		return f, errors.Join(errors.New("a process of the stack was restarted meanwhile; see its log"), err)
 	}
 

@@ -133,8 +133,8 @@ func (s *stack) stop() error {
 }
 
 // supervised returns the roles of the supervised processes, by PID.
-func (s *stack) supervised() (map[int]role, error) {
-	status, err := s.dir.Status()
+func (s *stack) supervised(ctx context.Context) (map[int]role, error) {
+	status, err := s.dir.Status(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -12,8 +12,8 @@ import (
 func TestWrongCommandLines(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
-		{}, {"nonsense"}, {"help", "nonsense"}, {"--nonsense"}, {"--cluster"}, {"run", "x"}, {"start", "x"}, {"start", "--nonsense"},
-		{"stop", "x"}, {"status", "x"}, {"env", "x"}, {"db-schema", "x"}, {"samples", "x"}, {"samples", "--check=7"},
+		{}, {"nonsense"}, {"help", "nonsense"}, {"--nonsense"}, {"--cluster"}, {"run", "x"}, {"start", "--nonsense"},
+		{"stop", "--nonsense"}, {"status", "x"}, {"env", "x"}, {"db-schema", "x"}, {"samples", "x"}, {"samples", "--check=7"},
 	} {
 		var stdout, stderr bytes.Buffer
 		require.Equal(t, exitcode.Usage, exitcode.Run(t.Context(), newRoot(), args, &stdout, &stderr), "%q", args)

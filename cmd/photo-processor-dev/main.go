@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -45,7 +46,7 @@ func newRoot() *cobra.Command {
 and a few sample photos on this machine. All data is kept in DATA_DIR.
 
 With --cluster, Temporal is the production server with its data in PostgreSQL,
-and there are three workers, as in docker-compose.yml. The cluster keeps its data
+and there are three workers. The cluster keeps its data
 in DATA_DIR/cluster. Either the one or the other can run.
 
 With DATABASE_URL or TEMPORAL_ADDRESS set, those servers are used instead.
@@ -58,8 +59,8 @@ With DATABASE_URL or TEMPORAL_ADDRESS set, those servers are used instead.
 	schema.Flags().BoolVar(&force, "force", false, "do not ask, and accept a database that is not the stack's own")
 	root.AddCommand(
 		startCommand("run", "Run everything in the foreground, until it is interrupted", runForeground),
-		startCommand("start", "Start everything in the background, and return when it is ready", start),
-		command("stop", "Stop everything; all data is kept", stop),
+		newStart(),
+		newStop(),
 		command("status", "Print what runs, and the addresses", printStatus),
 		newEnv(),
 		schema,
@@ -111,6 +112,65 @@ func startCommand(use, short string, run run) *cobra.Command {
 	return cmd
 }
 
+func newStart() *cobra.Command {
+	cmd := startCommand("start", "Start everything in the background, and return when it is ready", start)
+	cmd.Use += " [PROCESS]..."
+	cmd.Long = cmd.Short + `.
+With names of processes, start those that "stop" has stopped.`
+	cmd.Args = cobra.ArbitraryArgs
+	startAll := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, names []string) error {
+		if len(names) == 0 {
+			return startAll(cmd, nil)
+		}
+		return eachProcess(cmd, names, "runs", devstack.Dir.StartProcess)
+	}
+	return cmd
+}
+
+func newStop() *cobra.Command {
+	cmd := command("stop", "Stop everything; all data is kept", stop)
+	cmd.Use += " [PROCESS]..."
+	cmd.Long = cmd.Short + `.
+With names of processes, as "status" prints them, stop only these. They stay
+stopped until "start" with their names, or until the whole stack is restarted.`
+	cmd.Args = cobra.ArbitraryArgs
+	stopAll := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, names []string) error {
+		if len(names) == 0 {
+			return stopAll(cmd, nil)
+		}
+		return eachProcess(cmd, names, "has stopped", devstack.Dir.StopProcess)
+	}
+	return cmd
+}
+
+// eachProcess starts or stops single processes of the stack that runs.
+func eachProcess(cmd *cobra.Command, names []string, done string, act func(devstack.Dir, context.Context, string) error) error {
+	s, err := loadStack()
+	if err != nil {
+		return err
+	}
+	if _, err := s.dir.ReadState(); err != nil {
+		return notRunning(err)
+	}
+	for _, name := range names {
+		if err := act(s.dir, cmd.Context(), name); err != nil {
+			return err
+		}
+		fmt.Fprintln(cmd.OutOrStdout(), name, done)
+	}
+	return nil
+}
+
+// notRunning explains devstack.ErrNotRunning.
+func notRunning(err error) error {
+	if errors.Is(err, devstack.ErrNotRunning) {
+		return errors.New("photo-processor is not running; start it first: make start")
+	}
+	return err
+}
+
 // runForeground is the supervisor of all other processes.
 func runForeground(ctx context.Context, out io.Writer, s *stack) (err error) {
 	unlock, err := s.dir.Lock()
@@ -130,6 +190,11 @@ func runForeground(ctx context.Context, out io.Writer, s *stack) (err error) {
 	if err != nil {
 		return err
 	}
+	control, err := s.dir.ServeControl(&s.supervisor)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, control.Close()) }()
 	if err := s.dir.WriteState(state); err != nil {
 		return err
 	}
@@ -160,7 +225,7 @@ func start(ctx context.Context, out io.Writer, s *stack) error {
 			return fmt.Errorf("another process has begun to start it: %w", err)
 		}
 		fmt.Fprintf(out, "photo-processor runs already (process %d). `make status` prints the addresses; `make stop` stops it.\n", running.PID)
-		return nil
+		return warnOfIgnoredSettings(out, running.PID)
 	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("%w; all that was started is stopped", exitcode.ErrInterrupted)
@@ -200,8 +265,8 @@ func stop(ctx context.Context, out io.Writer, s *stack) error {
 	return err
 }
 
-func printStatus(_ context.Context, out io.Writer, s *stack) error {
-	status, err := s.dir.Status()
+func printStatus(ctx context.Context, out io.Writer, s *stack) error {
+	status, err := s.dir.Status(ctx)
 	if err != nil {
 		return err
 	}
@@ -216,7 +281,7 @@ func printStatus(_ context.Context, out io.Writer, s *stack) error {
 	describe(out, *status.State, s.dir)
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, process := range status.Processes {
-		pid := "not running; it is restarted"
+		pid := "not running"
 		if process.PID != 0 {
 			pid = "process " + strconv.Itoa(process.PID)
 		}
@@ -228,11 +293,11 @@ func printStatus(_ context.Context, out io.Writer, s *stack) error {
 // writeEnv prints the variables to out, which a shell evaluates. Notes are on
 // errs.
 func writeEnv(out, errs io.Writer, s *stack) error {
-	status, err := s.dir.Status()
+	pid, err := s.dir.Supervisor()
 	if err != nil {
 		return err
 	}
-	if status.PID == 0 {
+	if pid == 0 {
 		fmt.Fprintln(errs, "photo-processor is not running. `make start` starts it.")
 	}
 	for _, name := range stackVariables {
@@ -247,13 +312,24 @@ func writeEnv(out, errs io.Writer, s *stack) error {
 // shellQuote quotes a value for a POSIX shell.
 func shellQuote(value string) string { return "'" + strings.ReplaceAll(value, "'", `'\''`) + "'" }
 
+// removeAllIn empties the directory. A bucket whose directory is missing is not
+// ready.
+func removeAllIn(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	for _, entry := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, entry.Name())))
+	}
+	return err
+}
+
 // resetSchema drops all photos of the running stack and adds the samples.
 func resetSchema(ctx context.Context, out io.Writer, s *stack, force bool) error {
 	state, err := s.dir.ReadState()
-	if errors.Is(err, devstack.ErrNotRunning) {
-		return errors.New("photo-processor is not running; start it first: make start")
-	} else if err != nil {
-		return err
+	if err != nil {
+		return notRunning(err)
 	}
 	if state.DatabaseURL != s.postgres.DSN() && !force {
 		return errors.New("DATABASE_URL names a database that is not this stack's own; --force drops its photos all the same")
@@ -271,7 +347,7 @@ func resetSchema(ctx context.Context, out io.Writer, s *stack, force bool) error
 	if err := db.Reset(ctx); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(s.dir.Thumbnails()); err != nil {
+	if err := removeAllIn(s.dir.Thumbnails()); err != nil {
 		return fmt.Errorf("remove the thumbnails of the dropped photos: %w", err)
 	}
 	urls := samples.URLs(state.SamplesURL)

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,6 +34,10 @@ type settings struct {
 	TemporalMetricsPort int    `env:"DEV_TEMPORAL_METRICS_PORT" envDefault:"8000"`
 	PostgresPort        int    `env:"DEV_POSTGRES_PORT" envDefault:"54320"`
 	SamplesPort         int    `env:"DEV_SAMPLES_PORT" envDefault:"3100"`
+
+	// Workers is the number of workers, 1 or more. Defaults to 1, and to 3 with
+	// --cluster.
+	Workers int `env:"WORKERS"`
 }
 
 // stackVariables make a process of photo-processor use the stack. loadStack sets
@@ -55,11 +60,11 @@ func loadStack() (*stack, error) {
 	if err != nil {
 		return nil, err
 	}
-	status, err := dir.Cluster().Status()
+	pid, err := dir.Cluster().Supervisor()
 	if err != nil {
 		return nil, err
 	}
-	if status.PID != 0 {
+	if pid != 0 {
 		dir = dir.Cluster()
 	}
 	return newStack(dir)
@@ -93,9 +98,9 @@ func dataDir() (devstack.Dir, error) { return devstack.NewDir(os.Getenv("DATA_DI
 // refuseWhileRunning returns an error if the other stack runs, which uses the
 // same ports.
 func refuseWhileRunning(dir devstack.Dir, name string) error {
-	status, err := dir.Status()
-	if err == nil && status.PID != 0 {
-		err = fmt.Errorf("%s runs (process %d); stop it first: make stop", name, status.PID)
+	pid, err := dir.Supervisor()
+	if err == nil && pid != 0 {
+		err = fmt.Errorf("%s runs (process %d); stop it first: make stop", name, pid)
 	}
 	return err
 }
@@ -104,6 +109,14 @@ func newStack(dir devstack.Dir) (*stack, error) {
 	s := &stack{dir: dir}
 	if err := env.Parse(&s.settings); err != nil {
 		return nil, err
+	}
+	if s.Workers < 0 {
+		return nil, fmt.Errorf("WORKERS: %d is not a number of workers", s.Workers)
+	}
+	if s.Workers == 0 {
+		if s.Workers = 1; dir.IsCluster() {
+			s.Workers = 3
+		}
 	}
 	s.postgres = devstack.Postgres{Dir: dir, Port: s.PostgresPort, TCP: dir.IsCluster()}
 	defaults := map[string]string{
@@ -134,6 +147,56 @@ func newStack(dir devstack.Dir) (*stack, error) {
 		s.temporal.HostPort = s.ownTemporal()
 	}
 	return s, errors.Join(os.Setenv("TEMPORAL_ADDRESS", s.temporal.HostPort), os.Setenv("HTTP_ADDR", s.cfg.HTTPAddr))
+}
+
+// warnOfIgnoredSettings names the settings in this process's environment that
+// differ from those that the stack was started with.
+func warnOfIgnoredSettings(out io.Writer, supervisor int) error {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", supervisor))
+	if err != nil {
+		return err
+	}
+	started := map[string]string{}
+	for _, variable := range strings.Split(string(text), "\x00") {
+		name, value, _ := strings.Cut(variable, "=")
+		started[name] = value
+	}
+	names, err := settingNames()
+	if err != nil {
+		return err
+	}
+	var ignored []string
+	for _, name := range names {
+		value := os.Getenv(name)
+		if name == "METRICS_ADDR" && value == "" {
+			continue // in a shell that has evaluated "env"
+		}
+		if value != started[name] {
+			ignored = append(ignored, name)
+		}
+	}
+	if len(ignored) > 0 {
+		fmt.Fprintf(out, "It was started with other values of %s, and keeps them until it is stopped and started.\n", strings.Join(ignored, ", "))
+	}
+	return nil
+}
+
+// settingNames lists the variables of the product and of the stack, sorted.
+func settingNames() ([]string, error) {
+	params, err := env.GetFieldParams(&config.Config{})
+	if err != nil {
+		return nil, err
+	}
+	own, err := env.GetFieldParams(&settings{})
+	if err != nil {
+		return nil, err
+	}
+	names := append([]string{"TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE"}, stackVariables...)
+	for _, p := range append(params, own...) {
+		names = append(names, p.Key)
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
 }
 
 func (s *stack) ownTemporal() string { return devstack.Temporal{Port: s.TemporalPort}.Address() }
@@ -267,8 +330,11 @@ func (s *stack) startServices(ctx context.Context, out io.Writer) error {
 		}
 	}
 	workers := []string{"worker"}
-	if s.dir.IsCluster() {
-		workers = []string{"worker-1", "worker-2", "worker-3"}
+	if s.Workers > 1 {
+		workers = nil
+		for i := range s.Workers {
+			workers = append(workers, fmt.Sprintf("worker-%d", i+1))
+		}
 	}
 	fmt.Fprintf(out, "Starting the API and %s …\n", strings.Join(workers, ", "))
 	api := service("api", "api")

@@ -37,7 +37,18 @@ func TestEndToEnd(t *testing.T) {
 	require.Contains(t, out, "the usual stack runs")
 	p.must(t, "health", "api")
 
+	p.env = append(p.env, "RENDER_CONCURRENCY=1")
+	require.Contains(t, p.mustDev(t, "start"), "other values of RENDER_CONCURRENCY, and keeps them")
+	p.env = p.env[:len(p.env)-1]
+	require.NotContains(t, p.mustDev(t, "start"), "other values")
+
+	require.Equal(t, "worker has stopped\n", p.mustDev(t, "stop", "worker"))
+	require.Regexp(t, `worker +not running`, p.mustDev(t, "status"))
+	require.Equal(t, "worker runs\n", p.mustDev(t, "start", "worker"))
+	require.Regexp(t, `worker +process \d`, p.mustDev(t, "status"))
+
 	p.mustDev(t, "db-schema")
+	require.DirExists(t, filepath.Join(p.dir, "thumbnails"), "otherwise the worker is not ready")
 	var pending []client.PhotoSummary
 	status, body := get(t, p.api+"/photos/pending")
 	require.Equal(t, http.StatusOK, status)

@@ -153,7 +153,7 @@ func TestConfigurationIsDocumented(t *testing.T) {
 		delete(documented, p.Key)
 	}
 	for name := range documented {
-		require.True(t, strings.HasPrefix(name, "TEMPORAL_") || strings.HasPrefix(name, "DEV_") || strings.HasPrefix(name, "OTEL_") || name == "API_URL" || name == "POSTGRES_BIN",
+		require.True(t, strings.HasPrefix(name, "TEMPORAL_") || strings.HasPrefix(name, "DEV_") || strings.HasPrefix(name, "OTEL_") || name == "API_URL" || name == "WORKERS" || name == "POSTGRES_BIN",
 			"docs/configuration.md: %s is no variable of photo-processor", name)
 	}
 }

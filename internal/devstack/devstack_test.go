@@ -121,6 +121,11 @@ func playStack(args []string) (err error) {
 			return err
 		}
 	}
+	control, err := dir.ServeControl(supervisor)
+	if err != nil {
+		return err
+	}
+	defer control.Close()
 	if err := dir.WriteState(State{DatabaseURL: postgres.DSN(), TemporalAddress: temporal.Address()}); err != nil {
 		return err
 	}

@@ -154,8 +154,12 @@ func (d Dir) PostgresSocket() string { return filepath.Join(d.Root, "sock") }
 // PIDFile has the number of the process with this name while it runs.
 func (d Dir) PIDFile(name string) string { return filepath.Join(d.pids(), name+".pid") }
 
-func (d Dir) pids() string  { return filepath.Join(d.Root, "pids") }
-func (d Dir) lock() string  { return filepath.Join(d.Root, "lock") }
+func (d Dir) pids() string { return filepath.Join(d.Root, "pids") }
+func (d Dir) lock() string { return filepath.Join(d.Root, "lock") }
+
+// control is the socket of the supervisor.
+func (d Dir) control() string { return filepath.Join(d.Root, "control") }
+
 func (d Dir) state() string { return filepath.Join(d.Root, "state.json") }
 
 // maxSocketPathBytes is the longest path of a Unix socket, 107 bytes on Linux.
@@ -163,7 +167,7 @@ const maxSocketPathBytes = len(syscall.RawSockaddrUnix{}.Path) - 1
 
 func checkSocketPath(socket string) error {
 	if len(socket) > maxSocketPathBytes {
-		return fmt.Errorf("the path of PostgreSQL's socket %s is %d bytes long and may have %d at most; set DATA_DIR to a shorter path",
+		return fmt.Errorf("the path of the socket %s is %d bytes long and may have %d at most; set DATA_DIR to a shorter path",
 			socket, len(socket), maxSocketPathBytes)
 	}
 	return nil

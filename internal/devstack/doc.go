@@ -15,6 +15,9 @@
 //	                 │ … restarts whichever exits, until SIGTERM or Ctrl-C …
 //	                 └ Supervisor.Stop     the same in reverse order
 //
+// While it runs, [Dir.StopProcess] and [Dir.StartProcess] stop and start single
+// processes through a Unix socket.
+//
 // With --cluster, Temporal is a [TemporalServer], the production server with
 // its data in PostgreSQL, and there are three workers. A cluster has a data
 // directory of its own: [Dir.Cluster].

@@ -18,12 +18,9 @@ const (
 	defaultReadyTimeout = time.Minute
 	defaultStopTimeout  = 10 * time.Second
 
-	// maxLogBytes is the size over which a log is renamed to <name>.1 when its
-	// process starts.
-	maxLogBytes = 10 << 20
-
-	// maxQuotedBytes bounds how much of a log an error message quotes.
-	maxQuotedBytes = 4 << 10
+	// lingerTimeout is how long the output of a process is read after its exit,
+	// if processes outside its group have it open.
+	lingerTimeout = time.Second
 )
 
 // Process describes a child process: how to start it, when it is ready, and how
@@ -42,8 +39,10 @@ type Process struct {
 	// Credential is the OS user that runs the process. Nil means the parent's.
 	Credential *syscall.Credential
 
-	// LogFile takes standard output and standard error, appended.
+	// LogFile takes standard output and standard error, appended. A log of 10
+	// MiB is compressed; the last 20 of these are kept.
 	LogFile string
+	log     *processLog // of LogFile, shared with restarts; nil before the first start
 
 	// PIDFile has the process's number while it runs. Optional.
 	PIDFile string
@@ -74,7 +73,6 @@ type Process struct {
 type Child struct {
 	process Process
 	cmd     *exec.Cmd
-	log     *logFile
 	done    chan struct{} // closed when the process has exited
 	err     error         // valid once done is closed
 }
@@ -95,6 +93,9 @@ func (p Process) Start(ctx context.Context) (*Child, error) {
 	if p.DeathSignal == 0 {
 		p.DeathSignal = syscall.SIGKILL
 	}
+	if p.log == nil {
+		p.log = newProcessLog(p.LogFile)
+	}
 	if p.Prepare != nil {
 		if err := p.Prepare(ctx); err != nil {
 			return nil, fmt.Errorf("%s: %w", p.Name, err)
@@ -112,25 +113,39 @@ func (p Process) Start(ctx context.Context) (*Child, error) {
 }
 
 func (p Process) spawn() (*Child, error) {
-	log, err := openLog(p.LogFile)
+	if err := os.MkdirAll(filepath.Dir(p.LogFile), 0o700); err != nil {
+		return nil, err
+	}
+	// A pipe breaks with this process, but so does the child.
+	output, input, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close() // the child has its own copy
+	defer input.Close() // the child has its own copy
 	cmd := exec.Command(p.Path, p.Args...)
 	cmd.Env, cmd.Dir = p.Env, p.Dir
-	cmd.Stdout, cmd.Stderr = log.File, log.File // not a pipe, which would break with this process
+	cmd.Stdout, cmd.Stderr = input, input
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: p.Credential, Pdeathsig: p.DeathSignal}
+	p.log.begin()
 	if err := startOnLastingThread(cmd); err != nil {
-		return nil, err
+		return nil, errors.Join(err, output.Close())
 	}
-	child := &Child{process: p, cmd: cmd, log: log, done: make(chan struct{})}
+	child := &Child{process: p, cmd: cmd, done: make(chan struct{})}
 	if p.PIDFile != "" {
 		err = errors.Join(os.MkdirAll(filepath.Dir(p.PIDFile), 0o700), os.WriteFile(p.PIDFile, fmt.Appendln(nil, child.PID()), 0o600))
 	}
+	logged := make(chan struct{})
+	go func() {
+		defer close(logged)
+		_, _ = io.Copy(p.log, output)
+	}()
 	go func() {
 		child.err = cmd.Wait()
-		_ = syscall.Kill(-child.PID(), syscall.SIGKILL) // what it has left in its group
+		_ = syscall.Kill(-child.PID(), syscall.SIGKILL)           // what it has left in its group
+		_ = output.SetReadDeadline(time.Now().Add(lingerTimeout)) // and in other groups
+		<-logged
+		_ = output.Close()
+		p.log.close()
 		if p.PIDFile != "" {
 			_ = os.Remove(p.PIDFile)
 		}
@@ -160,7 +175,7 @@ func (c *Child) waitReady(ctx context.Context) error {
 		err := p.Ready(readyCtx)
 		select {
 		case <-c.done:
-			return fmt.Errorf("%s stopped before it was ready (%s)%s", p.Name, exitReason(c.err), c.log.quote())
+			return fmt.Errorf("%s stopped before it was ready (%s)%s", p.Name, exitReason(c.err), p.log.quote())
 		default:
 		}
 		switch {
@@ -169,7 +184,7 @@ func (c *Child) waitReady(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return fmt.Errorf("%s: waiting until it is ready: %w", p.Name, ctx.Err())
 		case readyCtx.Err() != nil:
-			return fmt.Errorf("%s is not ready after %s: %w%s", p.Name, p.ReadyTimeout, err, c.log.quote())
+			return fmt.Errorf("%s is not ready after %s: %w%s", p.Name, p.ReadyTimeout, err, p.log.quote())
 		}
 		select {
 		case <-c.done:
@@ -209,44 +224,6 @@ func exitReason(err error) string {
 		return "exit status 0"
 	}
 	return err.Error()
-}
-
-// logFile is a log that one process appends to.
-type logFile struct {
-	*os.File
-	start int64 // offset of the process's first byte
-}
-
-func openLog(path string) (*logFile, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, err
-	}
-	if info, err := os.Stat(path); err == nil && info.Size() > maxLogBytes {
-		if err := os.Rename(path, path+".1"); err != nil {
-			return nil, err
-		}
-	}
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	start, err := file.Seek(0, io.SeekEnd)
-	return &logFile{File: file, start: start}, err
-}
-
-// quote returns the end of what the process has written, to follow an error
-// message.
-func (l *logFile) quote() string {
-	text, err := os.ReadFile(l.Name())
-	if err != nil {
-		return ""
-	}
-	text = bytes.TrimSpace(text[min(l.start, int64(len(text))):])
-	if len(text) == 0 {
-		return fmt.Sprintf("; it wrote nothing to %s", l.Name())
-	}
-	text = text[max(0, len(text)-maxQuotedBytes):]
-	return fmt.Sprintf("; the end of %s:\n\t%s", l.Name(), strings.ReplaceAll(string(text), "\n", "\n\t"))
 }
 
 // run runs a program that ends by itself. The error quotes what it printed.

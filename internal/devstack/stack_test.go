@@ -42,7 +42,7 @@ func TestStack(t *testing.T) {
 	state, err := Start(testContext(t), dir, argv)
 	require.NoError(t, err)
 	require.NoError(t, use(state))
-	status, err := dir.Status()
+	status, err := dir.Status(testContext(t))
 	require.NoError(t, err)
 	require.Equal(t, state.PID, status.PID)
 	require.Len(t, status.Processes, 2)
@@ -53,7 +53,7 @@ func TestStack(t *testing.T) {
 		require.NoError(t, syscall.Kill(server, syscall.SIGKILL))
 	}
 	eventually(t, func() bool {
-		status, err := dir.Status()
+		status, err := dir.Status(t.Context())
 		return err == nil && len(status.Processes) == 2 &&
 			status.Processes[0].PID != 0 && status.Processes[0].PID != before[0] &&
 			status.Processes[1].PID != 0 && status.Processes[1].PID != before[1] && use(state) == nil
@@ -76,7 +76,7 @@ func TestStack(t *testing.T) {
 	for _, server := range after {
 		require.False(t, isRunning(server))
 	}
-	status, err = dir.Status()
+	status, err = dir.Status(testContext(t))
 	require.NoError(t, err)
 	require.Equal(t, Status{}, status)
 }

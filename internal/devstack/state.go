@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -68,10 +67,10 @@ func (d Dir) Lock() (unlock func() error, err error) {
 	return func() error { return errors.Join(removeIfExists(d.state()), lock.Unlock()) }, nil
 }
 
-// holder returns the process that holds the lock, 0 if none does. A process
-// that was killed may hold it for some milliseconds, until its last thread has
-// exited.
-func (d Dir) holder() (pid int, err error) {
+// Supervisor returns the PID of the supervisor, which holds the lock; 0 if none
+// runs. A process that was killed may hold the lock for some milliseconds,
+// until its last thread has exited.
+func (d Dir) Supervisor() (pid int, err error) {
 	if _, err := os.Stat(d.lock()); errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
@@ -124,7 +123,7 @@ func (d Dir) WriteState(state State) error {
 
 // ReadState returns the state of a stack that is ready, else [ErrNotRunning].
 func (d Dir) ReadState() (State, error) {
-	pid, err := d.holder()
+	pid, err := d.Supervisor()
 	if err != nil {
 		return State{}, err
 	}
@@ -146,32 +145,29 @@ func (d Dir) ReadState() (State, error) {
 type Status struct {
 	PID       int             // the supervisor's; 0 if none runs
 	State     *State          // nil until the stack is ready
-	Processes []ProcessStatus // by name
+	Processes []ProcessStatus // in the order of their start; none until the stack is ready
 }
 
 // ProcessStatus is one process of a stack.
 type ProcessStatus struct {
 	Name string
-	PID  int // 0 between an exit and the restart
+	PID  int // 0 while it is stopped, or between an exit and the restart
 }
 
 // Status returns the status of the stack, also if none runs.
-func (d Dir) Status() (Status, error) {
-	pid, err := d.holder()
+func (d Dir) Status(ctx context.Context) (Status, error) {
+	pid, err := d.Supervisor()
 	if err != nil || pid == 0 {
 		return Status{}, err
 	}
 	status := Status{PID: pid}
-	switch state, err := d.ReadState(); {
-	case err == nil:
-		status.State = &state
-	case !errors.Is(err, ErrNotRunning):
-		return Status{}, err
+	state, err := d.ReadState()
+	if errors.Is(err, ErrNotRunning) {
+		return status, nil
 	}
-	files, err := filepath.Glob(filepath.Join(escapeGlob(d.pids()), "*.pid"))
-	for _, file := range files {
-		name := strings.TrimSuffix(filepath.Base(file), ".pid")
-		status.Processes = append(status.Processes, ProcessStatus{Name: name, PID: readPID(file)})
+	if err == nil {
+		status.State = &state
+		status.Processes, err = d.processes(ctx)
 	}
 	return status, err
 }
@@ -185,16 +181,16 @@ func Start(ctx context.Context, dir Dir, argv []string) (State, error) {
 	if err := dir.Create(); err != nil {
 		return State{}, err
 	}
-	if pid, err := dir.holder(); err != nil || pid != 0 {
+	if pid, err := dir.Supervisor(); err != nil || pid != 0 {
 		return State{}, errors.Join(err, &RunningError{PID: pid})
 	}
-	log, err := openLog(dir.Log("dev"))
+	log, logStart, err := openSupervisorLog(dir.Log("dev"))
 	if err != nil {
 		return State{}, err
 	}
 	defer log.Close()
 	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.Stdout, cmd.Stderr = log.File, log.File
+	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return State{}, err
@@ -207,7 +203,11 @@ func Start(ctx context.Context, dir Dir, argv []string) (State, error) {
 		}
 		select {
 		case err := <-exited:
-			return State{}, fmt.Errorf("it stopped before it was ready (%s)%s", exitReason(err), log.quote())
+			text, readErr := os.ReadFile(log.Name())
+			if readErr != nil {
+				return State{}, readErr
+			}
+			return State{}, fmt.Errorf("it stopped before it was ready (%s)%s", exitReason(err), quoteLog(log.Name(), text[min(logStart, int64(len(text))):]))
 		case <-ctx.Done():
 			_ = cmd.Process.Signal(syscall.SIGTERM)
 			<-exited
@@ -225,7 +225,7 @@ func WaitReady(ctx context.Context, dir Dir) error {
 		if !errors.Is(err, ErrNotRunning) {
 			return err
 		}
-		if pid, holderErr := dir.holder(); holderErr != nil || pid == 0 {
+		if pid, holderErr := dir.Supervisor(); holderErr != nil || pid == 0 {
 			return errors.Join(holderErr, err)
 		}
 		select {
@@ -239,7 +239,7 @@ func WaitReady(ctx context.Context, dir Dir) error {
 // Stop ends the supervisor and returns when all its processes have exited. The
 // error is [ErrNotRunning] if none runs.
 func Stop(ctx context.Context, dir Dir) error {
-	pid, err := dir.holder()
+	pid, err := dir.Supervisor()
 	if err != nil {
 		return err
 	}
@@ -250,7 +250,7 @@ func Stop(ctx context.Context, dir Dir) error {
 		return fmt.Errorf("stop process %d: %w", pid, err)
 	}
 	for {
-		if holder, err := dir.holder(); err != nil || holder != pid {
+		if holder, err := dir.Supervisor(); err != nil || holder != pid {
 			return err
 		}
 		select {

@@ -38,7 +38,7 @@ func TestState(t *testing.T) {
 	require.NoError(t, err)
 	_, err = dir.ReadState()
 	require.ErrorIs(t, err, ErrNotRunning, "not ready yet")
-	status, err := dir.Status()
+	status, err := dir.Status(testContext(t))
 	require.NoError(t, err)
 	require.Equal(t, Status{PID: os.Getpid()}, status)
 
@@ -48,14 +48,71 @@ func TestState(t *testing.T) {
 	require.Equal(t, State{PID: os.Getpid(), TemporalAddress: "127.0.0.1:7233"}, state)
 	require.NoError(t, WaitReady(testContext(t), dir))
 
-	child := start(t, shell(dir, "server", sleeper))
-	status, err = dir.Status()
+	supervisor := newTestSupervisor(t)
+	control, err := dir.ServeControl(supervisor)
 	require.NoError(t, err)
-	require.Equal(t, Status{PID: os.Getpid(), State: &state, Processes: []ProcessStatus{{"server", child.PID()}}}, status)
+	t.Cleanup(func() { require.NoError(t, control.Close()) })
+	require.NoError(t, supervisor.Start(testContext(t), shell(dir, "server", sleeper)))
+	status, err = dir.Status(testContext(t))
+	require.NoError(t, err)
+	require.Equal(t, Status{PID: os.Getpid(), State: &state, Processes: []ProcessStatus{{"server", readPID(dir.PIDFile("server"))}}}, status)
 
 	require.NoError(t, unlock())
 	_, err = dir.ReadState()
 	require.ErrorIs(t, err, ErrNotRunning)
+}
+
+// TestSingleProcesses stops and starts single processes of a running stack.
+func TestSingleProcesses(t *testing.T) {
+	t.Parallel()
+	dir := newTestDir(t)
+	unlock, err := dir.Lock()
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, unlock()) })
+	require.NoError(t, os.WriteFile(dir.control(), nil, 0o600), "left by a supervisor that was killed")
+	supervisor := newTestSupervisor(t)
+	control, err := dir.ServeControl(supervisor)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, control.Close()) })
+	require.NoError(t, dir.WriteState(State{}))
+	for _, name := range []string{"first", "second"} {
+		process := shell(dir, name, "[ -e "+dir.Root+"/obstacle ] && { echo in the way; exit 1; }; "+sleeper)
+		require.NoError(t, supervisor.Start(testContext(t), process))
+	}
+	pids := func() (first, second int) {
+		status, err := dir.Status(testContext(t))
+		require.NoError(t, err)
+		require.Len(t, status.Processes, 2)
+		return status.Processes[0].PID, status.Processes[1].PID
+	}
+
+	first, second := pids()
+	for range 2 { // stopping a stopped one is no error
+		require.NoError(t, dir.StopProcess(testContext(t), "first"))
+		require.False(t, isRunning(first))
+		stopped, other := pids()
+		require.Zero(t, stopped)
+		require.Equal(t, second, other)
+	}
+	require.ErrorContains(t, dir.StopProcess(testContext(t), "third"), `there is no process "third"; there are ["first" "second"]`)
+	require.ErrorContains(t, dir.StartProcess(testContext(t), "third"), `there is no process "third"`)
+
+	require.NoError(t, os.WriteFile(dir.Root+"/obstacle", nil, 0o600))
+	require.NoError(t, os.Truncate(dir.Log("first"), 0)) // it has "ready"
+	require.ErrorContains(t, dir.StartProcess(testContext(t), "first"), "in the way")
+	require.NoError(t, os.Remove(dir.Root+"/obstacle"))
+	for range 2 {
+		require.NoError(t, dir.StartProcess(testContext(t), "first"))
+	}
+	started, other := pids()
+	require.True(t, isRunning(started))
+	require.Equal(t, second, other)
+
+	require.NoError(t, supervisor.Stop())
+	require.False(t, isRunning(started))
+	require.False(t, isRunning(second))
+	require.ErrorContains(t, dir.StartProcess(testContext(t), "first"), "the supervisor has stopped")
+	require.NoFileExists(t, dir.PIDFile("first"))
 }
 
 // TestStaleState has what a killed supervisor leaves behind, whose PID another
@@ -69,7 +126,7 @@ func TestStaleState(t *testing.T) {
 	_, err := dir.ReadState()
 	require.ErrorIs(t, err, ErrNotRunning)
 	require.ErrorIs(t, Stop(testContext(t), dir), ErrNotRunning, "it would stop this process")
-	status, err := dir.Status()
+	status, err := dir.Status(testContext(t))
 	require.NoError(t, err)
 	require.Equal(t, Status{}, status)
 
