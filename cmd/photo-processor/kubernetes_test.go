@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -167,6 +168,24 @@ func podEnvironment(t *testing.T, all map[string]manifest, c container) map[stri
 	return variables
 }
 
+// parsePodEnvironment parses the variables. It checks that the placeholders in
+// secrets are rejected, and replaces them.
+func parsePodEnvironment(t *testing.T, variables map[string]string) config.Config {
+	t.Helper()
+	replaced := maps.Clone(variables)
+	for name, value := range variables {
+		if name == "API_TOKEN" || name == "DATABASE_URL" {
+			_, err := config.Parse(variables)
+			require.ErrorContains(t, err, name+": ")
+			require.ErrorContains(t, err, "placeholder")
+			replaced[name] = strings.ReplaceAll(value, "change-me", "changed")
+		}
+	}
+	cfg, err := config.Parse(replaced)
+	require.NoError(t, err)
+	return cfg
+}
+
 // quantity reads a number of MiB or GiB.
 func quantity(t *testing.T, text string) int64 {
 	t.Helper()
@@ -210,8 +229,7 @@ func TestKubernetes(t *testing.T) {
 					require.True(t, ours[variable], "%s is no variable of photo-processor", variable)
 				}
 			}
-			cfg, err := config.Parse(variables)
-			require.NoError(t, err)
+			cfg := parsePodEnvironment(t, variables)
 
 			require.NotEmpty(t, labels)
 			require.Equal(t, labels, deployment.selected(t))
