@@ -268,14 +268,14 @@ func TestMakeSecrets(t *testing.T) {
 }
 
 // TestComposeAndKubernetesAgree checks that the manifests in docs/kubernetes
-// confine API and worker as docker-compose.yml does. Kubernetes limits PIDs by a
+// confine API, worker and migrations as docker-compose.yml does. Kubernetes limits PIDs by a
 // setting of its nodes.
 func TestComposeAndKubernetesAgree(t *testing.T) {
 	t.Parallel()
 	project := composeProject(t)
 	dockerfile, err := os.ReadFile(repository + "/Dockerfile")
 	require.NoError(t, err)
-	for _, name := range []string{"api", "worker"} {
+	for _, name := range []string{"api", "worker", "migrate"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			text, err := os.ReadFile(repository + "/docs/kubernetes/" + name + ".yaml")
@@ -312,7 +312,7 @@ func TestComposeAndKubernetesAgree(t *testing.T) {
 				}
 			}
 			require.NoError(t, yaml.NewDecoder(bytes.NewReader(text)).Decode(&deployment)) // the first document
-			require.Equal(t, "Deployment", deployment.Kind)
+			require.Contains(t, []string{"Deployment", "Job"}, deployment.Kind)
 			service, pod := project.Services[name], deployment.Spec.Template.Spec
 			require.Len(t, pod.Containers, 1)
 			container := pod.Containers[0]
