@@ -26,9 +26,13 @@ cluster: build ## Like start, with Temporal's production server on PostgreSQL an
 
 SECRETS := POSTGRES_PASSWORD PHOTOS_PASSWORD TEMPORAL_PASSWORD TEMPORAL_VISIBILITY_PASSWORD \
 	GRAFANA_PASSWORD AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
-secrets: ## Write random passwords for docker compose to .secrets, unless it exists
-	@[ -e .secrets ] || (umask 077; for name in $(SECRETS); do \
-		echo "export $$name=$$(head -c 16 /dev/urandom | od -An -v -tx1 | tr -d ' \n')"; done >.secrets)
+RANDOM_SECRET := head -c 16 /dev/urandom | od -An -v -tx1 | tr -d ' \n'
+secrets: ## Write random passwords for docker compose to .secrets; keep those that it has
+	@umask 077 && touch .secrets && for name in $(SECRETS); do \
+		grep -Eq "(^|[ #])$$name=" .secrets || echo "export $$name=$$($(RANDOM_SECRET))" >>.secrets; done
+	@grep -Eq "(^|[ #])API_TOKEN=" .secrets || printf '%s\n' \
+		"# Without the #, the API requires this token; see .env." \
+		"#export API_TOKEN=$$($(RANDOM_SECRET))" >>.secrets
 	@echo "Set them with: . ./.secrets"
 
 stop: build ## Stop what start or cluster has started; keep all data

@@ -68,7 +68,8 @@ func TestCompose(t *testing.T) {
 
 	compose("up", "--build", "--wait")
 	compose("--profile", "samples", "up", "--wait")
-	compose("--profile", "samples", "up", "--scale", "worker=3", "--wait")
+	env = append(env, "WORKERS=3")
+	compose("--profile", "samples", "up", "--wait")
 	workers := strings.Fields(compose("ps", "--quiet", "worker"))
 	require.Len(t, workers, 3)
 	status, _ := get(t, p.api+"/readyz")

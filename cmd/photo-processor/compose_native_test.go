@@ -36,7 +36,7 @@ func TestComposeNatively(t *testing.T) {
 			c.runStep(t, service)
 			c.runStep(t, service) // each `up` runs it again
 		case service.Name == "worker":
-			for range 3 { // --scale worker=3
+			for range 3 { // WORKERS=3
 				c.start(t, service)
 			}
 		default:

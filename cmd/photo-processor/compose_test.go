@@ -8,15 +8,21 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/caarlos0/env/v11"
 	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/photo-processor/photo-processor/internal/config"
 )
 
 const (
@@ -77,6 +83,7 @@ func TestComposeServices(t *testing.T) {
 		"postgres", "temporal-schema", "temporal", "temporal-namespace", "temporal-ui", "migrate", "api", "worker",
 		"samples", "s3", "prometheus", "grafana",
 	}, project.ServiceNames())
+	settings := composeSettings(t)
 	for name, service := range project.Services {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -107,21 +114,168 @@ func TestComposeServices(t *testing.T) {
 				}
 			}
 			for variable, value := range service.Environment {
-				require.NotNil(t, value, "%s would be that of the shell", variable)
+				if !slices.Contains(settings, variable) {
+					require.NotNil(t, value, "%s would be that of the shell", variable)
+				}
 			}
 		})
 	}
 }
 
+// composeSettings returns the names in x-settings of docker-compose.yml.
+func composeSettings(t *testing.T) []string {
+	t.Helper()
+	var file struct {
+		Settings map[string]*string `yaml:"x-settings"`
+	}
+	text, err := os.ReadFile(composeFile)
+	require.NoError(t, err)
+	require.NoError(t, yaml.Unmarshal(text, &file))
+	for name, value := range file.Settings {
+		require.Nil(t, value, "%s: .env has the defaults", name)
+	}
+	return slices.Sorted(maps.Keys(file.Settings))
+}
+
+// fixedSettings are the settings that docker-compose.yml does not pass on from
+// .env or the shell, and why.
+var fixedSettings = map[string]string{
+	"DATABASE_URL":     "contains the address and the role of the service postgres",
+	"HTTP_ADDR":        "API_PORT is published for this address",
+	"METRICS_ADDR":     "health checks and prometheus.yml use this address",
+	"DATA_DIR":         "the image's, where the volume data is mounted",
+	"SOURCE_CACHE_DIR": "is on the volume data",
+	"RENDERER_PATH":    "the image's",
+	"SHUTDOWN_TIMEOUT": "stop_grace_period must be longer",
+}
+
+// TestComposePassesSettings checks that an operator can change each setting of the
+// API and of the workers by .env or the shell, and that a setting without a value
+// keeps the program's default.
+func TestComposePassesSettings(t *testing.T) {
+	t.Parallel()
+	var settings []string
+	params, err := env.GetFieldParams(&config.Config{})
+	require.NoError(t, err)
+	for _, p := range params {
+		settings = append(settings, p.Key)
+	}
+	for name := range fixedSettings {
+		require.Contains(t, settings, name, "it is no setting")
+	}
+	for _, page := range []string{"operating.md", "configuration.md"} {
+		text, err := os.ReadFile(repository + "/docs/" + page)
+		require.NoError(t, err)
+		settings = append(settings, regexp.MustCompile(`\bOTEL_[A-Z_]+\b`).FindAllString(string(text), -1)...)
+	}
+	for _, name := range composeSettings(t) {
+		require.True(t, slices.Contains(settings, name) || strings.HasPrefix(name, "OTEL_"), "%s is no setting", name)
+		require.NotContains(t, fixedSettings, name)
+	}
+
+	const value = "0123456789"
+	environment := withTestSecrets(t)
+	for _, name := range settings {
+		environment = append(environment, name+"="+value)
+	}
+	project, err := loadCompose(t, environment)
+	require.NoError(t, err)
+	api, worker := project.Services["api"].Environment, project.Services["worker"].Environment
+	for _, name := range settings {
+		_, fixed := fixedSettings[name]
+		passed := 0
+		for _, environment := range []types.MappingWithEquals{api, worker} {
+			if v := environment[name]; v != nil && *v == value {
+				passed++
+			}
+		}
+		switch {
+		case fixed:
+			require.Zero(t, passed, "%s is not fixed", name)
+		case name == "API_TOKEN":
+			require.Equal(t, value, *api[name])
+			require.NotContains(t, worker, name, "a worker has no use for it")
+		default:
+			require.NotZero(t, passed, "neither API nor worker gets %s; add it to x-settings", name)
+		}
+	}
+
+	for name, service := range composeProject(t).Services {
+		if name != "api" && name != "worker" {
+			continue
+		}
+		variables := map[string]string{}
+		for name, value := range service.Environment {
+			if value != nil {
+				variables[name] = *value
+			}
+		}
+		cfg, err := config.Parse(variables)
+		require.NoError(t, err)
+		defaults, err := config.Parse(nil)
+		require.NoError(t, err)
+		require.Equal(t, defaults.WorkerPhotos, cfg.WorkerPhotos)
+		require.Equal(t, defaults.SourceTimeout, cfg.SourceTimeout)
+		require.Empty(t, cfg.APITokens)
+		grace := time.Duration(*service.StopGracePeriod)
+		require.Greater(t, grace, cfg.ShutdownTimeout+5*time.Second)
+	}
+}
+
+// TestComposeWorkers checks that WORKERS is the number of workers.
+func TestComposeWorkers(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, 1, *composeProject(t).Services["worker"].Scale)
+	project, err := loadCompose(t, append(withTestSecrets(t), "WORKERS=3"))
+	require.NoError(t, err)
+	require.Equal(t, 3, *project.Services["worker"].Scale)
+}
+
+// TestMakeSecrets checks that `make secrets` writes each password once, keeps those
+// that .secrets has, and adds those that it lacks.
+func TestMakeSecrets(t *testing.T) {
+	t.Parallel()
+	makefile, err := filepath.Abs(repository + "/Makefile")
+	require.NoError(t, err)
+	dir := t.TempDir()
+	file := filepath.Join(dir, ".secrets")
+	makeSecrets := func() []string {
+		cmd := exec.CommandContext(t.Context(), "make", "--file", makefile, "secrets")
+		cmd.Dir = dir
+		output, err := cmd.CombinedOutput()
+		require.NoError(t, err, string(output))
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		return strings.Split(strings.TrimSpace(string(text)), "\n")
+	}
+	first := makeSecrets()
+	for i, name := range secrets(t) {
+		require.Regexp(t, "^export "+name+"=[0-9a-f]{32}$", first[i])
+	}
+	require.Regexp(t, "^#export API_TOKEN=[0-9a-f]{32}$", first[len(first)-1], "a token that is ready to be used")
+	require.Len(t, first, len(secrets(t))+2)
+	info, err := os.Stat(file)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode())
+	require.Equal(t, first, makeSecrets())
+
+	old := append([]string{}, first[:2]...)
+	old = append(old, "export API_TOKEN=mine")
+	require.NoError(t, os.WriteFile(file, []byte(strings.Join(old, "\n")+"\n"), 0o600))
+	completed := makeSecrets()
+	require.Equal(t, old, completed[:len(old)])
+	require.Len(t, completed, len(secrets(t))+1)
+}
+
 // TestComposeAndKubernetesAgree checks that the manifests in docs/kubernetes
-// confine API and worker as docker-compose.yml does. Kubernetes limits PIDs by a
+// confine API, worker and migrations as docker-compose.yml does. Kubernetes limits PIDs by a
 // setting of its nodes.
 func TestComposeAndKubernetesAgree(t *testing.T) {
 	t.Parallel()
 	project := composeProject(t)
 	dockerfile, err := os.ReadFile(repository + "/Dockerfile")
 	require.NoError(t, err)
-	for _, name := range []string{"api", "worker"} {
+	for _, name := range []string{"api", "worker", "migrate"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			text, err := os.ReadFile(repository + "/docs/kubernetes/" + name + ".yaml")
@@ -158,7 +312,7 @@ func TestComposeAndKubernetesAgree(t *testing.T) {
 				}
 			}
 			require.NoError(t, yaml.NewDecoder(bytes.NewReader(text)).Decode(&deployment)) // the first document
-			require.Equal(t, "Deployment", deployment.Kind)
+			require.Contains(t, []string{"Deployment", "Job"}, deployment.Kind)
 			service, pod := project.Services[name], deployment.Spec.Template.Spec
 			require.Len(t, pod.Containers, 1)
 			container := pod.Containers[0]
@@ -359,6 +513,8 @@ func TestComposeVariables(t *testing.T) {
 		_, err = loadCompose(t, append(others, name+"="))
 		require.ErrorContains(t, err, name, "an empty one is as bad")
 	}
+	require.NotContains(t, defined, "API_TOKEN", "a secret in a tracked file")
+	defined["API_TOKEN"] = true // in .secrets, may be absent
 	require.Equal(t, slices.Sorted(maps.Keys(used)), slices.Sorted(maps.Keys(defined)))
 }
 

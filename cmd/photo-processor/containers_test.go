@@ -131,6 +131,9 @@ func (c *containers) environment(service types.ServiceConfig) []string {
 	}
 	env := []string{"PATH=" + strings.Join(path, ":"), "HOME=" + c.dir.Root}
 	for _, variable := range slices.Sorted(maps.Keys(service.Environment)) {
+		if service.Environment[variable] == nil {
+			continue // a setting without a value
+		}
 		value := c.translate(service, *service.Environment[variable])
 		if _, isService := c.project.Services[value]; isService { // POSTGRES_SEEDS and SQL_HOST
 			value = "127.0.0.1"

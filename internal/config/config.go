@@ -10,6 +10,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -190,6 +191,8 @@ const (
 	// minTokenBytes makes tokens hard to guess: 16 random characters are 95
 	// bits.
 	minTokenBytes = 16
+	// placeholder begins the secrets in the examples of docs/kubernetes.
+	placeholder = "change-me"
 )
 
 // Load parses the process's environment.
@@ -262,8 +265,10 @@ func (c *Config) check(unparsed []error) (mistakes []error) {
 			wrong(name, "must be from %s to %s, not %s", low, high, value)
 		}
 	}
-	if _, err := pgxpool.ParseConfig(c.DatabaseURL); err != nil {
-		wrong("DATABASE_URL", "is not a PostgreSQL connection string") // pgx's error may quote the password
+	if database, err := pgxpool.ParseConfig(c.DatabaseURL); err != nil {
+		wrong("DATABASE_URL", "%s", explainDatabaseURL(err))
+	} else if isPlaceholder(database.ConnConfig.Password) {
+		wrong("DATABASE_URL", "the password is a placeholder (%s…); replace it", placeholder)
 	}
 	checkRange("DATABASE_MAX_CONNS", int64(c.DatabaseMaxConns), 1, 1000)
 	if host, _, err := net.SplitHostPort(c.HTTPAddr); err != nil {
@@ -277,6 +282,9 @@ func (c *Config) check(unparsed []error) (mistakes []error) {
 		}
 	}
 	for _, token := range c.APITokens {
+		if isPlaceholder(token) {
+			wrong("API_TOKEN", "a token is a placeholder (%s…); replace it", placeholder)
+		}
 		if len(token) < minTokenBytes || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 			wrong("API_TOKEN", "a token must have at least %d characters, all of them visible ASCII", minTokenBytes)
 		}
@@ -349,6 +357,22 @@ func (c *Config) check(unparsed []error) (mistakes []error) {
 	}
 	slices.SortFunc(mistakes, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return mistakes
+}
+
+// isPlaceholder reports whether the secret is one of docs/kubernetes that
+// nobody has replaced: everybody knows it.
+func isPlaceholder(secret string) bool { return strings.HasPrefix(secret, placeholder) }
+
+// explainDatabaseURL says what is wrong with DATABASE_URL without pgx's error,
+// which may quote the password.
+func explainDatabaseURL(err error) string {
+	if file, ok := errors.AsType[*fs.PathError](err); ok {
+		return fmt.Sprintf("a file that it names (sslrootcert, sslcert, sslkey) cannot be read: %s", file.Err)
+	}
+	if strings.Contains(err.Error(), "unable to add CA to cert pool") { // pgx has no type for it
+		return "the file sslrootcert contains no certificate"
+	}
+	return "is not a PostgreSQL connection string"
 }
 
 // isLoopback reports whether only this machine can reach a listener on the

@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"runtime"
@@ -130,6 +131,42 @@ func TestAnAPIThatOthersReachNeedsAToken(t *testing.T) {
 		_, err := parse(t, map[string]string{"API_TOKEN": bad})
 		require.ErrorContains(t, err, "at least 16 characters")
 		require.NotContains(t, err.Error(), token)
+	}
+}
+
+func TestPlaceholdersAreRejected(t *testing.T) {
+	t.Parallel()
+	for name, values := range map[string][]string{
+		"API_TOKEN": {"change-me-to-something-random", "0123456789abcdef,change-me-to-something-random"},
+		"DATABASE_URL": {
+			"postgres://photos:change-me@db/photos", "postgres://photos:change-me-too@db/photos?sslmode=disable",
+			"host=db user=photos password=change-me", "postgres://photos:change%2Dme@db/photos",
+		},
+	} {
+		for _, value := range values {
+			_, err := parse(t, map[string]string{name: value})
+			require.ErrorContains(t, err, name+": ")
+			require.ErrorContains(t, err, "is a placeholder (change-me…); replace it")
+			for _, secret := range []string{"something", "too", "0123456789abcdef"} {
+				require.NotContains(t, err.Error(), secret)
+			}
+		}
+	}
+	_, err := parse(t, map[string]string{"DATABASE_URL": "postgres://change-me@db/change-me", "API_TOKEN": "do-not-change-me-please"})
+	require.NoError(t, err)
+}
+
+func TestFilesOfTheDatabaseURL(t *testing.T) {
+	t.Parallel()
+	empty := filepath.Join(t.TempDir(), "empty.pem")
+	require.NoError(t, os.WriteFile(empty, []byte("replace this"), 0o600))
+	for file, want := range map[string]string{
+		"/nowhere/ca.pem": "DATABASE_URL: a file that it names (sslrootcert, sslcert, sslkey) cannot be read: no such file or directory",
+		empty:             "DATABASE_URL: the file sslrootcert contains no certificate",
+	} {
+		_, err := parse(t, map[string]string{"DATABASE_URL": "postgres://u:hunter2@h/d?sslmode=verify-full&sslrootcert=" + file})
+		require.ErrorContains(t, err, want)
+		require.NotContains(t, err.Error(), "hunter2")
 	}
 }
 

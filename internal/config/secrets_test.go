@@ -29,7 +29,8 @@ var brokenValues = []string{
 	"http://host/?key=" + marker + "\n", "%zz?key=" + marker, "/bucket?key=" + marker, "s3://bucket:x?key=" + marker,
 	"postgres://u:" + marker + "@h:x/d", "postgres://u:" + marker + "%zz@h/d", "host=h password=" + marker + " port=x",
 	"host=h password=" + marker + " sslmode=maybe", "host=h password='" + marker, "password=a" + marker + " =",
-	"postgres://h/d?password=" + marker + "&sslmode=maybe",
+	"postgres://h/d?password=" + marker + "&sslmode=maybe", "postgres://h/d?sslmode=verify-full&sslrootcert=/" + marker,
+	"change-me-" + marker, "postgres://u:change-me-" + marker + "@h/d",
 }
 
 // quotable are the settings of text whose value an error may quote.

@@ -9,19 +9,26 @@ import (
 	"os"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"sigs.k8s.io/yaml"
 )
 
-// types are those that there are; KEDA's would bring all of Kubernetes' client.
+// types are the kinds in docs/kubernetes. Those of KEDA and of the Prometheus
+// Operator would import all of Kubernetes' client, so only their syntax is
+// checked.
 var types = map[string]func() any{
-	"v1 ConfigMap":                  func() any { return new(corev1.ConfigMap) },
-	"v1 Secret":                     func() any { return new(corev1.Secret) },
-	"v1 Service":                    func() any { return new(corev1.Service) },
-	"apps/v1 Deployment":            func() any { return new(appsv1.Deployment) },
-	"policy/v1 PodDisruptionBudget": func() any { return new(policyv1.PodDisruptionBudget) },
-	"keda.sh/v1alpha1 ScaledObject": func() any { return new(map[string]any) },
+	"v1 ConfigMap":                        func() any { return new(corev1.ConfigMap) },
+	"v1 Secret":                           func() any { return new(corev1.Secret) },
+	"v1 Service":                          func() any { return new(corev1.Service) },
+	"apps/v1 Deployment":                  func() any { return new(appsv1.Deployment) },
+	"batch/v1 Job":                        func() any { return new(batchv1.Job) },
+	"networking.k8s.io/v1 NetworkPolicy":  func() any { return new(networkingv1.NetworkPolicy) },
+	"policy/v1 PodDisruptionBudget":       func() any { return new(policyv1.PodDisruptionBudget) },
+	"keda.sh/v1alpha1 ScaledObject":       func() any { return new(map[string]any) },
+	"monitoring.coreos.com/v1 PodMonitor": func() any { return new(map[string]any) },
 }
 
 func main() {
