@@ -33,6 +33,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/renderer"
 	"github.com/photo-processor/photo-processor/internal/source"
 	"github.com/photo-processor/photo-processor/internal/sourcecache"
+	"github.com/photo-processor/photo-processor/internal/telemetry"
 )
 
 // Activities holds the dependencies of the activities, which are its methods.
@@ -43,9 +44,10 @@ type Activities struct {
 	Thumbnails *blob.Bucket
 	Fetcher    *source.Fetcher
 	Renderer   Renderer
-	Format     photo.Format // of the renderer's thumbnails
-	Log        *slog.Logger // for lines about photos
-	Metrics    *Metrics     // nil records nothing
+	Format     photo.Format           // of the renderer's thumbnails
+	Log        *slog.Logger           // for lines about photos
+	Metrics    *Metrics               // nil records nothing
+	Outages    *telemetry.OutageLines // limits lines about outages; nil does not
 
 	// BucketProbe checks the thumbnails bucket before a retry.
 	BucketProbe *bucket.Probe

@@ -82,12 +82,17 @@ func runStep[R any](ctx context.Context, a *Activities, in StepInput, do func(co
 	ctx = withPhotoAttrs(ctx, in.Run, slog.Int("attempt", int(info.Attempt)))
 	var current attempt
 	a.readHeartbeat(ctx, &current.previous)
-	if info.Attempt-1-current.previous.LastReportedAttempt >= maxLostWorkers {
+	lostWorkers := info.Attempt - 1 - current.previous.LastReportedAttempt
+	if lostWorkers > 0 {
+		a.logTakeover(ctx, int(lostWorkers))
+	}
+	if lostWorkers >= maxLostWorkers {
 		lost := photo.Fail(photo.RenderCrashed, "the worker was lost %d times while it processed the photo", maxLostWorkers)
 		return result, failureError(lost, true)
 	}
 	failure := in.LocalFailure
-	if failure == nil || current.previous.LastReportedAttempt > 0 {
+	isReported := failure != nil && current.previous.LastReportedAttempt == 0 // by the local activity
+	if !isReported {
 		result, failure, err = runAttempt(ctx, a, &current, do)
 		if err == nil {
 			return result, nil
@@ -99,10 +104,23 @@ func runStep[R any](ctx context.Context, a *Activities, in StepInput, do func(co
 			progress.Failures = map[photo.Code]int{}
 		}
 		progress.Failures[failure.Code]++
-		err = failureError(failure, progress.Failures[failure.Code] >= failure.Code.RetryBudget())
+		final := progress.Failures[failure.Code] >= failure.Code.RetryBudget()
+		if !isReported {
+			a.logFailure(ctx, failure, err, final)
+		}
+		err = failureError(failure, final)
+	} else {
+		a.logOutage(ctx, err)
 	}
 	reportProgress(ctx, progress)
 	return result, err
+}
+
+// logTakeover logs that this worker processes a photo whose run another worker
+// has begun. lost is how many workers in a row did not report how their attempt
+// ended.
+func (a *Activities) logTakeover(ctx context.Context, lost int) {
+	a.Log.WarnContext(ctx, "the photo is taken over from a lost worker", "activity", activity.GetInfo(ctx).ActivityType.Name, "lost_workers", lost)
 }
 
 // readHeartbeat decodes the heartbeat details of the previous attempt into
@@ -141,7 +159,7 @@ func runAttempt[R any](ctx context.Context, a *Activities, current *attempt, do 
 	if result, err = recoverPanic(ctx, current, do); err == nil {
 		return result, nil, nil
 	}
-	failure, err = a.classifyAndLog(ctx, err)
+	failure, err = classify(ctx, err)
 	return result, failure, err
 }
 

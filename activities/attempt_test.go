@@ -1,6 +1,7 @@
 package activities_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -150,14 +151,17 @@ func TestLostWorkers(t *testing.T) {
 	for name, c := range map[string]struct {
 		lost      func(attempt int32) bool
 		completed bool
+		takeover  string // in the log
 	}{
-		"four in a row":  {func(attempt int32) bool { return attempt <= 4 }, true},
-		"five in a row":  {func(attempt int32) bool { return attempt <= 5 }, false},
-		"four and three": {func(attempt int32) bool { return attempt != 5 && attempt <= 8 }, true},
+		"four in a row":  {func(attempt int32) bool { return attempt <= 4 }, true, "activity=MakeThumbnails lost_workers=4"},
+		"five in a row":  {func(attempt int32) bool { return attempt <= 5 }, false, "activity=MakeThumbnails lost_workers=5"},
+		"four and three": {func(attempt int32) bool { return attempt != 5 && attempt <= 8 }, true, "activity=MakeThumbnails lost_workers=3"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := setup(t)
 			b.Renderer = &scripted{Renderer: b.Renderer, scripts: repeat(1, &renderer.SourceReadError{Err: errors.New("input/output error")})}
+			var log bytes.Buffer
+			b.logTo(&log)
 			local := true
 			_, err := b.runWorkflow(t, func(env *testsuite.TestWorkflowEnvironment) {
 				for name, act := range map[string]any{"MarkProcessing": b.MarkProcessing, "FetchSource": b.FetchSource, "Finish": b.Finish,
@@ -171,6 +175,7 @@ func TestLostWorkers(t *testing.T) {
 					env.RegisterActivityWithOptions(act, activity.RegisterOptions{Name: name})
 				}
 			})
+			require.Contains(t, log.String(), c.takeover)
 			if c.completed {
 				require.NoError(t, err)
 				require.Equal(t, photo.Completed, b.get(t).Status)

@@ -82,26 +82,47 @@ func classify(ctx context.Context, err error) (*photo.Failure, error) {
 	case errors.Is(err, photo.ErrSuperseded):
 		return nil, temporal.NewNonRetryableApplicationError(photo.ErrSuperseded.Error(), Superseded, nil)
 	case errors.Is(err, postgres.ErrUnavailable):
-		return nil, temporal.NewApplicationErrorWithCause("PostgreSQL cannot be used; Temporal retries until it can", DatabaseUnavailable, err)
+		return nil, outageError("PostgreSQL", DatabaseUnavailable, err)
 	case errors.Is(err, source.ErrHostBusy):
 		return nil, temporal.NewApplicationErrorWithOptions("waiting for a turn: "+source.ErrHostBusy.Error()+"; Temporal retries", HostBusy,
 			temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign}) // a large batch has thousands
 	case isStorage:
-		return nil, temporal.NewApplicationErrorWithCause(storage.what+" cannot be used; Temporal retries until it can", StorageUnavailable, err)
+		return nil, outageError(storage.what, StorageUnavailable, err)
 	default:
 		return photo.Fail(photo.Internal, "internal error; the worker's log has the details"), err
 	}
 }
 
-// classifyAndLog calls classify, and logs a failure: a defect as an error.
-func (a *Activities) classifyAndLog(ctx context.Context, err error) (*photo.Failure, error) {
-	failure, err := classify(ctx, err)
-	if failure == nil {
-		return nil, err
+// outageError returns the error of an attempt that a dependency was missing
+// for. It is benign, so that the SDK does not log it for each photo.
+func outageError(what, code string, cause error) error {
+	return temporal.NewApplicationErrorWithOptions(what+" cannot be used; Temporal retries until it can", code,
+		temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign, Cause: cause})
+}
+
+// logOutage logs the error of an attempt for lack of a dependency, in a line a
+// minute: all photos of an outage have the same error.
+func (a *Activities) logOutage(ctx context.Context, err error) {
+	outage, ok := errors.AsType[*temporal.ApplicationError](err)
+	if !ok || outage.Type() != DatabaseUnavailable && outage.Type() != StorageUnavailable {
+		return
 	}
+	a.Outages.Do(outage.Type(), func() {
+		a.Log.WarnContext(ctx, "the attempt failed for lack of a dependency; lines of other photos are omitted for a minute",
+			"code", outage.Type(), "error", outage.Unwrap(), "activity", activity.GetInfo(ctx).ActivityType.Name)
+	})
+}
+
+// logFailure logs a failure of the photo: a defect as an error. If the failure
+// is final and its message says all, the line "photo failed" suffices.
+func (a *Activities) logFailure(ctx context.Context, failure *photo.Failure, err error, final bool) {
 	level := slog.LevelWarn
-	if failure.Code == photo.Internal {
+	fromSource, isFromSource := errors.AsType[*source.Error](err)
+	switch {
+	case failure.Code == photo.Internal:
 		level = slog.LevelError
+	case final && err.Error() == failure.Message && (!isFromSource || fromSource.Cause == ""):
+		level = slog.LevelDebug
 	}
 	attrs := []slog.Attr{
 		slog.String("code", string(failure.Code)), slog.Any("error", err), slog.String("activity", activity.GetInfo(ctx).ActivityType.Name),
@@ -110,7 +131,6 @@ func (a *Activities) classifyAndLog(ctx context.Context, err error) (*photo.Fail
 		attrs = append(attrs, slog.String("stack", string(panicked.stack)))
 	}
 	a.Log.LogAttrs(ctx, level, "the attempt failed", attrs...)
-	return failure, err
 }
 
 // panicError is a panic of an activity.
@@ -143,8 +163,7 @@ func contextError(ctx context.Context) error {
 }
 
 // failureError returns the application error of a photo's failure. It is
-// benign, so that the SDK does not log it: classifyAndLog already has, with the
-// details.
+// benign, so that the SDK does not log it: logFailure does, with the details.
 func failureError(failure *photo.Failure, nonRetryable bool) error {
 	return temporal.NewApplicationErrorWithOptions(failure.Message, failure.Code.ErrorType(), temporal.ApplicationErrorOptions{
 		NonRetryable:   nonRetryable,

@@ -3,6 +3,8 @@ package activities
 import (
 	"context"
 
+	"go.temporal.io/sdk/activity"
+
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
@@ -18,7 +20,11 @@ func (in MarkProcessingInput) WithLocalFailure(f *photo.Failure) any { in.LocalF
 // permanent failure.
 func (a *Activities) MarkProcessing(ctx context.Context, in MarkProcessingInput) error {
 	_, err := runStep(ctx, a, in.StepInput, func(ctx context.Context, _ *attempt) (any, error) {
-		return nil, a.DB.MarkProcessing(ctx, in.Run)
+		again, err := a.DB.MarkProcessing(ctx, in.Run)
+		if again && activity.GetInfo(ctx).IsLocalActivity {
+			a.logTakeover(ctx, 1) // in its first workflow task
+		}
+		return nil, err
 	})
 	return err
 }

@@ -56,11 +56,13 @@ const describeConcurrency = 8
 func (a *Activities) ReconcilePage(ctx context.Context, in ReconcilePageInput) (*ReconcilePageResult, error) {
 	result, err := a.reconcilePage(ctx, in)
 	if err != nil {
-		failure, err := a.classifyAndLog(ctx, err)
-		if failure != nil { // a defect; no photo may fail for it, so that it is retried
-			err = failureError(failure, false)
+		failure, err := classify(ctx, err)
+		if failure == nil {
+			a.logOutage(ctx, err)
+			return nil, err
 		}
-		return nil, err
+		a.logFailure(ctx, failure, err, false)
+		return nil, failureError(failure, false) // a defect; no photo may fail for it, so that it is retried
 	}
 	return result, nil
 }

@@ -90,7 +90,19 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	default:
 		writeError(w, http.StatusInternalServerError, internalError)
 	}
-	s.Log.ErrorContext(telemetry.WithAttrs(r.Context(), *photoLogAttrs(r)...), "request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+	log := func() {
+		s.Log.ErrorContext(telemetry.WithAttrs(r.Context(), *photoLogAttrs(r)...), "request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+	}
+	switch { // an outage fails every request, which the line "request" shows by its status
+	case errors.Is(err, postgres.ErrUnavailable):
+		s.outageLines.Do("postgresql", log)
+	case errors.Is(err, errBucketUnavailable):
+		s.outageLines.Do("thumbnails_bucket", log)
+	case isNotStarted:
+		s.outageLines.Do("temporal", log)
+	default:
+		log()
+	}
 }
 
 type errorBody struct {

@@ -71,11 +71,12 @@ func TestShowPhoto(t *testing.T) {
 	run := photo.Run{Photo: p.UUID, ID: "run", StartedAt: time.Now()}
 	path := "/photos/" + p.UUID.String()
 
-	require.NoError(t, b.api.DB.MarkProcessing(t.Context(), run))
+	_, err := b.api.DB.MarkProcessing(t.Context(), run)
+	require.NoError(t, err)
 	source := photo.SourceInfo{Bytes: 1, SHA256: strings.Repeat("0", 64), MediaType: "image/jpeg"}
 	require.NoError(t, b.api.DB.PublishThumbnails(t.Context(), run, source,
 		[]photo.Thumbnail{{Size: photo.Size{Width: 320, Height: 213}, Key: "k.jpg"}}))
-	_, _, err := b.api.DB.Finish(t.Context(), run, photo.Fail(photo.SourceForbidden, "the source answered 403 Forbidden"))
+	_, _, err = b.api.DB.Finish(t.Context(), run, photo.Fail(photo.SourceForbidden, "the source answered 403 Forbidden"))
 	require.NoError(t, err)
 
 	shown, err := b.api.DB.Photo(t.Context(), p.UUID)

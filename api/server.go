@@ -55,6 +55,8 @@ type Server struct {
 	Telemetry  *telemetry.Telemetry // nil: requests are neither measured nor traced
 
 	readiness *health.Readiness
+
+	outageLines telemetry.OutageLines
 }
 
 // Run serves the API until the context is done, and then finishes the requests
@@ -112,6 +114,10 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	})
 	group.Go(func() error { return config.WaitForTemporal(ctx, log, temporal, options) })
 	group.Go(func() error { return server.serve(ctx, listener) })
+	group.Go(func() error {
+		server.readiness.Watch(ctx, cfg.DependencyInterval)
+		return nil
+	})
 	return group.Wait()
 }
 

@@ -56,7 +56,8 @@ func TestReconciler(t *testing.T) {
 	require.NoError(t, err)
 	for _, p := range append(photos, p) {
 		run := photo.Run{Photo: p.UUID, ID: uuid.NewString(), StartedAt: time.Now()}
-		require.NoError(t, b.db.MarkProcessing(t.Context(), run))
+		_, err := b.db.MarkProcessing(t.Context(), run)
+		require.NoError(t, err)
 	}
 	require.Equal(t, activities.Reconciled{Checked: lost, Restarted: lost}, b.reconcile(t))
 	b.requireCompleted(t)

@@ -83,7 +83,7 @@ func (rd *readiness) handler(log *slog.Logger) *health.Readiness {
 		{Name: "renderer", Title: "the renderer", Missing: "not running",
 			Ping:    func(context.Context) error { return rd.renderer.Ready() },
 			Details: rd.renderDetails},
-		{Name: "task_queue", Title: "the task queue", Missing: "not polled", Ping: rd.pingQueue},
+		{Name: "task_queue", Missing: "not polled", Ping: rd.pingQueue},
 	}}
 }
 

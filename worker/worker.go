@@ -99,6 +99,10 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		return err
 	}
 
+	watch, stopWatch := context.WithCancel(ctx)
+	defer stopWatch()
+	go readyz.Watch(watch, cfg.DependencyInterval)
+
 	// The activities' context outlives ctx by up to SHUTDOWN_TIMEOUT.
 	activityContext, cancelActivities := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancelActivities(nil)
@@ -117,6 +121,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		Format:        cfg.ThumbnailFormat,
 		Log:           log,
 		Metrics:       metrics,
+		Outages:       new(telemetry.OutageLines),
 		BucketProbe:   probe,
 		BucketTimeout: cfg.BucketTimeout,
 		Temporal:      temporal,

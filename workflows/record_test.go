@@ -203,7 +203,8 @@ func TestRecordHistories(t *testing.T) {
 		photos, err := s.db.AddPhotos(t.Context(), []string{s.source.URL, s.source.URL})
 		require.NoError(t, err)
 		for _, p := range photos {
-			require.NoError(t, s.db.MarkProcessing(t.Context(), photo.Run{Photo: p.UUID, ID: uuid.NewString(), StartedAt: time.Now()}))
+			_, err := s.db.MarkProcessing(t.Context(), photo.Run{Photo: p.UUID, ID: uuid.NewString(), StartedAt: time.Now()})
+			require.NoError(t, err)
 		}
 		run, err := s.temporal.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "reconciler", TaskQueue: taskQueue},
 			workflows.ReconcilePhotos, workflows.ReconcilePhotosInput{})

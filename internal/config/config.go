@@ -95,6 +95,10 @@ type Config struct {
 	WorkerDeployment string `env:"WORKER_DEPLOYMENT"`
 	WorkerBuildID    string `env:"WORKER_BUILD_ID"`
 
+	// DependencyInterval is how often a process checks PostgreSQL, Temporal and
+	// the bucket, to log when one goes away and when it is back.
+	DependencyInterval time.Duration `env:"DEPENDENCY_INTERVAL" envDefault:"5s"`
+
 	// ReconcileInterval is how often the reconciler looks for photos that are
 	// processing without an open run.
 	ReconcileInterval time.Duration `env:"RECONCILE_INTERVAL" envDefault:"5m"`
@@ -307,6 +311,7 @@ func (c *Config) check(unparsed []error) (mistakes []error) {
 	if strings.ContainsAny(c.WorkerDeployment, ". \t") { // Temporal writes a version as DEPLOYMENT.BUILD_ID
 		wrong("WORKER_DEPLOYMENT", "must be a name without dots and spaces, not %q", c.WorkerDeployment)
 	}
+	checkDuration("DEPENDENCY_INTERVAL", c.DependencyInterval, time.Second, time.Hour)
 	checkDuration("RECONCILE_INTERVAL", c.ReconcileInterval, 10*time.Second, 24*time.Hour)
 	checkRange("SOURCE_CACHE_MEMORY", c.SourceCacheMemory, 0, 1<<40)
 	checkRange("SOURCE_CACHE_DISK", c.SourceCacheDisk, max(0, c.SourceMaxBytes), 1<<50) // a source must fit

@@ -35,7 +35,7 @@ const (
 // Check checks one dependency of the process.
 type Check struct {
 	Name  string // in the response, such as "postgresql"
-	Title string // in the log, such as "PostgreSQL"
+	Title string // in the log, such as "PostgreSQL"; empty: not logged
 	Ping  func(context.Context) error
 
 	// Missing is the state in the response if Ping fails. Defaults to
@@ -64,6 +64,23 @@ type Readiness struct {
 	mu        sync.Mutex // held while the checks run
 	results   []error    // of the last checks; nil before the first
 	checkedAt time.Time
+	awaySince []time.Time // zero for what is not away
+}
+
+// Watch runs the checks at the interval until ctx ends, so that the log says
+// when a dependency goes away and when it is back, whether or not anybody
+// requests /readyz.
+func (rd *Readiness) Watch(ctx context.Context, interval time.Duration) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			rd.check()
+		}
+	}
 }
 
 // check returns the results of the checks, which are at most maxAge old.
@@ -85,15 +102,22 @@ func (rd *Readiness) check() []error {
 		})
 	}
 	_ = group.Wait()
+	rd.results, rd.checkedAt = results, time.Now()
+	if rd.awaySince == nil {
+		rd.awaySince = make([]time.Time, len(rd.Checks))
+	}
 	for i, check := range rd.Checks {
-		switch failed := rd.results != nil && rd.results[i] != nil; {
-		case results[i] != nil && !failed:
-			rd.Log.Warn("not ready", "dependency", check.Title, "error", results[i])
-		case results[i] == nil && failed:
-			rd.Log.Info("reachable again", "dependency", check.Title)
+		since := &rd.awaySince[i]
+		switch {
+		case check.Title == "":
+		case results[i] != nil && since.IsZero():
+			*since = rd.checkedAt
+			rd.Log.Warn(check.Title+" is away", "dependency", check.Name, "error", results[i])
+		case results[i] == nil && !since.IsZero():
+			rd.Log.Info(check.Title+" is back", "dependency", check.Name, "away_for", rd.checkedAt.Sub(*since).Round(time.Second))
+			*since = time.Time{}
 		}
 	}
-	rd.results, rd.checkedAt = results, time.Now()
 	return results
 }
 

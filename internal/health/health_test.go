@@ -66,7 +66,7 @@ func testReadiness(t *testing.T) {
 	expect("/readyz", http.StatusServiceUnavailable, `{"message":"Not ready","b":"asleep","a":"unreachable"}`)
 	expect("/readyz?verbose", http.StatusServiceUnavailable,
 		`{"message":"Not ready","b":"asleep","a":"unreachable","details":{"b":"no route to 10.0.0.1","a":"no route to 10.0.0.1"}}`)
-	require.Equal(t, 2, strings.Count(log.String(), "not ready"), "each is logged once")
+	require.Equal(t, 2, strings.Count(log.String(), " is away"), "each is logged once")
 	expect("/readyz?for=reads", http.StatusServiceUnavailable, `{"message":"Not ready","b":"asleep","a":"unreachable"}`)
 	expect("/readyz?for=tests", http.StatusBadRequest, `{"message":"for must be \"reads\""}`)
 	readiness.Checks[0].ForWrites = true
@@ -76,7 +76,8 @@ func testReadiness(t *testing.T) {
 	needed.Store(nil)
 	optional.Store(nil)
 	expect("/readyz?verbose", http.StatusOK, `{"message":"Ready","b":"ok","a":"ok","details":{"a":"well"}}`)
-	require.Equal(t, 2, strings.Count(log.String(), "reachable again"))
+	require.Equal(t, 2, strings.Count(log.String(), " is back"))
+	require.Regexp(t, `msg="the B is back" dependency=b away_for=\d+s\n`, log.String())
 }
 
 func TestRequestsShareTheChecks(t *testing.T) {
@@ -99,5 +100,37 @@ func TestRequestsShareTheChecks(t *testing.T) {
 			require.Equal(t, round+1, pings.Load())
 			time.Sleep(time.Second)
 		}
+	})
+}
+
+// TestWatch logs an outage without any request.
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		var away atomic.Bool
+		readiness := &health.Readiness{Log: slog.New(slog.NewTextHandler(&log, nil)), Checks: []health.Check{
+			{Name: "postgresql", Title: "PostgreSQL", Ping: func(context.Context) error {
+				if away.Load() {
+					return errors.New("connection refused")
+				}
+				return nil
+			}},
+			{Name: "task_queue", Ping: func(context.Context) error { return errors.New("not polled") }}, // is not logged
+		}}
+		ctx, stop := context.WithCancel(t.Context())
+		go readiness.Watch(ctx, 5*time.Second)
+		time.Sleep(time.Minute + time.Second)
+		require.Empty(t, log.String())
+		away.Store(true)
+		time.Sleep(3 * time.Minute)
+		away.Store(false)
+		time.Sleep(time.Minute)
+		lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+		require.Len(t, lines, 2)
+		require.Contains(t, lines[0], `level=WARN msg="PostgreSQL is away" dependency=postgresql error="connection refused"`)
+		require.Contains(t, lines[1], `level=INFO msg="PostgreSQL is back" dependency=postgresql away_for=3m0s`)
+		stop()
+		synctest.Wait()
 	})
 }

@@ -13,10 +13,11 @@ import (
 )
 
 // WaitUntilReady calls try until it returns nil, with pauses of 0.2 s at first
-// and 5 s at most. It logs each transient error with the server's name, and
-// returns the first error that is not transient. It returns nil, too, when ctx
+// and 5 s at most. It logs transient errors with the server's name, each text
+// once in a row, and returns the first error that is not transient. It returns nil, too, when ctx
 // ends: the process was asked to stop.
 func WaitUntilReady(ctx context.Context, log *slog.Logger, server string, isTransient func(error) bool, try func(context.Context) error) error {
+	logged := ""
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := try(ctx)
 		if err != nil && !isTransient(err) {
@@ -25,8 +26,11 @@ func WaitUntilReady(ctx context.Context, log *slog.Logger, server string, isTran
 		return struct{}{}, err
 	}, backoff.WithBackOff(&backoff.ExponentialBackOff{
 		InitialInterval: 200 * time.Millisecond, Multiplier: 2, RandomizationFactor: 0.2, MaxInterval: 5 * time.Second,
-	}), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, wait time.Duration) {
-		log.WarnContext(ctx, "waiting for "+server, "error", err.Error(), "next_try_in", wait)
+	}), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, _ time.Duration) {
+		if text := err.Error(); text != logged {
+			logged = text
+			log.WarnContext(ctx, "waiting for "+server, "error", text)
+		}
 	}))
 	if ctx.Err() != nil {
 		return nil

@@ -85,7 +85,7 @@ func callEveryMethod(ctx context.Context, db *postgres.DB, seed int) error {
 	}
 	for i := range 3 {
 		run := photo.Run{Photo: added[0].UUID, ID: uuid.NewString(), StartedAt: time.Now().Add(time.Duration(i) * time.Second)}
-		if err := db.MarkProcessing(ctx, run); err != nil {
+		if _, err := db.MarkProcessing(ctx, run); err != nil {
 			return fmt.Errorf("MarkProcessing: %w", err)
 		}
 		url, err := db.SourceURL(ctx, run)

@@ -108,7 +108,7 @@ func TestUnavailable(t *testing.T) {
 		b := setup(t)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
 		defer cancel()
-		err := b.db.MarkProcessing(ctx, b.older)
+		_, err := b.db.MarkProcessing(ctx, b.older)
 		require.ErrorIs(t, err, postgres.ErrUnavailable)
 	})
 	t.Run("cancelled is not unavailable", func(t *testing.T) {
@@ -116,7 +116,7 @@ func TestUnavailable(t *testing.T) {
 		b := setup(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		err := b.db.MarkProcessing(ctx, b.older)
+		_, err := b.db.MarkProcessing(ctx, b.older)
 		require.ErrorIs(t, err, context.Canceled)
 		require.False(t, errors.Is(err, postgres.ErrUnavailable))
 	})

@@ -31,19 +31,25 @@ func fenceArgs(run photo.Run) []any {
 }
 
 // MarkProcessing makes the run the photo's owner, and the photo's status
-// processing. It is idempotent. After Finish it has no effect, unless the run
-// has started again since. It returns photo.ErrNotFound, or photo.ErrSuperseded
-// if a newer run has acquired the photo.
-func (db *DB) MarkProcessing(ctx context.Context, run photo.Run) error {
-	tag, err := db.exec(ctx, `UPDATE photos SET status = 'processing', run_id = $2, run_started_at = $3,
-		failure_code = NULL, failure_message = NULL, updated_at = now() WHERE `+newerOrOwner, fenceArgs(run)...)
-	if err != nil {
-		return fmt.Errorf("update photo: %w", translate(err))
+// processing. It is idempotent; again is true if the run was the owner before.
+// After Finish it has no effect, unless the run has started again since. It
+// returns photo.ErrNotFound, or photo.ErrSuperseded if a newer run has acquired
+// the photo.
+func (db *DB) MarkProcessing(ctx context.Context, run photo.Run) (again bool, err error) {
+	again, err = retryStale(func() (again bool, err error) {
+		err = db.pool.QueryRow(ctx, `UPDATE photos SET status = 'processing', run_id = $2, run_started_at = $3,
+			failure_code = NULL, failure_message = NULL, updated_at = now()
+			FROM (SELECT run_id AS previous_run FROM photos WHERE uuid = $1) AS before
+			WHERE `+newerOrOwner+` RETURNING previous_run IS NOT DISTINCT FROM $2`, fenceArgs(run)...).Scan(&again)
+		return again, err
+	})
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return false, db.explainNotUpdated(ctx, run)
+	case err != nil:
+		return false, fmt.Errorf("update photo: %w", translate(err))
 	}
-	if tag.RowsAffected() == 0 {
-		return db.explainNotUpdated(ctx, run)
-	}
-	return nil
+	return again, nil
 }
 
 // Finish writes the photo's final status: failed if there is a failure, else

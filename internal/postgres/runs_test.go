@@ -134,3 +134,21 @@ func TestAPhotoThatDoesNotExist(t *testing.T) {
 	_, _, err = b.db.ThumbnailKeys(t.Context(), missing.Photo)
 	require.ErrorIs(t, err, photo.ErrNotFound)
 }
+
+func TestMarkProcessingAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, step := range []struct {
+		run   photo.Run
+		again bool
+	}{{b.older, false}, {b.older, true}, {b.newer, false}, {b.newer, true}} {
+		again, err := b.db.MarkProcessing(t.Context(), step.run)
+		require.NoError(t, err)
+		require.Equal(t, step.again, again)
+	}
+	restarted := b.newer
+	restarted.StartedAt = restarted.StartedAt.Add(time.Second)
+	again, err := b.db.MarkProcessing(t.Context(), restarted)
+	require.NoError(t, err)
+	require.True(t, again)
+}

@@ -71,10 +71,10 @@ func TestSessionsAreReplacedAfterAFailover(t *testing.T) {
 		})
 	}
 	require.NoError(t, group.Wait(), "reads go on")
-	require.ErrorIs(t, db.MarkProcessing(t.Context(), run), postgres.ErrUnavailable)
+	require.ErrorIs(t, mark(t, db, run), postgres.ErrUnavailable)
 
 	promote()
-	require.NoError(t, db.MarkProcessing(t.Context(), run))
+	require.NoError(t, mark(t, db, run))
 	_, err = db.AddPhotos(t.Context(), []string{"https://photos.example/2.jpg"})
 	require.NoError(t, err)
 	_, _, err = db.Finish(t.Context(), run, nil)
@@ -151,7 +151,7 @@ func TestErrorsOfTheServerAreTransient(t *testing.T) {
 			db, err := postgres.Open(dsn, 2)
 			require.NoError(t, err)
 			defer db.Close()
-			require.ErrorIs(t, db.MarkProcessing(t.Context(), photo.Run{Photo: uuid.New()}), postgres.ErrUnavailable)
+			require.ErrorIs(t, mark(t, db, photo.Run{Photo: uuid.New()}), postgres.ErrUnavailable)
 			_, err = db.Photo(t.Context(), uuid.New())
 			require.ErrorIs(t, err, postgres.ErrUnavailable)
 		})

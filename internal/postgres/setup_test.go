@@ -42,7 +42,8 @@ func setup(t *testing.T) testBundle {
 }
 
 func mark(t testing.TB, db *postgres.DB, run photo.Run) error {
-	return db.MarkProcessing(t.Context(), run)
+	_, err := db.MarkProcessing(t.Context(), run)
+	return err
 }
 
 func finish(t testing.TB, db *postgres.DB, run photo.Run, failure *photo.Failure) error {

@@ -30,13 +30,12 @@ type Error struct {
 func (e *Error) Error() string { return e.Failure.Message }
 func (e *Error) Unwrap() error { return e.Failure }
 
-// LogValue includes the cause, which Error omits.
+// LogValue is the text with the cause, which Error omits.
 func (e *Error) LogValue() slog.Value {
-	attrs := []slog.Attr{slog.String("code", string(e.Failure.Code)), slog.String("message", e.Failure.Message)}
-	if e.Cause != "" {
-		attrs = append(attrs, slog.String("cause", e.Cause))
+	if e.Cause == "" {
+		return slog.StringValue(e.Error())
 	}
-	return slog.GroupValue(attrs...)
+	return slog.StringValue(e.Error() + ": " + e.Cause)
 }
 
 func newError(code photo.Code, format string, args ...any) *Error {

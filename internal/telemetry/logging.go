@@ -7,9 +7,13 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
+	"sync"
+	"time"
 
 	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/time/rate"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
@@ -41,6 +45,21 @@ func PhotoAttrs(id uuid.UUID, runID string) []slog.Attr {
 		attrs = append(attrs, slog.String(runIDKey, runID))
 	}
 	return attrs
+}
+
+// OutageLines limits the lines of an outage, during which every photo and every
+// request fails: one line a minute for each cause. The zero value is ready to
+// use; nil limits nothing.
+type OutageLines struct{ causes sync.Map } // string ▶ *rate.Sometimes
+
+// Do calls log, unless it has been called for the cause within a minute.
+func (o *OutageLines) Do(cause string, log func()) {
+	if o == nil {
+		log()
+		return
+	}
+	limit, _ := o.causes.LoadOrStore(cause, &rate.Sometimes{Interval: time.Minute})
+	limit.(*rate.Sometimes).Do(log)
 }
 
 type attrsKey struct{}
@@ -97,7 +116,7 @@ func (h handler) WithGroup(name string) slog.Handler {
 }
 
 func (h handler) Handle(ctx context.Context, line slog.Record) error {
-	if isCancellation(line) {
+	if isNormal(line) {
 		if !h.Enabled(ctx, slog.LevelDebug) {
 			return nil
 		}
@@ -126,14 +145,16 @@ func (h handler) Handle(ctx context.Context, line slog.Record) error {
 	return next.Handle(ctx, line)
 }
 
-// isCancellation reports whether the line is one of Temporal's SDK about an
-// activity that was canceled. The SDK logs it as an error, although it is a
-// normal end: the workflow was canceled, or the worker stops.
-func isCancellation(line slog.Record) (canceled bool) {
-	switch line.Message {
-	case "Activity task preprocess error: context canceled":
+// isNormal reports whether the line is one of Temporal's SDK that warns of what
+// is normal here:
+//   - An activity was canceled: its workflow was, or the worker stops.
+//   - A workflow task took longer than 5 seconds. Local activities run within
+//     the task, so that a slow source lengthens it; see package workflows.
+func isNormal(line slog.Record) (canceled bool) {
+	switch {
+	case line.Message == "Activity task preprocess error: context canceled", strings.HasPrefix(line.Message, "[TMPRL1104]"):
 		return true
-	case "Activity error.":
+	case line.Message == "Activity error.":
 		line.Attrs(func(a slog.Attr) bool {
 			err, ok := a.Value.Any().(error)
 			canceled = canceled || ok && errors.Is(err, context.Canceled)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -75,15 +76,37 @@ func TestLinesHaveWhatTheContextSays(t *testing.T) {
 	require.Equal(t, map[string]any{"b": 2.}, line["g"])
 }
 
-func TestCanceledActivitiesAreNoErrors(t *testing.T) {
+func TestNormalLinesOfTheSDKAreOmitted(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	l := log.NewStructuredLogger(telemetry.NewLogger(&out, slog.LevelInfo, true))
 	l.Error("Activity error.", "Error", context.Canceled)
 	l.Error("Activity task preprocess error: context canceled")
+	l.Warn("[TMPRL1104] run:4:1 Workflow task duration exceeded 5 seconds.", "WorkflowTaskDuration", 7*time.Second)
 	require.Empty(t, out.String())
 	l.Error("Activity error.", "Error", context.DeadlineExceeded)
 	require.Contains(t, out.String(), "ERROR")
+}
+
+func TestOutageLines(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var lines telemetry.OutageLines
+		logged := map[string]int{}
+		for range 3 * 60 {
+			for _, cause := range []string{"postgresql", "bucket"} {
+				lines.Do(cause, func() { logged[cause]++ })
+			}
+			time.Sleep(time.Second)
+		}
+		require.Equal(t, map[string]int{"postgresql": 3, "bucket": 3}, logged, "one a minute")
+	})
+	var none *telemetry.OutageLines
+	logged := 0
+	for range 3 {
+		none.Do("postgresql", func() { logged++ })
+	}
+	require.Equal(t, 3, logged)
 }
 
 func TestDurationsHaveAUnit(t *testing.T) {
@@ -99,8 +122,8 @@ func TestDurationsHaveAUnit(t *testing.T) {
 }
 
 // TestAFailureIsLoggedOnce counts the lines about photos that are completed,
-// fail, are retried, and meet a defect: one for each attempt that failed, and
-// one for the final status.
+// fail, are retried, and meet a defect: one for each attempt that is retried or
+// has details for the log only, and one for the final status.
 func TestAFailureIsLoggedOnce(t *testing.T) {
 	b := setup(t, nil)
 	database, err := pgx.Connect(t.Context(), b.worker.DatabaseURL)
@@ -113,8 +136,8 @@ func TestAFailureIsLoggedOnce(t *testing.T) {
 		final              string
 	}{
 		{"completed", "/photo.jpg", "", nil, "photo completed"},
-		{"failed", "/forbidden", "", []any{"source_forbidden"}, "photo failed"},
-		{"retried", "/flaky", "", []any{"source_unavailable", "source_not_found"}, "photo failed"},
+		{"failed", "/forbidden", "", nil, "photo failed"}, // the attempt's line would add nothing
+		{"retried", "/flaky", "", []any{"source_unavailable"}, "photo failed"},
 		{"a defect", "/photo.jpg", `ALTER TABLE photo_thumbnails ADD CONSTRAINT defect CHECK (width < 0) NOT VALID`, []any{"internal", "internal", "internal"}, "photo failed"},
 	} {
 		_, err := database.Exec(t.Context(), test.defect)

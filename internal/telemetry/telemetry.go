@@ -186,6 +186,7 @@ func OnScrape[T any](t *Telemetry, meter metric.Meter, read func(context.Context
 		last    atomic.Pointer[T] // nil if unknown
 		reading sync.Mutex        // never held while metrics are collected
 		at      time.Time
+		failing bool // since the last success
 	)
 	refresh := func(ctx context.Context) {
 		reading.Lock()
@@ -196,11 +197,14 @@ func OnScrape[T any](t *Telemetry, meter metric.Meter, read func(context.Context
 		value, err := read(ctx)
 		if err != nil {
 			last.Store(nil)
-			otel.Handle(err)
+			if !failing { // one line for each outage, not one for each scrape
+				failing = true
+				otel.Handle(err)
+			}
 			return
 		}
 		last.Store(&value)
-		at = time.Now()
+		at, failing = time.Now(), false
 	}
 	_, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		if value := last.Load(); value != nil {
