@@ -414,16 +414,17 @@ func TestARunPublishesMeanwhile(t *testing.T) {
 		t.Parallel()
 		b := setup(t)
 		id, _ := b.add(t, large)
-		orphan := id.String() + "/" + newer
+		orphan := id.String() + "/" + small
 		b.write(t, orphan, 1)
-		b.SetPages(1, 1)
+		b.SetPages(1, 1000)
 		pages := 0
 		b.afterList = func() {
-			if pages++; pages == 3 {
+			if pages++; pages == 3 { // after both files are listed
 				b.delete(t, orphan)
 			}
 		}
 		run(t, b)
+		require.Equal(t, 3, pages)
 	})
 	t.Run("nothing yet", func(t *testing.T) {
 		t.Parallel()
@@ -475,6 +476,7 @@ func TestKeysOfNoWorker(t *testing.T) {
 		counts, err := b.Run(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, audit.Counts{Photos: 6, Rows: 6, Files: 1, Foreign: 3, Missing: 2, MissingPhotos: 2}, counts)
+		require.EqualValues(t, 2, b.keysReads.Swap(0), "the other keys have files")
 		for _, f := range b.findings {
 			require.Contains(t, keys[3:], f.Key)
 		}
