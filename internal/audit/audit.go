@@ -80,7 +80,8 @@ func (c Counts) IsClean() bool { return c.Missing == 0 && c.Damaged == 0 && c.Or
 const DefaultMinAge = time.Hour
 
 // ErrNoRows is returned by Run if Prune is set and the database has no row of a
-// thumbnail: it is probably the wrong database, and every file would be deleted.
+// thumbnail. It is probably the wrong database, and every file would be
+// deleted.
 var ErrNoRows = errors.New("the database has no thumbnails, so that every file would be deleted; check DATABASE_URL")
 
 // Auditor compares rows and files. DB, Thumbnails and Timeout are required.
@@ -219,8 +220,8 @@ func (s *session) listRows(ctx context.Context, after postgres.ThumbnailRow, lim
 	return s.DB.ListThumbnailRows(ctx, after, limit)
 }
 
-// files iterates over the files whose key has the form of a thumbnail's. It ends
-// after an error.
+// files iterates over the files whose key has the form of a thumbnail's. It
+// ends after an error.
 func (s *session) files(ctx context.Context) iter.Seq2[*blob.ListObject, error] {
 	limit := s.filesPage
 	if limit == 0 {
@@ -295,8 +296,8 @@ func (e *BucketError) Unwrap() error { return e.Err }
 // thumbnailKey matches the keys that activities.thumbnailKey makes.
 var thumbnailKey = regexp.MustCompile(`^([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/[1-9][0-9]*x[1-9][0-9]*-[0-9a-f]{16}-[0-9a-f]{8}\.(?:jpg|webp|avif|png)$`)
 
-// parseKey returns the photo of a thumbnail's key; ok is false for a key that no
-// worker makes.
+// parseKey returns the photo of a thumbnail's key; ok is false for a key that
+// no worker makes.
 func parseKey(key string) (id uuid.UUID, ok bool) {
 	match := thumbnailKey.FindStringSubmatch(key)
 	if match == nil {

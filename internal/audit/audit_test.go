@@ -25,8 +25,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
 
-// testBundle is a database, a bucket, and an auditor of both that takes files of
-// any age for settled.
+// testBundle is a database, a bucket, and an auditor of both that takes files
+// of any age for settled.
 type testBundle struct {
 	*audit.Auditor
 	db       *postgres.DB

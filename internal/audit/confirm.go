@@ -118,11 +118,11 @@ func (s *session) confirmRow(ctx context.Context, f Finding) (verdict, error) {
 // photo's status and rows. With Prune it deletes the orphan.
 //
 // It reasons as activities.deleteOrphanedFiles: the file exists before the rows
-// are read, and its run marked the photo processing before it wrote the file. If
-// the photo is not processing when the rows are read, that run no longer owns
-// the photo, and never publishes the file. A later run writes under other keys,
-// unless a row has the key. So no row can refer to the file while it is being
-// deleted, and no lock is needed.
+// are read, and its run marked the photo processing before it wrote the file.
+// If the photo is not processing when the rows are read, that run no longer
+// owns the photo, and never publishes the file. A later run writes under other
+// keys, unless a row has the key. So no row can refer to the file while it is
+// being deleted, and no lock is needed.
 //
 // MinAge is not needed for that. It leaves a run the time to delete its files
 // itself, and protects the files if the database was just restored or is

@@ -9,17 +9,18 @@ import (
 )
 
 // ThumbnailRow is the photo and the key of a thumbnail's row. It is also a
-// cursor in the list of rows, which is ordered by both: after this row. The zero
-// value is the start.
+// cursor in the list of rows, which is ordered by both: after this row. The
+// zero value is the start.
 type ThumbnailRow struct {
 	Photo uuid.UUID
 	Key   string // in the thumbnails bucket
 }
 
-// ListThumbnailRows lists up to limit rows after the cursor, of all photos. They
-// are ordered by photo, then by key, byte by byte. This is the order of their
-// keys, too, because a key begins with the UUID of its photo. The order by key
-// alone would sort the whole table for each page, as no index has the keys.
+// ListThumbnailRows lists up to limit rows after the cursor, of all photos.
+// They are ordered by photo, then by key, byte by byte. This is the order of
+// their keys, too, because a key begins with the UUID of its photo. To order by
+// the key alone, PostgreSQL would sort the whole table for each page, because
+// no index has the keys.
 func (db *DB) ListThumbnailRows(ctx context.Context, after ThumbnailRow, limit int) ([]ThumbnailRow, error) {
 	list, err := retryRead(db, func() ([]ThumbnailRow, error) {
 		// The first condition lets the index of the photos find the page.
