@@ -17,6 +17,8 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/photo-processor/photo-processor/activities"
+	"github.com/photo-processor/photo-processor/internal/audit"
+	"github.com/photo-processor/photo-processor/internal/bucket"
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 )
@@ -71,6 +73,23 @@ func (b *testBundle) listMismatches(t *testing.T, ids ...uuid.UUID) (withoutFile
 		withoutRow = append(withoutRow, key)
 	}
 	return withoutFile, withoutRow
+}
+
+// audit returns the keys of the findings, and the counts. No file is too young
+// to be orphaned.
+func (b *testBundle) audit(t *testing.T, prune bool) (found map[audit.Kind][]string, counts audit.Counts) {
+	t.Helper()
+	thumbnails, err := bucket.OpenExisting(t.Context(), b.cfg.ThumbnailsBucket)
+	require.NoError(t, err)
+	defer thumbnails.Close()
+	found = map[audit.Kind][]string{}
+	auditor := audit.Auditor{DB: b.db, Thumbnails: thumbnails, Timeout: time.Minute, Prune: prune, Report: func(f audit.Finding) error {
+		found[f.Kind] = append(found[f.Kind], f.Key)
+		return nil
+	}}
+	counts, err = auditor.Run(t.Context())
+	require.NoError(t, err)
+	return found, counts
 }
 
 // TestARestoredDatabase restores an older dump of PostgreSQL, but not of
@@ -136,12 +155,16 @@ func TestARestoredDatabase(t *testing.T) {
 	require.ErrorAs(t, b.temporal.GetWorkflow(t.Context(), photo.WorkflowID(underWay), "").Get(t.Context(), nil), &ended)
 	require.Equal(t, activities.Superseded, ended.Type())
 
-	// The operator processes the pending photos, and the photos whose files do
-	// not match their rows.
+	// The operator processes the pending photos and the photos whose files are
+	// missing, and prunes the orphaned files.
 	withoutFile, withoutRow := b.listMismatches(t, all...)
 	require.Len(t, withoutFile, 1)
 	require.Contains(t, withoutFile[0], changed.String())
 	require.Len(t, withoutRow, 3) // of changed, later, added
+	found, counts := b.audit(t, false)
+	require.Equal(t, audit.Counts{Photos: 2, Rows: 2, Files: 4, Missing: 1, MissingPhotos: 1, Orphaned: 3}, counts)
+	require.Equal(t, withoutFile, found[audit.Missing])
+	require.ElementsMatch(t, withoutRow, found[audit.Orphaned])
 	require.NoError(t, b.run(t, changed))
 	require.NoError(t, b.run(t, later))
 	require.ErrorAs(t, b.run(t, added), &ended)
@@ -151,4 +174,9 @@ func TestARestoredDatabase(t *testing.T) {
 	require.Empty(t, withoutFile)
 	require.Len(t, withoutRow, 1)
 	require.Contains(t, withoutRow[0], added.String(), "the operator deletes it")
+	_, counts = b.audit(t, true)
+	require.Equal(t, audit.Counts{Photos: 3, Rows: 3, Files: 4, Orphaned: 1, Deleted: 1}, counts)
+	withoutFile, withoutRow = b.listMismatches(t, all...)
+	require.Empty(t, withoutFile)
+	require.Empty(t, withoutRow)
 }

@@ -28,6 +28,7 @@ func TestWrongCommandLines(t *testing.T) {
 		{"api", "x"}, {"api", "--nonsense"}, {"worker", "x"}, {"migrate", "x"}, {"version", "x"},
 		{"health"}, {"health", "nonsense"}, {"health", "api", "worker"}, {"render"}, {"render", "a", "b", "c"},
 		{"process"}, {"process", "--nonsense"}, {"process", "--watch=7"}, {"completion", "nonsense"},
+		{"audit", "x"}, {"audit", "--list", "--photos"}, {"audit", "--min-age", "-1s"}, {"audit", "--min-age", "1"},
 	} {
 		code, stdout, stderr := runCommand(t.Context(), args...)
 		require.Equal(t, exitcode.Usage, code, "%q", args)

@@ -48,6 +48,7 @@ func newRoot() *cobra.Command {
 		service("api", "Serve the HTTP API", runAPI),
 		service("worker", "Process photos: fetch sources, make thumbnails", runWorker),
 		service("migrate", "Migrate the database to the current schema, and exit", migrate),
+		newAudit(),
 		newHealth(),
 		newProcess(),
 		newRender(),

@@ -36,6 +36,15 @@ import (
 // any file system; and there are no attribute files, since a thumbnail's key
 // has all its attributes.
 func Open(ctx context.Context, bucketURL string) (*blob.Bucket, error) {
+	return open(ctx, bucketURL, true)
+}
+
+// OpenExisting is Open for a reader: a missing directory is an error.
+func OpenExisting(ctx context.Context, bucketURL string) (*blob.Bucket, error) {
+	return open(ctx, bucketURL, false)
+}
+
+func open(ctx context.Context, bucketURL string, createDir bool) (*blob.Bucket, error) {
 	u, err := url.Parse(bucketURL)
 	if err != nil {
 		return nil, fmt.Errorf("bucket: not a URL")
@@ -43,6 +52,9 @@ func Open(ctx context.Context, bucketURL string) (*blob.Bucket, error) {
 	given := *u
 	if u.Scheme == "file" {
 		query := u.Query()
+		if !createDir {
+			query.Set("create_dir", "") // fileblob creates it for any other value
+		}
 		for name, value := range map[string]string{"create_dir": "true", "no_tmp_dir": "true", "metadata": "skip"} {
 			if !query.Has(name) {
 				query.Set(name, value)

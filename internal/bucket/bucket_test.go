@@ -211,3 +211,15 @@ func TestOpenErrorsContainNoSecrets(t *testing.T) {
 		require.NotContains(t, err.Error(), "s3c")
 	}
 }
+
+func TestOpenExistingCreatesNoDirectory(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir() + "/photos"
+	_, err := bucket.OpenExisting(t.Context(), "file://"+dir+"?create_dir=true")
+	require.ErrorContains(t, err, "open bucket file://"+dir)
+	require.NoDirExists(t, dir)
+	require.NoError(t, os.Mkdir(dir, 0o755))
+	b, err := bucket.OpenExisting(t.Context(), "file://"+dir)
+	require.NoError(t, err)
+	require.NoError(t, b.Close())
+}

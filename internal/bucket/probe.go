@@ -26,6 +26,10 @@ func NewProbe(bucket *blob.Bucket) *Probe {
 	return &Probe{bucket: bucket, accessible: Check(bucket)}
 }
 
+// ProbePrefix begins the keys of the objects that Check writes. One is left if
+// the process ends before it deletes the object.
+const ProbePrefix = "write-probe-"
+
 // probeBytes is the size of the object that Check writes: about that of a
 // thumbnail. A full disk may have room for less.
 const probeBytes = 64 << 10
@@ -44,7 +48,7 @@ func (p *Probe) Check(ctx context.Context) error {
 	if !p.writeFailed.Load() {
 		return p.accessible(ctx)
 	}
-	key := "write-probe-" + uuid.NewString()
+	key := ProbePrefix + uuid.NewString()
 	if err := p.bucket.WriteAll(ctx, key, make([]byte, probeBytes), nil); err != nil {
 		return fmt.Errorf("the last write failed, and so does a trial: %w", err)
 	}

@@ -15,18 +15,18 @@ import (
 // Exit codes of photo-processor and photo-processor-dev.
 const (
 	OK          = 0
-	Failure     = 1 // a photo failed, or the command did
+	Failure     = 1 // a photo failed, an audit found something, or the command failed
 	Usage       = 2 // the command line is wrong
-	Unreachable = 3 // the API cannot be reached
+	Unreachable = 3 // the API cannot be reached; for audit, PostgreSQL or the bucket
 	Interrupted = 130
 )
 
 // Help describes the codes, for --help.
 const Help = `Exit codes:
   0    success
-  1    a photo failed, or the command did
+  1    a photo failed, an audit found something, or the command failed
   2    the command line is wrong
-  3    the API cannot be reached
+  3    the API cannot be reached; for audit, PostgreSQL or the bucket
   130  interrupted`
 
 var (

@@ -2,9 +2,9 @@
 //
 //	runs.go        a run's writes, which its run ID and start fence
 //	reconcile.go   the reconciler's queries
-//	lock.go        the lock under which files are deleted
 //	photos.go      the API's reads, and the photos that it adds
 //	thumbnails.go  the rows of a photo's thumbnails
+//	audit.go       the rows of all thumbnails, for the comparison with the bucket
 //	errors.go      which errors are transient, and which sessions are replaced
 //	pooler.go      what changes behind a pooler such as PgBouncer
 //	telemetry.go   traces, metrics, and the backlog
