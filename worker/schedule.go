@@ -13,8 +13,9 @@ import (
 	"github.com/photo-processor/photo-processor/workflows"
 )
 
-// reconcilerID is the ID of the schedule and of its workflows. It contains the
-// task queue, because several installations may share a namespace.
+// reconcilerID is the ID of the schedule, and the beginning of the IDs of its
+// workflows, to which Temporal appends the time. It contains the task queue,
+// because several installations may share a namespace.
 func reconcilerID(taskQueue string) string { return taskQueue + "-reconciler" }
 
 // scheduleReconciler creates the schedule that starts ReconcilePhotos every

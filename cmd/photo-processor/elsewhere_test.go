@@ -43,7 +43,7 @@ func (p *program) serve(t *testing.T, name string, env ...string) *service {
 	s.cmd = exec.Command(p.path, name)
 	s.cmd.Env = append(append(append([]string{}, p.env...), "DATA_DIR="+s.dir, "METRICS_ADDR="), env...)
 	s.cmd.Stderr = log
-	require.NoError(t, s.cmd.Start())
+	require.NoError(t, devstack.StartChild(s.cmd)) // it ends with this process, also if that panics
 	go func() { s.exited <- s.cmd.Wait() }()
 	t.Cleanup(func() {
 		_ = s.cmd.Process.Kill()

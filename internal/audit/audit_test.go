@@ -137,7 +137,8 @@ func (b *testBundle) mark(t *testing.T) photo.Run {
 	added, err := b.db.AddPhotos(t.Context(), []string{"https://photos.example/1.jpg"})
 	require.NoError(t, err)
 	run := photo.Run{Photo: added[0].UUID, ID: "first", StartedAt: time.Now()}
-	require.NoError(t, b.db.MarkProcessing(t.Context(), run))
+	_, err = b.db.MarkProcessing(t.Context(), run)
+	require.NoError(t, err)
 	return run
 }
 
@@ -385,7 +386,8 @@ func TestARunPublishesMeanwhile(t *testing.T) {
 				return
 			}
 			second := photo.Run{Photo: id, ID: "second", StartedAt: time.Now().Add(time.Second)}
-			require.NoError(t, b.db.MarkProcessing(t.Context(), second))
+			_, err := b.db.MarkProcessing(t.Context(), second)
+			require.NoError(t, err)
 			b.write(t, next, 1)
 			b.publish(t, second, next)
 			b.finish(t, second)

@@ -127,7 +127,7 @@ func (p Process) spawn() (*Child, error) {
 	cmd.Stdout, cmd.Stderr = input, input
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: p.Credential, Pdeathsig: p.DeathSignal}
 	p.log.begin()
-	if err := startOnLastingThread(cmd); err != nil {
+	if err := StartChild(cmd); err != nil {
 		return nil, errors.Join(err, output.Close())
 	}
 	child := &Child{process: p, cmd: cmd, done: make(chan struct{})}

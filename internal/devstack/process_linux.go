@@ -14,10 +14,18 @@ import (
 	"time"
 )
 
-// startOnLastingThread starts the command on an OS thread that lives as long as
-// this process. The kernel sends the death signal when the thread that forked
-// ends, and Go ends threads now and then.
-func startOnLastingThread(cmd *exec.Cmd) error {
+// StartChild starts the command, whose process the kernel kills when this
+// process ends, however that is. SysProcAttr.Pdeathsig may name another signal
+// than SIGKILL.
+func StartChild(cmd *exec.Cmd) error {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	if cmd.SysProcAttr.Pdeathsig == 0 {
+		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	}
+	// The kernel sends the signal when the thread that forked ends, and Go ends
+	// threads now and then.
 	result := make(chan error, 1)
 	lastingThread() <- func() { result <- cmd.Start() }
 	return <-result
