@@ -43,7 +43,7 @@ With --list or --photos these counts are on stderr. The command exits with 1 if
 something is missing or damaged, or orphaned and not deleted; and with 3 if it cannot
 use PostgreSQL or the bucket.`,
 		Example: `  photo-processor audit --list
-  photo-processor audit --photos | xargs -r photo-processor process --watch
+  photo-processor audit --photos | photo-processor process --watch -
   photo-processor audit --prune`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -27,6 +28,9 @@ const (
 	// watchInterval is the time between two requests of --watch. One request
 	// reads the statuses of up to client.MaxStatuses photos.
 	watchInterval = time.Second
+	// stdinArgument stands for the UUIDs on stdin, of which there may be more than
+	// a command line can hold.
+	stdinArgument = "-"
 )
 
 func newProcess() *cobra.Command {
@@ -35,19 +39,32 @@ func newProcess() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "process [UUID…]",
 		Short: "Process photos, and wait for them with --watch",
-		Long: `Process the photos with the given UUIDs, all pending photos, or both.
+		Long: `Process the photos with the given UUIDs, all pending photos, or both. For a UUID that
+is "-", the command reads UUIDs from stdin, separated by spaces or line breaks.
 
 With --watch the command waits for the final status of each photo, prints it, and
 exits with 1 if a photo failed. It goes on while the API cannot be reached, and sends
 one request a second. An interrupt ends only the waiting; the photos are processed all
 the same.`,
 		Example: `  photo-processor process 8f9a6b1e-0d3c-4c7e-9a55-6f2c1f2b7a10
-  photo-processor process --all-pending --watch`,
+  photo-processor process --all-pending --watch
+  photo-processor audit --photos | photo-processor process --watch -`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := config.Load()
 			if err != nil {
 				return err
+			}
+			if i := slices.Index(args, stdinArgument); i >= 0 {
+				inputs, err := readInputs(cmd.Context(), cmd.InOrStdin())
+				if err != nil {
+					return err
+				}
+				args = slices.Replace(args, i, i+1, inputs...)
+				if len(args) == 0 && !allPending {
+					fmt.Fprintln(cmd.OutOrStdout(), "There are no UUIDs on stdin.")
+					return nil
+				}
 			}
 			if apiURL == "" {
 				apiURL = "http://" + cfg.HTTPAddr
@@ -73,6 +90,30 @@ the same.`,
 	return cmd
 }
 
+// readInputs reads words that are separated by white space. They need not be
+// UUIDs; the API rejects those that are not. A goroutine reads, so that an
+// interrupt does not wait for the writer of stdin.
+func readInputs(ctx context.Context, r io.Reader) ([]string, error) {
+	type result struct {
+		inputs []string
+		err    error
+	}
+	read := make(chan result, 1)
+	go func() {
+		all, err := io.ReadAll(r)
+		read <- result{strings.Fields(string(all)), err}
+	}()
+	select {
+	case got := <-read:
+		if got.err != nil {
+			return nil, fmt.Errorf("reading UUIDs from stdin: %w", got.err)
+		}
+		return got.inputs, nil
+	case <-ctx.Done():
+		return nil, exitcode.ErrInterrupted
+	}
+}
+
 // processing is one run of the command.
 type processing struct {
 	api    *client.Client
@@ -96,7 +137,7 @@ func (p *processing) run(ctx context.Context, inputs []string, allPending, watch
 			return err
 		}
 	} else if len(inputs) == 0 {
-		return exitcode.Usagef("no UUIDs given; name some, or use --all-pending")
+		return exitcode.Usagef("no UUIDs given; name some, or use - or --all-pending")
 	}
 	if len(inputs) == 0 {
 		fmt.Fprintln(p.out, "No photos are pending.")

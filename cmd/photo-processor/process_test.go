@@ -2,13 +2,16 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/google/uuid"
@@ -147,4 +150,49 @@ func TestWatchOutlivesAnOutage(t *testing.T) {
 	require.Equal(t, 1, strings.Count(errs, "waiting until it can be used again\n"), errs)
 	require.Equal(t, 1, strings.Count(errs, "the API can be used again\n"), errs)
 	require.Equal(t, 2, strings.Count(errs, "\n"), errs)
+}
+
+// TestProcessReadsStdin passes more UUIDs than one request posts, beside one on
+// the command line.
+func TestProcessReadsStdin(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(&watchedAPI{})
+	defer server.Close()
+	run := func(stdin io.Reader, args ...string) (code int, stdout, stderr string) {
+		root := newRoot()
+		root.SetIn(stdin)
+		var out, errs bytes.Buffer
+		code = exitcode.Run(t.Context(), root, append([]string{"process", "--api", server.URL}, args...), &out, &errs)
+		return code, out.String(), errs.String()
+	}
+	var lines, want strings.Builder
+	argument := uuid.New()
+	fmt.Fprintln(&want, argument, "accepted")
+	for _, id := range randomIDs(batchSize + 1) {
+		fmt.Fprintln(&lines, id)
+		fmt.Fprintln(&want, id, "accepted")
+	}
+	code, out, errs := run(strings.NewReader(lines.String()), argument.String(), "-")
+	require.Zero(t, code, errs)
+	require.Equal(t, want.String(), out)
+
+	code, out, errs = run(strings.NewReader("\n"), "-")
+	require.Zero(t, code, errs)
+	require.Equal(t, "There are no UUIDs on stdin.\n", out)
+
+	code, out, errs = run(iotest.ErrReader(io.ErrUnexpectedEOF), "-")
+	require.Equal(t, exitcode.Failure, code)
+	require.Empty(t, out)
+	require.Equal(t, "photo-processor: reading UUIDs from stdin: unexpected EOF\n", errs)
+}
+
+// TestInterruptedWhileReadingStdin has a stdin on which nothing is ever written.
+func TestInterruptedWhileReadingStdin(t *testing.T) {
+	t.Parallel()
+	r, w := io.Pipe()
+	defer w.Close()
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	_, err := readInputs(ctx, r)
+	require.ErrorIs(t, err, exitcode.ErrInterrupted)
 }
