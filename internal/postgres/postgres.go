@@ -24,7 +24,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/photo-processor/photo-processor/internal/health"
@@ -129,9 +128,4 @@ func (db *DB) withConn(ctx context.Context, do func(context.Context, *pgx.Conn) 
 	}
 	defer conn.Release()
 	return translate(do(ctx, conn.Conn()))
-}
-
-// exec executes a statement, on a new session if the old one's state is stale.
-func (db *DB) exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	return retryStale(func() (pgconn.CommandTag, error) { return db.pool.Exec(ctx, sql, args...) })
 }
