@@ -6,8 +6,11 @@
 #	backup.sh restore native|compose DIR
 #
 # native is the stack that `make start` or `make cluster` runs, compose that of
-# docker-compose.yml. compose needs only a shell and docker on the host. A restore
-# needs a running stack, which may be empty. With FORCE=1 it does not ask.
+# docker-compose.yml. compose needs only a shell, tar and docker on the host. A
+# restore needs a running stack, which may be empty. With FORCE=1 it does not ask.
+# DEV is the path of photo-processor-dev, bin/photo-processor-dev by default.
+#
+# DIR has after a backup:
 #
 #	photos.sql                             dump of the database photos
 #	temporal.sql, temporal_visibility.sql  dumps of Temporal's databases, or
@@ -58,7 +61,7 @@ native_init() {
 	clients=$(say "$processes" | grep -E '^(api|worker.*)$')
 	servers=$(say "$processes" | grep -E '^temporal')
 	bucket_url=${THUMBNAILS_BUCKET:-file://$DATA_DIR/thumbnails}
-	program="photo-processor" # after: eval "$(bin/photo-processor-dev env)"
+	program=$(dirname "$dev")/photo-processor
 }
 
 native_pg() {
@@ -104,17 +107,29 @@ compose_start() { docker compose up --wait; }
 find_bucket() {
 	case $bucket_url in
 	file://*%*) fail "THUMBNAILS_BUCKET: backup.sh cannot read the escapes in $bucket_url" ;;
+	file:/// | file:///\?*) fail "THUMBNAILS_BUCKET: the root directory is not a bucket" ;;
 	file:///*) bucket=${bucket_url#file://} bucket=${bucket%%\?*} ;;
 	*) bucket= ;;
 	esac
 }
 
-# Writes the bucket to a tar file, with further options of tar. Unfinished files
-# end in .tmp. The exit code is 1 if a file was deleted meanwhile.
+# Writes the bucket to a tar file, with further options of tar, and appends the
+# keys to the list files. Unfinished files end in .tmp. tar's exit code is 1 if a
+# file was deleted meanwhile.
 archive_bucket() {
-	archive=$1
+	archive=$dir/$1
 	shift
-	"${stack}_in_bucket" sh -c 'tar --create "$@" . || [ $? = 1 ]' sh --directory="$bucket" --exclude='*.tmp' "$@" </dev/null >"$dir/$archive"
+	"${stack}_in_bucket" sh -c 'tar --create "$@" . || [ $? = 1 ]' sh \
+		--directory="$bucket" --exclude='*.tmp' "$@" </dev/null >"$archive"
+	[ -s "$archive" ] || fail "$archive is empty"
+	tar --list --file="$archive" >"$dir/list" || fail "$archive is not complete"
+	sed -n 's|^\./\(.*[^/]\)$|\1|p' "$dir/list" >>"$dir/files"
+}
+
+# Dumps a database.
+dump() {
+	"${stack}_pg" pg_dump "$1" </dev/null >"$dir/$1.sql"
+	tail -n 8 "$dir/$1.sql" | grep -q 'database dump complete' || fail "$dir/$1.sql is not complete"
 }
 
 # Prints the keys that the rows of photos.sql name.
@@ -129,10 +144,6 @@ list_rows() {
 		url { print $url }' "$dir/photos.sql"
 }
 
-list_files() {
-	for archive in thumbnails-1.tar thumbnails-2.tar; do tar --list --file="$dir/$archive"; done | sed -n 's|^\./\(.*[^/]\)$|\1|p'
-}
-
 backup() {
 	mkdir -p "$dir"
 	[ -z "$(ls -A "$dir")" ] || fail "$dir is not empty; each backup needs a new directory"
@@ -143,21 +154,23 @@ backup() {
 		archive_bucket thumbnails-1.tar
 	fi
 	say "Dumping the photos …"
-	"${stack}_pg" pg_dump photos </dev/null >"$dir/photos.sql"
+	dump photos
 	say "Copying Temporal's data …"
 	if [ $temporal = sqlite ]; then
 		copy_sqlite
 	else
-		"${stack}_pg" pg_dump temporal </dev/null >"$dir/temporal.sql"
-		"${stack}_pg" pg_dump temporal_visibility </dev/null >"$dir/temporal_visibility.sql"
+		# One directly after the other: the Web UI does not list workflows that are
+		# missing in temporal_visibility.
+		dump temporal
+		dump temporal_visibility
 	fi
 	if [ -n "$bucket" ]; then
 		say "Copying the files that were written since …"
 		archive_bucket thumbnails-2.tar --newer-mtime="@$since"
 		list_rows | LC_ALL=C sort >"$dir/rows"
-		list_files | LC_ALL=C sort -u >"$dir/files"
+		LC_ALL=C sort -u -o "$dir/files" "$dir/files"
 		LC_ALL=C comm -23 "$dir/rows" "$dir/files" >"$dir/missing-files"
-		rm "$dir/rows" "$dir/files"
+		rm "$dir/rows" "$dir/files" "$dir/list"
 	fi
 	{
 		say "time: $(date -u +%Y-%m-%dT%H:%M:%SZ)"
@@ -212,6 +225,7 @@ restore() {
 		"${stack}_pg" psql "${database}_restored" -qX --output=/dev/null --single-transaction --set=ON_ERROR_STOP=1 --file=- --command=ANALYZE <"$dir/$database.sql"
 	done
 	say "Stopping the services …"
+	trap 'say "The restore has failed, and services are stopped. Restore again; the backup is unchanged."' EXIT
 	"${stack}_stop"
 	for database in $databases; do
 		# As temporal-config/databases.sql creates it: only its owner may connect.
@@ -227,6 +241,7 @@ restore() {
 	fi
 	if [ -n "$bucket" ]; then
 		say "Restoring the bucket $bucket …"
+		"${stack}_in_bucket" mkdir -p "$bucket" </dev/null
 		"${stack}_in_bucket" find "$bucket" -mindepth 1 -delete </dev/null
 		for archive in thumbnails-1.tar thumbnails-2.tar; do
 			"${stack}_in_bucket" tar --extract --preserve-permissions --directory="$bucket" <"$dir/$archive"
@@ -234,10 +249,12 @@ restore() {
 	fi
 	say "Starting the services …"
 	"${stack}_start"
-	say "The backup of $(sed -n 's/^time: //p' "$dir/about") is restored. Photos that were processing complete by themselves. What is left for you:"
-	[ -n "$bucket" ] || say "  restore the bucket $bucket_url by its own means"
+	trap - EXIT
+	say "The backup of $(sed -n 's/^time: //p' "$dir/about") is restored. Photos that were processing end by themselves. What is left for you:"
+	[ -n "$bucket" ] || say "  restore the bucket ${bucket_url%%\?*} by its own means"
+	[ "$stack" = compose ] || say "  eval \"\$($dev env)\""
 	say "  $program audit                          # rows without files, and files without rows"
-	say "  $program process --all-pending --watch  # if pending photos were posted before"
+	say "  $program process --all-pending --watch  # photos posted just before or after the backup"
 }
 
 [ $# = 3 ] && [ -n "$3" ] || fail "usage: backup.sh backup|restore native|compose DIR"
