@@ -13,7 +13,7 @@ GOVULNCHECK   := go run golang.org/x/vuln/cmd/govulncheck@v1.1.4
 WORKFLOWCHECK := go run go.temporal.io/sdk/contrib/tools/workflowcheck@v0.6.0
 
 .DEFAULT_GOAL := help
-.PHONY: help start cluster secrets stop status logs db-schema psql build deps test-deps test check unit bench test-cluster test-compose chaos fuzz generate histories check-kubernetes clean
+.PHONY: help start cluster secrets stop status logs db-schema psql backup restore build deps test-deps test check unit bench test-cluster test-compose chaos fuzz generate histories check-kubernetes clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,12 @@ db-schema: build ## Drop all photos, recreate the schema, and add six sample pho
 psql: build ## Open a shell on the database
 	@$(DEV) status >/dev/null || { echo "photo-processor is not running; start it first: make start"; exit 1; }
 	@eval "$$($(DEV) env)" && exec psql "$$DATABASE_URL"
+
+backup: ## Back up all data to the new directory DIR, while everything runs; STACK=compose for docker compose
+	@docs/backup.sh backup "$(STACK)" "$(DIR)"
+
+restore: ## Replace all data with the backup in DIR; FORCE=1 does not ask; STACK=compose as above
+	@docs/backup.sh restore "$(STACK)" "$(DIR)"
 
 build: deps ## Build photo-processor, its renderer and photo-processor-dev into bin/
 	@[ -x $(BIN) ] || echo "Building; the first build on a machine takes some minutes …"

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -26,8 +27,9 @@ const samplesInCompose = "http://10.253.31.2:3100"
 
 // TestCompose runs docker-compose.yml on a Docker engine: the README's commands,
 // 100 photos while a worker is killed and PostgreSQL and Temporal are restarted,
-// and the bucket in S3. The project has a name, ports and passwords of its own,
-// and is removed at the end. It runs only with -compose.
+// a backup and its restore, and the bucket in S3. The project has a name, ports
+// and passwords of its own, and is removed at the end. It runs only with
+// -compose.
 func TestCompose(t *testing.T) {
 	if !*composeFlag {
 		t.Skip("only with -compose; see make test-compose")
@@ -103,15 +105,38 @@ func TestCompose(t *testing.T) {
 	}
 	requireCompleted(photos)
 	require.Zero(t, p.count(t, photo.Failed))
-	require.NoError(t, api.Photos(t.Context(), photo.Completed, func(page []client.PhotoSummary) error {
-		for _, summary := range page {
-			shown := p.photo(t, summary.UUID)
-			require.Len(t, shown.Thumbnails, 1)
-			status, _ := get(t, p.api+"/thumbnails/"+shown.Thumbnails[0].URL)
-			require.Equal(t, http.StatusOK, status)
-		}
-		return nil
-	}))
+	requireFiles := func() {
+		t.Helper()
+		require.NoError(t, api.Photos(t.Context(), photo.Completed, func(page []client.PhotoSummary) error {
+			for _, summary := range page {
+				shown := p.photo(t, summary.UUID)
+				require.Len(t, shown.Thumbnails, 1)
+				status, _ := get(t, p.api+"/thumbnails/"+shown.Thumbnails[0].URL)
+				require.Equal(t, http.StatusOK, status)
+			}
+			return nil
+		}))
+	}
+	requireFiles()
+
+	backup := t.TempDir()
+	runBackup := func(command string) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, "docs/backup.sh", command, "compose", backup)
+		cmd.Dir, cmd.Env = repository, slices.Concat(env, []string{"FORCE=1"})
+		output, err := cmd.CombinedOutput()
+		require.NoError(t, err, string(output))
+		t.Logf("backup.sh %s:\n%s", command, output)
+		require.NotContains(t, string(output), "lacks")
+	}
+	runBackup("backup")
+	compose("exec", "-T", "postgres", "psql", "-U", "postgres", "-c", "TRUNCATE photos CASCADE", "photos")
+	compose("exec", "-T", "api", "find", "/data/thumbnails", "-type", "f", "-delete")
+	require.Zero(t, p.count(t, photo.Completed))
+	runBackup("restore")
+	requireCompleted(photos)
+	requireFiles()
 
 	env = append(env, "THUMBNAILS_BUCKET=s3://thumbnails?endpoint=http://s3:7070&use_path_style=true")
 	compose("--profile", "samples", "--profile", "s3", "up", "--wait")
