@@ -118,6 +118,7 @@ func TestCompose(t *testing.T) {
 		}))
 	}
 	requireFiles()
+	require.Regexp(t, `rows +100\nfiles +100\nmissing +0\ndamaged +0\norphaned +0\n`, compose("exec", "-T", "worker", "photo-processor", "audit"))
 
 	backup := t.TempDir()
 	runBackup := func(command string) {

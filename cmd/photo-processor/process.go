@@ -22,8 +22,8 @@ import (
 )
 
 const (
-	// batchSize is how many UUIDs one request posts: well below the API's limits,
-	// and few enough to show progress.
+	// batchSize is how many UUIDs one request posts, few enough to show progress.
+	// A smaller HTTP_MAX_PHOTOS applies.
 	batchSize = 500
 	// watchInterval is the time between two requests of --watch. One request
 	// reads the statuses of up to client.MaxStatuses photos.
@@ -75,7 +75,7 @@ the same.`,
 			}
 			p := processing{
 				api: client.New(apiURL, token), out: cmd.OutOrStdout(), status: cmd.ErrOrStderr(),
-				before: map[uuid.UUID]time.Time{}, interval: watchInterval,
+				before: map[uuid.UUID]time.Time{}, interval: watchInterval, batch: min(batchSize, cfg.HTTPMaxPhotos),
 			}
 			err = p.run(cmd.Context(), args, allPending, watch)
 			if errors.Is(err, client.ErrUnreachable) {
@@ -120,6 +120,7 @@ type processing struct {
 	out    io.Writer // a line for each result
 	status io.Writer // the progress bar, if it is a terminal, and outages of the API
 
+	batch    int                     // most UUIDs of one request
 	interval time.Duration           // between two requests of watch
 	before   map[uuid.UUID]time.Time // updated_at of each photo before it was posted
 	failed   bool
@@ -186,7 +187,7 @@ func (p *processing) readUpdatedAt(ctx context.Context, inputs []string) error {
 func (p *processing) post(ctx context.Context, inputs []string) (ids []uuid.UUID, err error) {
 	seen := map[uuid.UUID]bool{}
 	for len(inputs) > 0 {
-		n := min(batchSize, len(inputs))
+		n := min(p.batch, len(inputs))
 		accepted, rejected, err := p.api.Process(ctx, inputs[:n])
 		if refused, ok := errors.AsType[*client.Error](err); ok && refused.Status == 400 {
 			rejected, err = inputs[:n], nil // none of them is a UUID

@@ -66,7 +66,7 @@ func (a *watchedAPI) process(t *testing.T, ids []uuid.UUID) (stdout, stderr stri
 		inputs[i] = id.String()
 	}
 	var out, errs bytes.Buffer
-	p := processing{api: client.New(server.URL, ""), out: &out, status: &errs, before: map[uuid.UUID]time.Time{}, interval: time.Millisecond}
+	p := processing{api: client.New(server.URL, ""), out: &out, status: &errs, before: map[uuid.UUID]time.Time{}, interval: time.Millisecond, batch: batchSize}
 	err = p.run(t.Context(), inputs, false, true)
 	return out.String(), errs.String(), err
 }
