@@ -1,8 +1,9 @@
 # Commands for developers. `make help` lists them.
 
-BIN     := bin/photo-processor
-DEV     := bin/photo-processor-dev
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+BIN           := bin/photo-processor
+DEV           := bin/photo-processor-dev
+# Not VERSION, which is docker compose's: make would export it.
+BUILD_VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 # The linters, at exact versions. go run builds each once and caches it.
 # golangci-lint caches its findings by content with the paths of the checkout that was
@@ -59,7 +60,7 @@ restore: ## Replace all data with the backup in DIR; FORCE=1 does not ask; STACK
 
 build: deps ## Build photo-processor, its renderer and photo-processor-dev into bin/
 	@[ -x $(BIN) ] || echo "Building; the first build on a machine takes some minutes …"
-	@go build -ldflags '-X main.version=$(VERSION)' -o bin/ ./cmd/photo-processor ./cmd/photo-processor-render ./cmd/photo-processor-dev
+	@go build -ldflags '-X main.version=$(BUILD_VERSION)' -o bin/ ./cmd/photo-processor ./cmd/photo-processor-render ./cmd/photo-processor-dev
 
 deps:
 	@internal/devstack/install-deps.sh
