@@ -9,6 +9,7 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
+	"gocloud.dev/gcerrors"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/postgres"
@@ -101,15 +102,16 @@ func outageError(what, code string, cause error) error {
 }
 
 // logOutage logs the error of an attempt for lack of a dependency, in a line a
-// minute: all photos of an outage have the same error.
+// minute for each reason: all photos of an outage have the same error.
 func (a *Activities) logOutage(ctx context.Context, err error) {
 	outage, ok := errors.AsType[*temporal.ApplicationError](err)
 	if !ok || outage.Type() != DatabaseUnavailable && outage.Type() != StorageUnavailable {
 		return
 	}
-	a.Outages.Do(outage.Type(), func() {
+	cause := outage.Unwrap()
+	a.Outages.Do(fmt.Sprint(outage.Type(), postgres.SQLState(cause), gcerrors.Code(cause)), func() {
 		a.Log.WarnContext(ctx, "the attempt failed for lack of a dependency; lines of other photos are omitted for a minute",
-			"code", outage.Type(), "error", outage.Unwrap(), "activity", activity.GetInfo(ctx).ActivityType.Name)
+			"code", outage.Type(), "error", cause, "activity", activity.GetInfo(ctx).ActivityType.Name)
 	})
 }
 

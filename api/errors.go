@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strconv"
 
+	"gocloud.dev/gcerrors"
+
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/telemetry"
@@ -95,9 +97,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	switch { // an outage fails every request, which the line "request" shows by its status
 	case errors.Is(err, postgres.ErrUnavailable):
-		s.outageLines.Do("postgresql", log)
+		s.outageLines.Do("postgresql"+postgres.SQLState(err), log)
 	case errors.Is(err, errBucketUnavailable):
-		s.outageLines.Do("thumbnails_bucket", log)
+		s.outageLines.Do("thumbnails_bucket"+gcerrors.Code(err).String(), log)
 	case isNotStarted:
 		s.outageLines.Do("temporal", log)
 	default:

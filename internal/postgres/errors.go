@@ -29,7 +29,7 @@ func translate(err error) error {
 		return err
 	}
 	isInfrastructure := isConnectionError(err)
-	if code := sqlState(err); code != "" {
+	if code := SQLState(err); code != "" {
 		isInfrastructure = !strings.HasPrefix(code, "22") && !strings.HasPrefix(code, "23")
 	}
 	if isInfrastructure {
@@ -38,8 +38,8 @@ func translate(err error) error {
 	return err
 }
 
-// sqlState returns the SQLSTATE of a server's error, and "" for other errors.
-func sqlState(err error) string {
+// SQLState returns the SQLSTATE of a server's error, and "" for other errors.
+func SQLState(err error) string {
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pgErr.Code
 	}
@@ -65,7 +65,7 @@ func isConnectionError(err error) bool {
 // isConfigurationError reports whether an operator must act: classes 28
 // (authorization), 3D (no such database) and 42 (privileges, schema).
 func isConfigurationError(err error) bool {
-	code := sqlState(err)
+	code := SQLState(err)
 	return strings.HasPrefix(code, "28") || strings.HasPrefix(code, "3D") || strings.HasPrefix(code, "42")
 }
 
@@ -98,7 +98,7 @@ func (db *DB) onPgError(_ *pgconn.PgConn, err *pgconn.PgError) bool {
 // because of the old one's state.
 func retryStale[T any](do func() (T, error)) (T, error) {
 	value, err := do()
-	if isStaleSession(sqlState(err)) {
+	if isStaleSession(SQLState(err)) {
 		value, err = do()
 	}
 	return value, err
@@ -112,7 +112,7 @@ func retryRead[T any](db *DB, read func() (T, error)) (value T, err error) {
 	for range db.maxConns + 1 {
 		value, err = read()
 		_, noServer := errors.AsType[*pgconn.ConnectError](err)
-		code := sqlState(err)
+		code := SQLState(err)
 		rejected := code != "" && !isStaleSession(code) && !isLostSession(code)
 		if !errors.Is(err, ErrUnavailable) || noServer || rejected || errors.Is(err, context.DeadlineExceeded) {
 			break

@@ -143,6 +143,7 @@ func TestAFailureIsLoggedOnce(t *testing.T) {
 		_, err := database.Exec(t.Context(), test.defect)
 		require.NoError(t, err)
 		shown := b.process(t, withSecrets+test.path+"?token=swordfish", nil)
+		b.logs.await(t, test.final, shown.UUID)
 		var attempts []any
 		var final []map[string]any
 		for _, line := range b.logs.lines(t, "") {
@@ -180,7 +181,7 @@ func TestEveryLineAboutAPhotoHasItsIDs(t *testing.T) {
 	b := setup(t, nil)
 	shown := b.process(t, b.source+"/flaky", nil)
 	require.Equal(t, photo.Failed, shown.Status)
-	run := b.logs.lines(t, "photo failed")[0]["run_id"]
+	run := b.logs.await(t, "photo failed", shown.UUID)["run_id"]
 	require.NotEmpty(t, run)
 
 	attempts := []any{}

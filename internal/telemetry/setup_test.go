@@ -187,3 +187,18 @@ func (b *logBuffer) lines(t *testing.T, message string) (lines []map[string]any)
 	}
 	return lines
 }
+
+// await waits for a line with the message about the photo: a photo's status is
+// visible before its line is.
+func (b *logBuffer) await(t *testing.T, message string, id uuid.UUID) (line map[string]any) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		for _, line = range b.lines(t, message) {
+			if line["photo"] == id.String() {
+				return true
+			}
+		}
+		return false
+	}, time.Minute, 5*time.Millisecond, message)
+	return line
+}

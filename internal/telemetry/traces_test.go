@@ -94,6 +94,7 @@ func TestOneRequestIsOneTrace(t *testing.T) {
 		"Tracestate":  {"vendor=x"}, "Baggage": {"who=alice"},
 	})
 	require.Equal(t, photo.Completed, shown.Status)
+	b.logs.await(t, "photo completed", shown.UUID)
 	require.Equal(t, []string{traceID}, traceIDs(b.logs.lines(t, "photo completed")), "the log leads to the trace")
 	b.stop() // and so sends what it has
 
