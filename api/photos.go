@@ -43,6 +43,12 @@ type photoSummary struct {
 	URL       string       `json:"url"`
 	Status    photo.Status `json:"status"`
 	CreatedAt time.Time    `json:"created_at"`
+	Failure   *failureCode `json:"failure,omitempty"`
+}
+
+// failureCode is a failure without its message, which is in the detail.
+type failureCode struct {
+	Code photo.Code `json:"code"`
 }
 
 // photoDetail is a photo with its thumbnails: PhotoDetail in openapi.yaml.
@@ -52,6 +58,9 @@ type photoDetail struct {
 	Thumbnails []thumbnailSummary `json:"thumbnails"`
 	Failure    *photo.Failure     `json:"failure,omitempty"`
 	WorkflowID string             `json:"workflow_id"`
+	// WorkflowURL is in Temporal's Web UI; empty if that is unknown, or before
+	// the first run.
+	WorkflowURL string `json:"workflow_url,omitempty"`
 }
 
 type thumbnailSummary struct {
@@ -67,7 +76,11 @@ func (s *Server) toSummary(p photo.Photo) photoSummary {
 	if s.Config.SourceURLsShown == config.SourceURLsFull {
 		redact = source.RedactPassword
 	}
-	return photoSummary{UUID: p.UUID, URL: redact(p.URL), Status: p.Status, CreatedAt: p.CreatedAt.UTC()}
+	summary := photoSummary{UUID: p.UUID, URL: redact(p.URL), Status: p.Status, CreatedAt: p.CreatedAt.UTC()}
+	if p.Failure != nil {
+		summary.Failure = &failureCode{p.Failure.Code}
+	}
+	return summary
 }
 
 func (s *Server) toSummaries(photos []photo.Photo) []photoSummary {
@@ -98,6 +111,10 @@ func (s *Server) showPhoto(w http.ResponseWriter, r *http.Request) {
 		Thumbnails:   make([]thumbnailSummary, len(p.Thumbnails)),
 		Failure:      p.Failure,
 		WorkflowID:   photo.WorkflowID(id),
+	}
+	if s.Config.TemporalUIURL != "" && p.RunID != "" {
+		detail.WorkflowURL = fmt.Sprintf("%s/namespaces/%s/workflows/%s/%s/history",
+			s.Config.TemporalUIURL, url.PathEscape(s.Namespace), detail.WorkflowID, url.PathEscape(p.RunID))
 	}
 	for i, t := range p.Thumbnails {
 		detail.Thumbnails[i] = thumbnailSummary{t.UUID, t.Size.Width, t.Size.Height, t.Key, t.CreatedAt.UTC()}

@@ -86,10 +86,25 @@ func TestShowPhoto(t *testing.T) {
 		`"created_at":"%s","updated_at":"%s","thumbnails":[{"uuid":"%s","width":320,"height":213,"url":"k.jpg","created_at":"%s"}],`+
 		`"failure":{"code":"source_forbidden","message":"the source answered 403 Forbidden"},"workflow_id":"process-photo-%s"}`+"\n",
 		p.UUID, at(shown.CreatedAt), at(shown.UpdatedAt), shown.Thumbnails[0].UUID, at(shown.Thumbnails[0].CreatedAt), p.UUID))
-	require.NotContains(t, b.get(t, "/photos/failed").body, "hunter2")
+	requireJSON(t, b.get(t, "/photos/failed"), http.StatusOK, fmt.Sprintf(`[{"uuid":"%s","url":"https://user:xxxxx@photos.example/1.jpg",`+
+		`"status":"failed","created_at":"%s","failure":{"code":"source_forbidden"}}]`+"\n", p.UUID, at(shown.CreatedAt)))
 
 	requireError(t, b.get(t, "/photos/"+uuid.NewString()), http.StatusNotFound)
 	requireError(t, b.get(t, "/photos/nonsense"), http.StatusNotFound)
+}
+
+func TestWorkflowURL(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.api.Config.TemporalUIURL = "https://temporal.example/ui"
+	b.api.Namespace = "photos/1"
+	p := b.add(t, "https://photos.example/1.jpg")[0]
+	path := "/photos/" + p.UUID.String()
+	require.NotContains(t, b.get(t, path).body, "workflow_url", "it has no run")
+	_, err := b.api.DB.MarkProcessing(t.Context(), photo.Run{Photo: p.UUID, ID: "0195-run", StartedAt: time.Now()})
+	require.NoError(t, err)
+	require.Contains(t, b.get(t, path).body,
+		`"workflow_url":"https://temporal.example/ui/namespaces/photos%2F1/workflows/process-photo-`+p.UUID.String()+`/0195-run/history"`)
 }
 
 func TestAddPhotos(t *testing.T) {

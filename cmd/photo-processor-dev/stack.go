@@ -42,7 +42,7 @@ type settings struct {
 
 // stackVariables make a process of photo-processor use the stack. loadStack sets
 // all of them in this process, whose children inherit them.
-var stackVariables = []string{"DATA_DIR", "DATABASE_URL", "TEMPORAL_ADDRESS", "TEMPORAL_CONFIG_FILE", "HTTP_ADDR", "SOURCE_ALLOW_CIDRS", "SOURCE_ALLOW_ADDRESSES"}
+var stackVariables = []string{"DATA_DIR", "DATABASE_URL", "TEMPORAL_ADDRESS", "TEMPORAL_CONFIG_FILE", "TEMPORAL_UI_URL", "HTTP_ADDR", "SOURCE_ALLOW_CIDRS", "SOURCE_ALLOW_ADDRESSES"}
 
 // stack is the stack of a data directory.
 type stack struct {
@@ -127,6 +127,7 @@ func newStack(dir devstack.Dir) (*stack, error) {
 	// A developer's default profile may be of a Temporal that is not for trials.
 	if os.Getenv("TEMPORAL_ADDRESS")+os.Getenv("TEMPORAL_PROFILE")+os.Getenv("TEMPORAL_CONFIG_FILE") == "" {
 		defaults["TEMPORAL_ADDRESS"], defaults["TEMPORAL_CONFIG_FILE"] = s.ownTemporal(), os.DevNull
+		defaults["TEMPORAL_UI_URL"] = devstack.Temporal{UIPort: s.TemporalUIPort}.UIURL()
 	}
 	var err error
 	for name, value := range defaults {

@@ -126,6 +126,9 @@ type Config struct {
 	// SourceURLsShown is how the API shows the URLs of sources: SourceURLsRedacted
 	// or SourceURLsFull.
 	SourceURLsShown string `env:"SOURCE_URLS_SHOWN" envDefault:"redacted"`
+	// TemporalUIURL is the address at which people open Temporal's Web UI, without
+	// a slash at its end. If it is set, a photo links to its workflow.
+	TemporalUIURL string `env:"TEMPORAL_UI_URL"`
 
 	// Limits on sources. See internal/source.
 	SourceMaxBytes          int64            `env:"SOURCE_MAX_BYTES" envDefault:"67108864"`
@@ -340,6 +343,11 @@ func (c *Config) check(unparsed []error) (mistakes []error) {
 	checkDuration("SOURCE_MAX_HOST_WAIT", c.SourceMaxHostWait, time.Millisecond, time.Hour)
 	if c.SourceProxy != nil && (c.SourceProxy.Host == "" || !slices.Contains([]string{"http", "https", "socks5"}, c.SourceProxy.Scheme)) {
 		wrong("SOURCE_PROXY", "must be an http, https or socks5 URL with a host")
+	}
+	c.TemporalUIURL = strings.TrimRight(c.TemporalUIURL, "/")
+	if u, err := url.Parse(c.TemporalUIURL); c.TemporalUIURL != "" &&
+		(err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "") {
+		wrong("TEMPORAL_UI_URL", "must be an http or https URL without a user, a query and a fragment, such as https://temporal.example.com")
 	}
 	if !slices.Contains([]string{SourceURLsRedacted, SourceURLsFull}, c.SourceURLsShown) {
 		wrong("SOURCE_URLS_SHOWN", "must be %s or %s", SourceURLsRedacted, SourceURLsFull)

@@ -202,3 +202,16 @@ func TestEveryFieldHasAVariable(t *testing.T) {
 		require.NotEmpty(t, field.Tag.Get("env"), field.Name)
 	}
 }
+
+func TestTemporalUIURL(t *testing.T) {
+	t.Parallel()
+	for given, want := range map[string]string{"": "", "https://temporal.example": "https://temporal.example", "http://127.0.0.1:8080/ui/": "http://127.0.0.1:8080/ui"} {
+		cfg, err := parse(t, map[string]string{"TEMPORAL_UI_URL": given})
+		require.NoError(t, err)
+		require.Equal(t, want, cfg.TemporalUIURL)
+	}
+	for _, wrong := range []string{"temporal.example", "ftp://temporal.example", "https://alice:hunter2@temporal.example", "https://", "https://temporal.example/?a=b", "https://temporal.example/#a", "javascript:alert(1)"} {
+		_, err := parse(t, map[string]string{"TEMPORAL_UI_URL": wrong})
+		require.ErrorContains(t, err, "TEMPORAL_UI_URL: must be an http or https URL", wrong)
+	}
+}

@@ -35,6 +35,12 @@ type Failure = photo.Failure
 // FailureCode Codes may be added, but are never renamed.
 type FailureCode = photo.Code
 
+// FailureSummary The detail of the photo has the message, too.
+type FailureSummary struct {
+	// Code Codes may be added, but are never renamed.
+	Code FailureCode `json:"code"`
+}
+
 // NewPhoto defines model for NewPhoto.
 type NewPhoto struct {
 	// URL An http or https URL as browsers read it: spaces and other characters that a URL must escape are escaped.
@@ -66,6 +72,9 @@ type PhotoDetail struct {
 
 	// WorkflowID In Temporal.
 	WorkflowID string `json:"workflow_id"`
+
+	// WorkflowURL The last run in Temporal's Web UI, if TEMPORAL_UI_URL is set. Missing before the first run.
+	WorkflowURL *string `json:"workflow_url,omitempty"`
 }
 
 // PhotoList defines model for PhotoList.
@@ -85,7 +94,10 @@ type PhotoStatusList = []PhotoStatus
 // PhotoSummary defines model for PhotoSummary.
 type PhotoSummary struct {
 	CreatedAt time.Time `json:"created_at"`
-	Status    Status    `json:"status"`
+
+	// Failure The detail of the photo has the message, too.
+	Failure *FailureSummary `json:"failure,omitempty"`
+	Status  Status          `json:"status"`
 
 	// URL The URL as posted. A password, and by default each value of the query, is replaced with xxxxx.
 	URL  string             `json:"url"`
