@@ -29,12 +29,12 @@ const (
 	// budget, because the source and the renderer have shorter timeouts with
 	// codes of their own.
 	AttemptTimeout = "attempt_timeout"
-	// HostBusy is an attempt that found no turn at the source's host. It gives
-	// its slot back, so that a slow host does not take all of them, and spends
-	// no retry budget.
+	// HostBusy is an attempt that found no slot at the source's host. It ends, so
+	// that a slow host does not take all slots of the worker, and spends no retry
+	// budget.
 	HostBusy = "host_busy"
-	// WorkerStopped is an attempt that was still running when the time ended
-	// that a stopping worker gives its activities. It spends no retry budget.
+	// WorkerStopped is an attempt that was still running SHUTDOWN_TIMEOUT after
+	// its worker began to stop. It spends no retry budget.
 	WorkerStopped = "worker_stopped"
 	// Superseded ends a run that no longer owns its photo. Such a run writes no
 	// status.
@@ -85,8 +85,7 @@ func classify(ctx context.Context, err error) (*photo.Failure, error) {
 	case errors.Is(err, postgres.ErrUnavailable):
 		return nil, outageError("PostgreSQL", DatabaseUnavailable, err)
 	case errors.Is(err, source.ErrHostBusy):
-		return nil, temporal.NewApplicationErrorWithOptions("waiting for a turn: "+source.ErrHostBusy.Error()+"; Temporal retries", HostBusy,
-			temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign}) // a large batch has thousands
+		return nil, benignError("waiting for a turn: "+source.ErrHostBusy.Error()+"; Temporal retries", HostBusy, nil) // a large batch has thousands
 	case isStorage:
 		return nil, outageError(storage.what, StorageUnavailable, err)
 	default:
@@ -95,9 +94,15 @@ func classify(ctx context.Context, err error) (*photo.Failure, error) {
 }
 
 // outageError returns the error of an attempt that a dependency was missing
-// for. It is benign, so that the SDK does not log it for each photo.
+// for. logOutage logs it.
 func outageError(what, code string, cause error) error {
-	return temporal.NewApplicationErrorWithOptions(what+" cannot be used; Temporal retries until it can", code,
+	return benignError(what+" cannot be used; Temporal retries until it can", code, cause)
+}
+
+// benignError returns a retryable application error that the SDK does not log as
+// an error.
+func benignError(message, errorType string, cause error) error {
+	return temporal.NewApplicationErrorWithOptions(message, errorType,
 		temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign, Cause: cause})
 }
 
@@ -156,9 +161,7 @@ func contextError(ctx context.Context) error {
 	case timedOut:
 		return temporal.NewApplicationErrorWithCause("the attempt ran out of time; Temporal retries", AttemptTimeout, ctx.Err())
 	case errors.Is(context.Cause(ctx), ErrWorkerStops):
-		// Benign, so that the SDK does not log a normal stop as an error.
-		return temporal.NewApplicationErrorWithOptions("the worker stops; Temporal retries on another one", WorkerStopped,
-			temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign})
+		return benignError("the worker stops; Temporal retries on another one", WorkerStopped, nil) // a normal stop
 	default:
 		return ctx.Err()
 	}

@@ -113,34 +113,29 @@ func startCommand(use, short string, run run) *cobra.Command {
 }
 
 func newStart() *cobra.Command {
-	cmd := startCommand("start", "Start everything in the background, and return when it is ready", start)
-	cmd.Use += " [PROCESS]..."
-	cmd.Long = cmd.Short + `.
-With names of processes, start those that "stop" has stopped.`
-	cmd.Args = cobra.ArbitraryArgs
-	startAll := cmd.RunE
-	cmd.RunE = func(cmd *cobra.Command, names []string) error {
-		if len(names) == 0 {
-			return startAll(cmd, nil)
-		}
-		return eachProcess(cmd, names, "runs", devstack.Dir.StartProcess)
-	}
-	return cmd
+	return withProcesses(startCommand("start", "Start everything in the background, and return when it is ready", start),
+		`With names of processes, start those that "stop" has stopped.`, "runs", devstack.Dir.StartProcess)
 }
 
 func newStop() *cobra.Command {
-	cmd := command("stop", "Stop everything; all data is kept", stop)
+	return withProcesses(command("stop", "Stop everything; all data is kept", stop),
+		`With names of processes, as "status" prints them, stop only these. They stay
+stopped until "start" with their names, or until the whole stack is restarted.`, "has stopped", devstack.Dir.StopProcess)
+}
+
+// withProcesses returns the command for the whole stack, which with arguments
+// calls act for single processes. help describes that, and done is printed after
+// the name of each.
+func withProcesses(cmd *cobra.Command, help, done string, act func(devstack.Dir, context.Context, string) error) *cobra.Command {
 	cmd.Use += " [PROCESS]..."
-	cmd.Long = cmd.Short + `.
-With names of processes, as "status" prints them, stop only these. They stay
-stopped until "start" with their names, or until the whole stack is restarted.`
+	cmd.Long = cmd.Short + ".\n" + help
 	cmd.Args = cobra.ArbitraryArgs
-	stopAll := cmd.RunE
+	all := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, names []string) error {
 		if len(names) == 0 {
-			return stopAll(cmd, nil)
+			return all(cmd, nil)
 		}
-		return eachProcess(cmd, names, "has stopped", devstack.Dir.StopProcess)
+		return eachProcess(cmd, names, done, act)
 	}
 	return cmd
 }

@@ -12,7 +12,7 @@ import (
 
 // Probe checks a bucket that the process writes to. A bucket may be readable
 // while its disk is full or the process lacks the permission to write. Each
-// write tells the probe how it ended, so that checks write nothing unless the
+// write reports its result to the probe, so that checks write nothing unless the
 // last write failed.
 type Probe struct {
 	bucket      *blob.Bucket

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/photo-processor/photo-processor/internal/devstack"
 )
 
 // ownMounts is set in the process with its own mount namespace.
@@ -38,13 +39,11 @@ func inOwnMounts() (code int, err error) {
 	if os.Geteuid() != 0 || os.Getenv(ownMounts) != "" {
 		return 0, errors.ErrUnsupported
 	}
-	// The death signal is sent when the thread that started the process ends.
-	runtime.LockOSThread()
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), ownMounts+"=yes")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	if err := devstack.StartChild(cmd); err != nil {
 		return 0, err
 	}
 	_ = cmd.Wait()

@@ -234,7 +234,8 @@ func Parse(variables map[string]string) (Config, error) {
 	return cfg, nil
 }
 
-// setDefaults sets the defaults that depend on other settings.
+// setDefaults sets the defaults that depend on other settings, and removes the
+// slash that may end a URL.
 func (c *Config) setDefaults() error {
 	dir, err := filepath.Abs(c.DataDir)
 	if err != nil {
@@ -247,6 +248,7 @@ func (c *Config) setDefaults() error {
 	if c.ThumbnailsBucket == "" {
 		c.ThumbnailsBucket = (&url.URL{Scheme: "file", Path: filepath.Join(dir, "thumbnails")}).String()
 	}
+	c.TemporalUIURL = strings.TrimRight(c.TemporalUIURL, "/")
 	if c.RenderConcurrency == 0 {
 		c.RenderConcurrency = runtime.GOMAXPROCS(0) // respects the CPU limit of a container
 	}
@@ -344,7 +346,6 @@ func (c *Config) check(unparsed []error) (mistakes []error) {
 	if c.SourceProxy != nil && (c.SourceProxy.Host == "" || !slices.Contains([]string{"http", "https", "socks5"}, c.SourceProxy.Scheme)) {
 		wrong("SOURCE_PROXY", "must be an http, https or socks5 URL with a host")
 	}
-	c.TemporalUIURL = strings.TrimRight(c.TemporalUIURL, "/")
 	if u, err := url.Parse(c.TemporalUIURL); c.TemporalUIURL != "" &&
 		(err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "") {
 		wrong("TEMPORAL_UI_URL", "must be an http or https URL without a user, a query and a fragment, such as https://temporal.example.com")
@@ -372,8 +373,8 @@ func (c *Config) check(unparsed []error) (mistakes []error) {
 	return mistakes
 }
 
-// isPlaceholder reports whether the secret is one of docs/kubernetes that
-// nobody has replaced: everybody knows it.
+// isPlaceholder reports whether the secret is a placeholder of docs/kubernetes,
+// which is public.
 func isPlaceholder(secret string) bool { return strings.HasPrefix(secret, placeholder) }
 
 // explainDatabaseURL says what is wrong with DATABASE_URL without pgx's error,

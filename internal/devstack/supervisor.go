@@ -71,7 +71,10 @@ func (s *Supervisor) start(ctx context.Context, p *supervised) error {
 	p.pid.Store(int64(child.PID()))
 	runCtx, cancel := context.WithCancel(context.Background())
 	p.cancel, p.done = cancel, make(chan struct{})
-	go s.keepRunning(runCtx, p, child)
+	go func() {
+		defer close(p.done)
+		p.err = s.keepRunning(runCtx, p, child)
+	}()
 	return nil
 }
 
@@ -151,9 +154,8 @@ func (s *Supervisor) Processes() []ProcessStatus {
 }
 
 // keepRunning restarts the process whenever it exits, until ctx ends; then it
-// stops it.
-func (s *Supervisor) keepRunning(ctx context.Context, p *supervised, child *Child) {
-	defer close(p.done)
+// stops it. The error is Child.Stop's.
+func (s *Supervisor) keepRunning(ctx context.Context, p *supervised, child *Child) error {
 	defer p.pid.Store(0)
 	log := s.Log.With("process", p.process.Name)
 	delays := &backoff.ExponentialBackOff{InitialInterval: 200 * time.Millisecond, Multiplier: 2, MaxInterval: 10 * time.Second}
@@ -161,8 +163,7 @@ func (s *Supervisor) keepRunning(ctx context.Context, p *supervised, child *Chil
 		started := time.Now()
 		select {
 		case <-ctx.Done():
-			p.err = child.Stop()
-			return
+			return child.Stop()
 		case <-child.Done():
 			p.pid.Store(0)
 			log.Warn("process exited unexpectedly", "pid", child.PID(), "reason", exitReason(child.err))
@@ -174,8 +175,7 @@ func (s *Supervisor) keepRunning(ctx context.Context, p *supervised, child *Chil
 		for child = nil; child == nil; {
 			select {
 			case <-ctx.Done():
-				p.err = nil
-				return
+				return nil
 			case <-time.After(delays.NextBackOff()):
 			}
 			var err error
