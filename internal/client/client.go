@@ -86,7 +86,7 @@ func (c *Client) Process(ctx context.Context, inputs []string) (accepted, reject
 	for i, input := range inputs {
 		body[i] = input
 	}
-	resp, err := c.api.ProcessPhotosWithResponse(ctx, body)
+	resp, err := c.api.ProcessPhotosWithResponse(ctx, nil, body)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -19,10 +19,63 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
+// Defines values for ProcessPhotosParamsStatus.
+const (
+	Completed ProcessPhotosParamsStatus = "completed"
+	Failed    ProcessPhotosParamsStatus = "failed"
+	Pending   ProcessPhotosParamsStatus = "pending"
+)
+
+// Valid indicates whether the value is a known member of the ProcessPhotosParamsStatus enum.
+func (e ProcessPhotosParamsStatus) Valid() bool {
+	switch e {
+	case Completed:
+		return true
+	case Failed:
+		return true
+	case Pending:
+		return true
+	default:
+		return false
+	}
+}
+
 // AddPhotosRequest defines model for AddPhotosRequest.
 type AddPhotosRequest struct {
 	union json.RawMessage
 }
+
+// Batch Each photo is counted once. It is pending until it is processed for this batch, also if it was completed or failed before. When all photos of the batch are completed or failed, the batch is done, and its counts no longer change.
+type Batch struct {
+	// Canceled Missing unless the batch was canceled.
+	Canceled  *bool     `json:"canceled,omitempty"`
+	Completed int       `json:"completed"`
+	CreatedAt time.Time `json:"created_at"`
+	Done      bool      `json:"done"`
+
+	// DoneAt When the batch was found done. Missing before.
+	DoneAt *time.Time `json:"done_at,omitempty"`
+
+	// Failed A UUID that no photo has counts as failed with the code photo_not_found.
+	Failed int `json:"failed"`
+
+	// Failures Failed photos by failure code.
+	//
+	// Example: {"source_timeout":3}
+	Failures   FailureCounts      `json:"failures"`
+	ID         openapi_types.UUID `json:"id"`
+	Pending    int                `json:"pending"`
+	Processing int                `json:"processing"`
+
+	// Query The query of the request that selected the photos, such as status=failed&code=source_timeout. Missing for a batch of posted UUIDs.
+	Query *string `json:"query,omitempty"`
+
+	// Total While a workflow adds photos to the batch
+	Total int `json:"total"`
+}
+
+// BatchList defines model for BatchList.
+type BatchList = []Batch
 
 // Error defines model for Error.
 type Error struct {
@@ -34,6 +87,11 @@ type Failure = photo.Failure
 
 // FailureCode Codes may be added, but are never renamed.
 type FailureCode = photo.Code
+
+// FailureCounts Failed photos by failure code.
+//
+// Example: {"source_timeout":3}
+type FailureCounts map[string]int
 
 // FailureSummary The detail of the photo has the message, too.
 type FailureSummary struct {
@@ -167,6 +225,15 @@ type Unavailable = Error
 // UnsupportedEncoding defines model for UnsupportedEncoding.
 type UnsupportedEncoding = Error
 
+// ListBatchesParams defines parameters for ListBatches.
+type ListBatchesParams struct {
+	// Limit The most photos that the page may have.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// After Where the page begins; taken from the Link header of the page before.
+	After *After `form:"after,omitempty" json:"after,omitempty"`
+}
+
 // AddPhotosParams defines parameters for AddPhotos.
 type AddPhotosParams struct {
 	// Process Whether to process the new photos at once.
@@ -202,6 +269,24 @@ type ListPendingPhotosParams struct {
 
 // ProcessPhotosJSONBody defines parameters for ProcessPhotos.
 type ProcessPhotosJSONBody = []interface{}
+
+// ProcessPhotosParams defines parameters for ProcessPhotos.
+type ProcessPhotosParams struct {
+	// Status Process the photos that have this status. The body must be empty.
+	Status *ProcessPhotosParamsStatus `form:"status,omitempty" json:"status,omitempty"`
+
+	// Code Only the photos that failed with this code; requires status=failed.
+	Code *FailureCode `form:"code,omitempty" json:"code,omitempty"`
+
+	// CreatedBefore Only the photos that were added before this time; the time of the request by default.
+	CreatedBefore *time.Time `form:"created_before,omitempty" json:"created_before,omitempty"`
+
+	// Limit The most photos to process; requires status.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// ProcessPhotosParamsStatus defines parameters for ProcessPhotos.
+type ProcessPhotosParamsStatus string
 
 // ListProcessingPhotosParams defines parameters for ListProcessingPhotos.
 type ListProcessingPhotosParams struct {
@@ -360,6 +445,23 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 // The interface specification for the client above.
 type ClientInterface interface {
 
+	// ListBatches List the batches, newest first
+	//
+	// Corresponds with GET /batches (the `ListBatches` operationId).
+	ListBatches(ctx context.Context, params *ListBatchesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CancelBatch Cancel a batch
+	//
+	// No further photo of the batch is started. Photos that were started are processed to their end. The photos that were not started leave the batch within seconds. On a batch that has started all photos, it has no effect.
+	//
+	// Corresponds with DELETE /batches/{id} (the `CancelBatch` operationId).
+	CancelBatch(ctx context.Context, id openapi_types.UUID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetBatch Show a batch's progress
+	//
+	// Corresponds with GET /batches/{id} (the `GetBatch` operationId).
+	GetBatch(ctx context.Context, id openapi_types.UUID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// AddPhotosWithBody Add photos
 	//
 	// Takes any type of body and a specified content type.
@@ -391,21 +493,25 @@ type ClientInterface interface {
 
 	// ProcessPhotosWithBody Process photos
 	//
-	// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
+	// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again. More than one UUID are a batch, whose progress is at Location.
+	//
+	// With the parameter "status" and an empty body, it processes all photos that have this status when their turn comes, oldest first: to retry what failed, or to make new thumbnails after a change of their sizes. A workflow walks the photos, and they are a batch. Repeating the request starts a second walk, which does no harm.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /photos/process (the `ProcessPhotos` operationId).
-	ProcessPhotosWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	ProcessPhotosWithBody(ctx context.Context, params *ProcessPhotosParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ProcessPhotos Process photos
 	//
-	// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
+	// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again. More than one UUID are a batch, whose progress is at Location.
+	//
+	// With the parameter "status" and an empty body, it processes all photos that have this status when their turn comes, oldest first: to retry what failed, or to make new thumbnails after a change of their sizes. A workflow walks the photos, and they are a batch. Repeating the request starts a second walk, which does no harm.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /photos/process (the `ProcessPhotos` operationId).
-	ProcessPhotos(ctx context.Context, body ProcessPhotosJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	ProcessPhotos(ctx context.Context, params *ProcessPhotosParams, body ProcessPhotosJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListProcessingPhotos List the photos that are processing, oldest first
 	//
@@ -434,6 +540,53 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /photos/{uuid} (the `GetPhoto` operationId).
 	GetPhoto(ctx context.Context, uuid UUID, reqEditors ...RequestEditorFn) (*http.Response, error)
+}
+
+// ListBatches List the batches, newest first
+//
+// Corresponds with GET /batches (the `ListBatches` operationId).
+func (c *Client) ListBatches(ctx context.Context, params *ListBatchesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListBatchesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CancelBatch Cancel a batch
+//
+// No further photo of the batch is started. Photos that were started are processed to their end. The photos that were not started leave the batch within seconds. On a batch that has started all photos, it has no effect.
+//
+// Corresponds with DELETE /batches/{id} (the `CancelBatch` operationId).
+func (c *Client) CancelBatch(ctx context.Context, id openapi_types.UUID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCancelBatchRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetBatch Show a batch's progress
+//
+// Corresponds with GET /batches/{id} (the `GetBatch` operationId).
+func (c *Client) GetBatch(ctx context.Context, id openapi_types.UUID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetBatchRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
 }
 
 // AddPhotosWithBody Add photos
@@ -517,13 +670,15 @@ func (c *Client) ListPendingPhotos(ctx context.Context, params *ListPendingPhoto
 
 // ProcessPhotosWithBody Process photos
 //
-// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
+// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again. More than one UUID are a batch, whose progress is at Location.
+//
+// With the parameter "status" and an empty body, it processes all photos that have this status when their turn comes, oldest first: to retry what failed, or to make new thumbnails after a change of their sizes. A workflow walks the photos, and they are a batch. Repeating the request starts a second walk, which does no harm.
 //
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /photos/process (the `ProcessPhotos` operationId).
-func (c *Client) ProcessPhotosWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewProcessPhotosRequestWithBody(c.Server, contentType, body)
+func (c *Client) ProcessPhotosWithBody(ctx context.Context, params *ProcessPhotosParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewProcessPhotosRequestWithBody(c.Server, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -536,13 +691,15 @@ func (c *Client) ProcessPhotosWithBody(ctx context.Context, contentType string, 
 
 // ProcessPhotos Process photos
 //
-// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
+// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again. More than one UUID are a batch, whose progress is at Location.
+//
+// With the parameter "status" and an empty body, it processes all photos that have this status when their turn comes, oldest first: to retry what failed, or to make new thumbnails after a change of their sizes. A workflow walks the photos, and they are a batch. Repeating the request starts a second walk, which does no harm.
 //
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /photos/process (the `ProcessPhotos` operationId).
-func (c *Client) ProcessPhotos(ctx context.Context, body ProcessPhotosJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewProcessPhotosRequest(c.Server, body)
+func (c *Client) ProcessPhotos(ctx context.Context, params *ProcessPhotosParams, body ProcessPhotosJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewProcessPhotosRequest(c.Server, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -619,6 +776,140 @@ func (c *Client) GetPhoto(ctx context.Context, uuid UUID, reqEditors ...RequestE
 		return nil, err
 	}
 	return c.Client.Do(req)
+}
+
+// NewListBatchesRequest constructs an http.Request for the ListBatches method
+func NewListBatchesRequest(server string, params *ListBatchesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/batches")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.After != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "after", *params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCancelBatchRequest constructs an http.Request for the CancelBatch method
+func NewCancelBatchRequest(server string, id openapi_types.UUID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/batches/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetBatchRequest constructs an http.Request for the GetBatch method
+func NewGetBatchRequest(server string, id openapi_types.UUID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/batches/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
 }
 
 // NewAddPhotosRequest calls the generic AddPhotos builder with application/json body
@@ -887,18 +1178,18 @@ func NewListPendingPhotosRequest(server string, params *ListPendingPhotosParams)
 }
 
 // NewProcessPhotosRequest calls the generic ProcessPhotos builder with application/json body
-func NewProcessPhotosRequest(server string, body ProcessPhotosJSONRequestBody) (*http.Request, error) {
+func NewProcessPhotosRequest(server string, params *ProcessPhotosParams, body ProcessPhotosJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewProcessPhotosRequestWithBody(server, "application/json", bodyReader)
+	return NewProcessPhotosRequestWithBody(server, params, "application/json", bodyReader)
 }
 
 // NewProcessPhotosRequestWithBody constructs an http.Request for the ProcessPhotos method, with any body, and a specified content type
-func NewProcessPhotosRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+func NewProcessPhotosRequestWithBody(server string, params *ProcessPhotosParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	serverURL, err := url.Parse(server)
@@ -914,6 +1205,69 @@ func NewProcessPhotosRequestWithBody(server string, contentType string, body io.
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Status != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "status", *params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Code != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "code", *params.Code, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.CreatedBefore != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "created_before", *params.CreatedBefore, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
@@ -1110,6 +1464,29 @@ func WithBaseURL(baseURL string) ClientOption {
 // ClientWithResponsesInterface is the interface specification for the client with responses above.
 type ClientWithResponsesInterface interface {
 
+	// ListBatchesWithResponse List the batches, newest first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /batches (the `ListBatches` operationId).
+	ListBatchesWithResponse(ctx context.Context, params *ListBatchesParams, reqEditors ...RequestEditorFn) (*ListBatchesResponse, error)
+
+	// CancelBatchWithResponse Cancel a batch
+	//
+	// No further photo of the batch is started. Photos that were started are processed to their end. The photos that were not started leave the batch within seconds. On a batch that has started all photos, it has no effect.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /batches/{id} (the `CancelBatch` operationId).
+	CancelBatchWithResponse(ctx context.Context, id openapi_types.UUID, reqEditors ...RequestEditorFn) (*CancelBatchResponse, error)
+
+	// GetBatchWithResponse Show a batch's progress
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /batches/{id} (the `GetBatch` operationId).
+	GetBatchWithResponse(ctx context.Context, id openapi_types.UUID, reqEditors ...RequestEditorFn) (*GetBatchResponse, error)
+
 	// AddPhotosWithBodyWithResponse Add photos
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -1147,21 +1524,25 @@ type ClientWithResponsesInterface interface {
 
 	// ProcessPhotosWithBodyWithResponse Process photos
 	//
-	// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
+	// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again. More than one UUID are a batch, whose progress is at Location.
+	//
+	// With the parameter "status" and an empty body, it processes all photos that have this status when their turn comes, oldest first: to retry what failed, or to make new thumbnails after a change of their sizes. A workflow walks the photos, and they are a batch. Repeating the request starts a second walk, which does no harm.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /photos/process (the `ProcessPhotos` operationId).
-	ProcessPhotosWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ProcessPhotosResponse, error)
+	ProcessPhotosWithBodyWithResponse(ctx context.Context, params *ProcessPhotosParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ProcessPhotosResponse, error)
 
 	// ProcessPhotosWithResponse Process photos
 	//
-	// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
+	// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again. More than one UUID are a batch, whose progress is at Location.
+	//
+	// With the parameter "status" and an empty body, it processes all photos that have this status when their turn comes, oldest first: to retry what failed, or to make new thumbnails after a change of their sizes. A workflow walks the photos, and they are a batch. Repeating the request starts a second walk, which does no harm.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /photos/process (the `ProcessPhotos` operationId).
-	ProcessPhotosWithResponse(ctx context.Context, body ProcessPhotosJSONRequestBody, reqEditors ...RequestEditorFn) (*ProcessPhotosResponse, error)
+	ProcessPhotosWithResponse(ctx context.Context, params *ProcessPhotosParams, body ProcessPhotosJSONRequestBody, reqEditors ...RequestEditorFn) (*ProcessPhotosResponse, error)
 
 	// ListProcessingPhotosWithResponse List the photos that are processing, oldest first
 	//
@@ -1194,6 +1575,302 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /photos/{uuid} (the `GetPhoto` operationId).
 	GetPhotoWithResponse(ctx context.Context, uuid UUID, reqEditors ...RequestEditorFn) (*GetPhotoResponse, error)
+}
+
+// ListBatchesResponse200Headers the declared response headers of an HTTP 200 response for ListBatches
+type ListBatchesResponse200Headers struct {
+	Link *string
+}
+
+// ListBatchesResponse401Headers the declared response headers of an HTTP 401 response for ListBatches
+type ListBatchesResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// ListBatchesResponse503Headers the declared response headers of an HTTP 503 response for ListBatches
+type ListBatchesResponse503Headers struct {
+	RetryAfter int
+}
+
+type ListBatchesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BatchList
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequest
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *Unauthorized
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *Forbidden
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalError
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListBatchesResponse200Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ListBatchesResponse401Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ListBatchesResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListBatchesResponse) GetJSON200() *BatchList {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r ListBatchesResponse) GetJSON400() *BadRequest {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r ListBatchesResponse) GetJSON401() *Unauthorized {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r ListBatchesResponse) GetJSON403() *Forbidden {
+	return r.JSON403
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r ListBatchesResponse) GetJSON500() *InternalError {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r ListBatchesResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ListBatchesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListBatchesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListBatchesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListBatchesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CancelBatchResponse401Headers the declared response headers of an HTTP 401 response for CancelBatch
+type CancelBatchResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// CancelBatchResponse503Headers the declared response headers of an HTTP 503 response for CancelBatch
+type CancelBatchResponse503Headers struct {
+	RetryAfter int
+}
+
+type CancelBatchResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Batch
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequest
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *Unauthorized
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *Forbidden
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *NotFound
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalError
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *CancelBatchResponse401Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *CancelBatchResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CancelBatchResponse) GetJSON200() *Batch {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r CancelBatchResponse) GetJSON400() *BadRequest {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r CancelBatchResponse) GetJSON401() *Unauthorized {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r CancelBatchResponse) GetJSON403() *Forbidden {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r CancelBatchResponse) GetJSON404() *NotFound {
+	return r.JSON404
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r CancelBatchResponse) GetJSON500() *InternalError {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r CancelBatchResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r CancelBatchResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CancelBatchResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CancelBatchResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CancelBatchResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetBatchResponse401Headers the declared response headers of an HTTP 401 response for GetBatch
+type GetBatchResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// GetBatchResponse503Headers the declared response headers of an HTTP 503 response for GetBatch
+type GetBatchResponse503Headers struct {
+	RetryAfter int
+}
+
+type GetBatchResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Batch
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequest
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *Unauthorized
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *Forbidden
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *NotFound
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalError
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *GetBatchResponse401Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *GetBatchResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetBatchResponse) GetJSON200() *Batch {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r GetBatchResponse) GetJSON400() *BadRequest {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r GetBatchResponse) GetJSON401() *Unauthorized {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r GetBatchResponse) GetJSON403() *Forbidden {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r GetBatchResponse) GetJSON404() *NotFound {
+	return r.JSON404
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r GetBatchResponse) GetJSON500() *InternalError {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r GetBatchResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r GetBatchResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetBatchResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetBatchResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetBatchResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AddPhotosResponse201Headers the declared response headers of an HTTP 201 response for AddPhotos
+type AddPhotosResponse201Headers struct {
+	Location *string
 }
 
 // AddPhotosResponse401Headers the declared response headers of an HTTP 401 response for AddPhotos
@@ -1232,6 +1909,8 @@ type AddPhotosResponse struct {
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
 	JSON503 *NotStarted
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *AddPhotosResponse201Headers
 	// Headers401 the parsed response headers for an HTTP 401 response
 	Headers401 *AddPhotosResponse401Headers
 	// Headers415 the parsed response headers for an HTTP 415 response
@@ -1605,6 +2284,16 @@ func (r ListPendingPhotosResponse) ContentType() string {
 	return ""
 }
 
+// ProcessPhotosResponse201Headers the declared response headers of an HTTP 201 response for ProcessPhotos
+type ProcessPhotosResponse201Headers struct {
+	Location *string
+}
+
+// ProcessPhotosResponse202Headers the declared response headers of an HTTP 202 response for ProcessPhotos
+type ProcessPhotosResponse202Headers struct {
+	Location string
+}
+
 // ProcessPhotosResponse401Headers the declared response headers of an HTTP 401 response for ProcessPhotos
 type ProcessPhotosResponse401Headers struct {
 	WWWAuthenticate string
@@ -1625,6 +2314,8 @@ type ProcessPhotosResponse struct {
 	HTTPResponse *http.Response
 	// JSON201 the response for an HTTP 201 `application/json` response
 	JSON201 *ProcessResult
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Batch
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -1641,6 +2332,10 @@ type ProcessPhotosResponse struct {
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
 	JSON503 *Error
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *ProcessPhotosResponse201Headers
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *ProcessPhotosResponse202Headers
 	// Headers401 the parsed response headers for an HTTP 401 response
 	Headers401 *ProcessPhotosResponse401Headers
 	// Headers415 the parsed response headers for an HTTP 415 response
@@ -1652,6 +2347,11 @@ type ProcessPhotosResponse struct {
 // GetJSON201 returns the response for an HTTP 201 `application/json` response
 func (r ProcessPhotosResponse) GetJSON201() *ProcessResult {
 	return r.JSON201
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r ProcessPhotosResponse) GetJSON202() *Batch {
+	return r.JSON202
 }
 
 // GetJSON400 returns the response for an HTTP 400 `application/json` response
@@ -2035,6 +2735,47 @@ func (r GetPhotoResponse) ContentType() string {
 	return ""
 }
 
+// ListBatchesWithResponse List the batches, newest first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /batches (the `ListBatches` operationId).
+func (c *ClientWithResponses) ListBatchesWithResponse(ctx context.Context, params *ListBatchesParams, reqEditors ...RequestEditorFn) (*ListBatchesResponse, error) {
+	rsp, err := c.ListBatches(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListBatchesResponse(rsp)
+}
+
+// CancelBatchWithResponse Cancel a batch
+//
+// No further photo of the batch is started. Photos that were started are processed to their end. The photos that were not started leave the batch within seconds. On a batch that has started all photos, it has no effect.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /batches/{id} (the `CancelBatch` operationId).
+func (c *ClientWithResponses) CancelBatchWithResponse(ctx context.Context, id openapi_types.UUID, reqEditors ...RequestEditorFn) (*CancelBatchResponse, error) {
+	rsp, err := c.CancelBatch(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCancelBatchResponse(rsp)
+}
+
+// GetBatchWithResponse Show a batch's progress
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /batches/{id} (the `GetBatch` operationId).
+func (c *ClientWithResponses) GetBatchWithResponse(ctx context.Context, id openapi_types.UUID, reqEditors ...RequestEditorFn) (*GetBatchResponse, error) {
+	rsp, err := c.GetBatch(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetBatchResponse(rsp)
+}
+
 // AddPhotosWithBodyWithResponse Add photos
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -2102,13 +2843,15 @@ func (c *ClientWithResponses) ListPendingPhotosWithResponse(ctx context.Context,
 
 // ProcessPhotosWithBodyWithResponse Process photos
 //
-// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
+// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again. More than one UUID are a batch, whose progress is at Location.
+//
+// With the parameter "status" and an empty body, it processes all photos that have this status when their turn comes, oldest first: to retry what failed, or to make new thumbnails after a change of their sizes. A workflow walks the photos, and they are a batch. Repeating the request starts a second walk, which does no harm.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /photos/process (the `ProcessPhotos` operationId).
-func (c *ClientWithResponses) ProcessPhotosWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ProcessPhotosResponse, error) {
-	rsp, err := c.ProcessPhotosWithBody(ctx, contentType, body, reqEditors...)
+func (c *ClientWithResponses) ProcessPhotosWithBodyWithResponse(ctx context.Context, params *ProcessPhotosParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ProcessPhotosResponse, error) {
+	rsp, err := c.ProcessPhotosWithBody(ctx, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -2117,13 +2860,15 @@ func (c *ClientWithResponses) ProcessPhotosWithBodyWithResponse(ctx context.Cont
 
 // ProcessPhotosWithResponse Process photos
 //
-// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again.
+// Starts one workflow for each element that is a UUID, in any form that google/uuid validates (upper case, without hyphens, in braces, urn:uuid:…). Elements are echoed as sent, in their order. "Accepted" promises a workflow, not a photo: the workflow of a UUID that no photo has fails. A photo whose workflow is running is accepted, and no second workflow starts. A photo whose workflow has ended is processed again. More than one UUID are a batch, whose progress is at Location.
+//
+// With the parameter "status" and an empty body, it processes all photos that have this status when their turn comes, oldest first: to retry what failed, or to make new thumbnails after a change of their sizes. A workflow walks the photos, and they are a batch. Repeating the request starts a second walk, which does no harm.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /photos/process (the `ProcessPhotos` operationId).
-func (c *ClientWithResponses) ProcessPhotosWithResponse(ctx context.Context, body ProcessPhotosJSONRequestBody, reqEditors ...RequestEditorFn) (*ProcessPhotosResponse, error) {
-	rsp, err := c.ProcessPhotos(ctx, body, reqEditors...)
+func (c *ClientWithResponses) ProcessPhotosWithResponse(ctx context.Context, params *ProcessPhotosParams, body ProcessPhotosJSONRequestBody, reqEditors ...RequestEditorFn) (*ProcessPhotosResponse, error) {
+	rsp, err := c.ProcessPhotos(ctx, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -2184,6 +2929,282 @@ func (c *ClientWithResponses) GetPhotoWithResponse(ctx context.Context, uuid UUI
 		return nil, err
 	}
 	return ParseGetPhotoResponse(rsp)
+}
+
+// ParseListBatchesResponse parses an HTTP response from a ListBatchesWithResponse call
+func ParseListBatchesResponse(rsp *http.Response) (*ListBatchesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListBatchesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BatchList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListBatchesResponse200Headers
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 401:
+		var headers ListBatchesResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 503:
+		var headers ListBatchesResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCancelBatchResponse parses an HTTP response from a CancelBatchWithResponse call
+func ParseCancelBatchResponse(rsp *http.Response) (*CancelBatchResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CancelBatchResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Batch
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers CancelBatchResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 503:
+		var headers CancelBatchResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetBatchResponse parses an HTTP response from a GetBatchWithResponse call
+func ParseGetBatchResponse(rsp *http.Response) (*GetBatchResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetBatchResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Batch
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers GetBatchResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 503:
+		var headers GetBatchResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
 }
 
 // ParseAddPhotosResponse parses an HTTP response from a AddPhotosWithResponse call
@@ -2266,6 +3287,16 @@ func ParseAddPhotosResponse(rsp *http.Response) (*AddPhotosResponse, error) {
 	}
 
 	switch {
+	case rsp.StatusCode == 201:
+		var headers AddPhotosResponse201Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = &value
+		}
+		response.Headers201 = &headers
 	case rsp.StatusCode == 401:
 		var headers AddPhotosResponse401Headers
 		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
@@ -2604,6 +3635,13 @@ func ParseProcessPhotosResponse(rsp *http.Response) (*ProcessPhotosResponse, err
 		}
 		response.JSON201 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Batch
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
 		var dest BadRequest
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -2663,6 +3701,26 @@ func ParseProcessPhotosResponse(rsp *http.Response) (*ProcessPhotosResponse, err
 	}
 
 	switch {
+	case rsp.StatusCode == 201:
+		var headers ProcessPhotosResponse201Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = &value
+		}
+		response.Headers201 = &headers
+	case rsp.StatusCode == 202:
+		var headers ProcessPhotosResponse202Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		response.Headers202 = &headers
 	case rsp.StatusCode == 401:
 		var headers ProcessPhotosResponse401Headers
 		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
