@@ -101,7 +101,7 @@ func readVersion(ctx context.Context, tx pgx.Tx) (version int, err error) {
 // Reset drops all tables and types of the schema, with all rows, and applies
 // all migrations again. It is for development only.
 func Reset(ctx context.Context, conn *pgx.Conn) error {
-	const drop = `DROP TABLE IF EXISTS photo_thumbnails, photos, ` + versionTable + `; DROP TYPE IF EXISTS photo_status`
+	const drop = `DROP TABLE IF EXISTS batch_photos, batches, photo_thumbnails, photos, ` + versionTable + `; DROP TYPE IF EXISTS photo_status`
 	if _, err := conn.Exec(ctx, drop); err != nil {
 		return fmt.Errorf("drop the schema: %w", err)
 	}

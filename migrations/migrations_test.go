@@ -53,18 +53,18 @@ func connect(t *testing.T, url string) *pgx.Conn {
 	return conn
 }
 
-// describeSchema lists the columns, constraints and indexes of both tables, and
+// describeSchema lists the columns, constraints and indexes of all tables, and
 // the values of the enum in alphabetical order.
 func describeSchema(t *testing.T, conn *pgx.Conn) []string {
 	t.Helper()
 	rows, err := conn.Query(t.Context(), `
 		SELECT format('%s.%s %s %s default %s', table_name, column_name, udt_name, is_nullable, column_default)
-		FROM information_schema.columns WHERE table_name IN ('photos', 'photo_thumbnails')
+		FROM information_schema.columns WHERE table_name IN ('photos', 'photo_thumbnails', 'batches', 'batch_photos')
 		UNION ALL
 		SELECT format('%s: %s', conrelid::regclass, pg_get_constraintdef(oid))
-		FROM pg_constraint WHERE conrelid IN ('photos'::regclass, 'photo_thumbnails'::regclass)
+		FROM pg_constraint WHERE conrelid IN ('photos'::regclass, 'photo_thumbnails'::regclass, 'batches'::regclass, 'batch_photos'::regclass)
 		UNION ALL
-		SELECT indexdef FROM pg_indexes WHERE tablename IN ('photos', 'photo_thumbnails')
+		SELECT indexdef FROM pg_indexes WHERE tablename IN ('photos', 'photo_thumbnails', 'batches', 'batch_photos')
 		UNION ALL
 		SELECT 'photo_status ' || enumlabel FROM pg_enum WHERE enumtypid = 'photo_status'::regtype
 		ORDER BY 1`)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
@@ -54,6 +55,15 @@ type Cursor struct {
 	UUID      uuid.UUID
 }
 
+// descending returns the arguments of the condition (created_at, uuid) < (…) of
+// a list that is ordered by both descending.
+func (c Cursor) descending() (any, uuid.UUID) {
+	if c.CreatedAt.IsZero() {
+		return pgtype.Timestamptz{InfinityModifier: pgtype.Infinity, Valid: true}, uuid.Max
+	}
+	return c.CreatedAt, c.UUID
+}
+
 // Photos lists up to limit photos after the cursor that have the status, the
 // oldest first, without their thumbnails.
 func (db *DB) Photos(ctx context.Context, status photo.Status, after Cursor, limit int) ([]photo.Photo, error) {
@@ -77,12 +87,8 @@ func (db *DB) photos(ctx context.Context, status photo.Status, after Cursor, lim
 // PhotosByUUID reads the photos with the UUIDs that exist, in no order, without
 // their thumbnails and URLs.
 func (db *DB) PhotosByUUID(ctx context.Context, ids []uuid.UUID) ([]photo.Photo, error) {
-	texts := make([]string, len(ids)) // some modes of pgx cannot send a []uuid.UUID
-	for i, id := range ids {
-		texts[i] = id.String()
-	}
 	photos, err := retryRead(db, func() ([]photo.Photo, error) {
-		rows, err := db.pool.Query(ctx, `SELECT `+strings.Replace(photoColumns, "url", "''", 1)+` FROM photos WHERE uuid = ANY ($1::uuid[])`, texts)
+		rows, err := db.pool.Query(ctx, `SELECT `+strings.Replace(photoColumns, "url", "''", 1)+` FROM photos WHERE uuid = ANY ($1::uuid[])`, toTexts(ids))
 		if err != nil {
 			return nil, err
 		}
