@@ -8,9 +8,9 @@
 //
 // Each step runs as a local activity first, and as a regular activity if that
 // fails. attempt.go adds heartbeats, retry budgets and the count of lost
-// workers to each. The other two belong to other workflows: ReconcilePage finds
-// photos that a closed run left processing, and StartPage starts a page of a
-// large request.
+// workers to each. The others belong to other workflows: ReconcilePage finds
+// photos that a closed run left processing, StartPage starts a page of a large
+// request, and batches.go has the activities that read and write a batch.
 //
 // Every activity is idempotent, because Temporal runs it at least once. Every
 // write is fenced by its run, because a worker that was counted as lost may
@@ -57,11 +57,12 @@ type Activities struct {
 
 	// ReconcilePage and StartPage use these. Both functions do nothing if the
 	// photo's workflow is running. StartBatchPhoto starts it with a lower
-	// priority.
+	// priority, and returns the ID of the run that is open then.
 	Temporal         client.Client
 	StartPhoto       func(ctx context.Context, id uuid.UUID) error
-	StartBatchPhoto  func(ctx context.Context, id uuid.UUID) error
-	StartConcurrency int // concurrent calls of StartBatchPhoto in one StartPage
+	StartBatchPhoto  func(ctx context.Context, id uuid.UUID) (runID string, err error)
+	StartConcurrency int           // concurrent calls of StartBatchPhoto in one StartPage
+	BatchRetention   time.Duration // age at which ReconcilePage deletes a batch
 }
 
 // Renderer makes thumbnails of a source, in the configured sizes and format.

@@ -53,23 +53,23 @@ const describeConcurrency = 8
 // closed in another way without a final status, or is unknown to Temporal. It
 // is idempotent: a photo with an open run is left alone, a final status is
 // fenced by its run, and a photo whose workflow is running gets no second one.
+// The first page of a pass also reconciles the batches.
 func (a *Activities) ReconcilePage(ctx context.Context, in ReconcilePageInput) (*ReconcilePageResult, error) {
 	result, err := a.reconcilePage(ctx, in)
 	if err != nil {
-		failure, err := classify(ctx, err)
-		if failure == nil {
-			a.logOutage(ctx, err)
-			return nil, err
-		}
-		a.logFailure(ctx, failure, err, false)
-		return nil, failureError(failure, false) // a defect; no photo may fail for it, so that it is retried
+		return nil, a.batchError(ctx, err)
 	}
 	return result, nil
 }
 
 func (a *Activities) reconcilePage(ctx context.Context, in ReconcilePageInput) (*ReconcilePageResult, error) {
 	defer sendHeartbeats(ctx, func() any { return nil })()
-	page, err := a.DB.ListProcessing(ctx, postgres.Cursor{CreatedAt: in.After.CreatedAt, UUID: in.After.UUID}, in.Limit)
+	if in.After == (ReconcileCursor{}) {
+		if err := a.reconcileBatches(ctx); err != nil {
+			return nil, err
+		}
+	}
+	page, err := a.DB.ListProcessing(ctx, postgres.Cursor(in.After), in.Limit)
 	if err != nil {
 		return nil, err
 	}
@@ -120,16 +120,58 @@ func (a *Activities) reconcile(ctx context.Context, run photo.Run) (done Reconci
 	return Reconciled{Restarted: 1}, a.StartPhoto(ctx, run.Photo)
 }
 
-// runStatus reads the run's status from Temporal; it is unspecified for a run
-// that Temporal does not have. For a photo of the first schema, which has no
-// run ID, it is the status of the workflow's latest run.
+const (
+	// openBatches is the number of batches, of each kind, that one pass of the
+	// reconciler looks at.
+	openBatches = 100
+	// unstartedAge is the age from which a batch with photos that are not started
+	// must have a workflow.
+	unstartedAge = time.Minute
+)
+
+// reconcileBatches deletes batches that are older than BatchRetention, abandons
+// those whose workflow is gone before it has started all photos, and has those
+// that are done get their result, if no client has read them since.
+func (a *Activities) reconcileBatches(ctx context.Context) error {
+	if err := a.DB.DeleteBatches(ctx, a.BatchRetention); err != nil {
+		return err
+	}
+	unstarted, err := a.DB.UnstartedBatches(ctx, unstartedAge, openBatches)
+	if err != nil {
+		return err
+	}
+	for _, batch := range unstarted {
+		status, err := a.workflowStatus(ctx, photo.BatchWorkflowID(batch), "")
+		if err != nil {
+			return err
+		}
+		if status == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
+			continue
+		}
+		a.Log.WarnContext(ctx, "the batch's workflow has ended before it started all photos, or is unknown to Temporal; the batch counts as canceled", "batch", batch, "status", status)
+		if err := a.DB.AbandonBatch(ctx, batch); err != nil {
+			return err
+		}
+	}
+	_, err = a.DB.OpenBatches(ctx, openBatches)
+	return err
+}
+
+// runStatus reads the run's status from Temporal. For a photo of the first
+// schema, which has no run ID, it is the status of the workflow's latest run.
 func (a *Activities) runStatus(ctx context.Context, run photo.Run) (enumspb.WorkflowExecutionStatus, error) {
-	description, err := a.Temporal.DescribeWorkflowExecution(ctx, photo.WorkflowID(run.Photo), run.ID)
+	return a.workflowStatus(ctx, photo.WorkflowID(run.Photo), run.ID)
+}
+
+// workflowStatus reads the status of a run from Temporal; it is unspecified for
+// a run that Temporal does not have.
+func (a *Activities) workflowStatus(ctx context.Context, workflowID, runID string) (enumspb.WorkflowExecutionStatus, error) {
+	description, err := a.Temporal.DescribeWorkflowExecution(ctx, workflowID, runID)
 	if _, ok := errors.AsType[*serviceerror.NotFound](err); ok {
 		return enumspb.WORKFLOW_EXECUTION_STATUS_UNSPECIFIED, nil
 	}
 	if err != nil {
-		return enumspb.WORKFLOW_EXECUTION_STATUS_UNSPECIFIED, fmt.Errorf("describe the photo's workflow: %w", err)
+		return enumspb.WORKFLOW_EXECUTION_STATUS_UNSPECIFIED, fmt.Errorf("describe the workflow %s: %w", workflowID, err)
 	}
 	return description.GetWorkflowExecutionInfo().GetStatus(), nil
 }

@@ -213,6 +213,11 @@ func TestFailureCodesAreDocumented(t *testing.T) {
 		enum = append(enum, code.(string))
 	}
 	require.ElementsMatch(t, codes, enum, "FailureCode in openapi.yaml")
+	var listed []string
+	for _, code := range photo.Codes {
+		listed = append(listed, string(code))
+	}
+	require.ElementsMatch(t, codes, listed, "photo.Codes")
 
 	readme, err := os.ReadFile("../README.md")
 	require.NoError(t, err)

@@ -60,6 +60,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	mistake, isMistake := errors.AsType[*clientError](err)
 	notStarted, isNotStarted := errors.AsType[*notStartedError](err)
+	fromTemporal, isFromTemporal := errors.AsType[*temporalError](err)
 	switch {
 	case isMistake:
 		writeError(w, mistake.status, mistake.message)
@@ -71,6 +72,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, photo.ErrNotFound):
 		writeError(w, http.StatusNotFound, "There is no photo with this UUID")
 		return
+	case errors.Is(err, postgres.ErrNoBatch):
+		writeError(w, http.StatusNotFound, "There is no batch with this UUID")
+		return
 	case errors.Is(context.Cause(r.Context()), context.Canceled):
 		// The client has closed the connection, and gets no response. The log
 		// and the metrics get nginx's status for this.
@@ -79,6 +83,8 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case isNotStarted:
 		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
 		writeJSON(w, http.StatusServiceUnavailable, notStarted.toBody())
+	case isFromTemporal:
+		unavailable(explainTemporalError(fromTemporal.err))
 	case errors.Is(context.Cause(r.Context()), errStopping):
 		unavailable("The server is stopping")
 	case errors.Is(err, errNoMemory):
@@ -100,7 +106,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		s.outageLines.Do("postgresql"+postgres.SQLState(err), log)
 	case errors.Is(err, errBucketUnavailable):
 		s.outageLines.Do("thumbnails_bucket"+gcerrors.Code(err).String(), log)
-	case isNotStarted:
+	case isNotStarted, isFromTemporal:
 		s.outageLines.Do("temporal", log)
 	default:
 		log()

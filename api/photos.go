@@ -1,10 +1,10 @@
 package api
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -134,27 +134,35 @@ func (s *Server) listPhotos(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	page, next, err := s.readPage(r.Context(), status, after, limit)
+	page, next, err := readPage(limit, after, func(after postgres.Cursor, limit int) ([]photo.Photo, error) {
+		return s.DB.Photos(r.Context(), status, after, limit)
+	}, func(p photo.Photo) any { return s.toSummary(p) })
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
 	if next != nil {
-		query := url.Values{"after": {formatCursor(*next)}, "limit": {strconv.Itoa(limit)}}
-		w.Header().Set("Link", fmt.Sprintf(`</photos/%s?%s>; rel="next"`, status, query.Encode()))
+		setNextPage(w, "/photos/"+string(status), *next, limit, nil)
 	}
 	writeJSON(w, http.StatusOK, page)
 }
 
-// readPage reads the photos of one page, each as JSON, and the cursor of the
-// next page, which is nil after the last photo. A page ends after limit photos,
-// or when it has maxPageBytes.
-func (s *Server) readPage(ctx context.Context, status photo.Status, after postgres.Cursor, limit int) (page []json.RawMessage, next *postgres.Cursor, err error) {
+// setNextPage announces the next page of a list, which begins after the cursor.
+func setNextPage(w http.ResponseWriter, path string, after postgres.Cursor, limit int, filter url.Values) {
+	query := url.Values{"after": {formatCursor(after)}, "limit": {strconv.Itoa(limit)}}
+	maps.Copy(query, filter)
+	w.Header().Set("Link", fmt.Sprintf(`<%s?%s>; rel="next"`, path, query.Encode()))
+}
+
+// readPage reads the photos of one page with list, each as the JSON of show, and
+// the cursor of the next page, which is nil after the last photo. A page ends
+// after limit photos, or when it has maxPageBytes.
+func readPage(limit int, after postgres.Cursor, list func(postgres.Cursor, int) ([]photo.Photo, error), show func(photo.Photo) any) (page []json.RawMessage, next *postgres.Cursor, err error) {
 	page = []json.RawMessage{} // an empty list is [], not null
 	for size := 0; ; {
 		// The extra photo shows that there is another page.
 		wanted := min(limit+1-len(page), queryPhotos)
-		photos, err := s.DB.Photos(ctx, status, after, wanted)
+		photos, err := list(after, wanted)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -162,7 +170,7 @@ func (s *Server) readPage(ctx context.Context, status photo.Status, after postgr
 			if len(page) == limit || size >= maxPageBytes {
 				return page, &after, nil
 			}
-			summary := encodeJSON(s.toSummary(p))
+			summary := encodeJSON(show(p))
 			page, size = append(page, summary), size+len(summary)
 			after = postgres.Cursor{CreatedAt: p.CreatedAt, UUID: p.UUID}
 		}
@@ -232,13 +240,15 @@ func (s *Server) addPhotos(w http.ResponseWriter, r *http.Request) {
 		for i, p := range photos {
 			ids[i] = p.UUID
 		}
-		if err := s.startWorkflows(r.Context(), ids); err != nil {
+		batch, err := s.startWorkflows(r.Context(), ids)
+		if err != nil {
 			if notStarted, ok := errors.AsType[*notStartedError](err); ok {
 				notStarted.photos = summaries
 			}
 			s.fail(w, r, err)
 			return
 		}
+		setBatchLocation(w, batch)
 	}
 	writeJSON(w, http.StatusCreated, summaries)
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/google/uuid"
 	"go.temporal.io/api/serviceerror"
@@ -16,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/starter"
 	"github.com/photo-processor/photo-processor/internal/telemetry"
 )
@@ -29,6 +31,10 @@ type processResult struct {
 
 // processPhotos serves POST /photos/process.
 func (s *Server) processPhotos(w http.ResponseWriter, r *http.Request) {
+	if r.URL.RawQuery != "" {
+		s.processSelected(w, r)
+		return
+	}
 	elements, err := s.readArray(w, r, s.Config.HTTPMaxPhotos)
 	if err != nil {
 		s.fail(w, r, err)
@@ -39,10 +45,12 @@ func (s *Server) processPhotos(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, badRequest("None of the provided inputs could be parsed as a UUID"))
 		return
 	}
-	if err := s.startWorkflows(r.Context(), ids); err != nil {
+	batch, err := s.startWorkflows(r.Context(), ids)
+	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
+	setBatchLocation(w, batch)
 	writeJSON(w, http.StatusCreated, result)
 }
 
@@ -160,10 +168,18 @@ func (e *notStartedError) Error() string {
 
 func (e *notStartedError) Unwrap() error { return e.err }
 
-// problem returns what Temporal's error means, in words for the client.
-func (e *notStartedError) problem() string {
-	_, noNamespace := errors.AsType[*serviceerror.NamespaceNotFound](e.err)
-	status := serviceerror.ToStatus(e.err)
+// temporalError is an error of Temporal's client, for which a request has had no
+// effect.
+type temporalError struct{ err error }
+
+func (e *temporalError) Error() string { return e.err.Error() }
+func (e *temporalError) Unwrap() error { return e.err }
+
+// explainTemporalError returns what an error of Temporal's client means, in words
+// for the API's client.
+func explainTemporalError(err error) string {
+	_, noNamespace := errors.AsType[*serviceerror.NamespaceNotFound](err)
+	status := serviceerror.ToStatus(err)
 	tooLarge := strings.Contains(status.Message(), "larger than max") // gRPC's own limit
 	switch code := status.Code(); {
 	case noNamespace:
@@ -181,7 +197,7 @@ func (e *notStartedError) problem() string {
 
 // toBody returns the response: NotStarted in openapi.yaml.
 func (e *notStartedError) toBody() any {
-	message := fmt.Sprintf("%s: %d of %d workflows were started. ", e.problem(), e.started, e.wanted)
+	message := fmt.Sprintf("%s: %d of %d workflows were started. ", explainTemporalError(e.err), e.started, e.wanted)
 	if e.photos != nil {
 		message += "The photos have been added; post their UUIDs to /photos/process."
 	} else {
@@ -196,19 +212,44 @@ func (e *notStartedError) toBody() any {
 // startWorkflows starts one workflow for each photo, StartConcurrency at a
 // time, and stops at the first error. A photo whose workflow is running counts
 // as started. More than StartDirectly photos go to one batch workflow, which
-// starts theirs: the response needs to wait for a single start only.
-func (s *Server) startWorkflows(ctx context.Context, ids []uuid.UUID) error {
-	start := starter.Starter{Temporal: s.Temporal, TaskQueue: s.Config.TaskQueue}
-	if len(ids) > s.Config.StartDirectly {
-		if _, err := start.StartBatch(ctx, ids); err != nil {
-			return &notStartedError{started: 0, wanted: len(ids), err: err}
-		}
-		return nil
+// starts theirs: the response needs to wait for a single start only. It returns
+// the batch of several photos; zero if there is none.
+func (s *Server) startWorkflows(ctx context.Context, ids []uuid.UUID) (batch uuid.UUID, err error) {
+	if len(ids) > 1 {
+		batch = uuid.New()
 	}
+	if len(ids) > s.Config.StartDirectly {
+		if _, err := s.starter().StartBatch(ctx, batch, ids); err != nil {
+			return uuid.Nil, &notStartedError{started: 0, wanted: len(ids), err: err}
+		}
+		if batch != uuid.Nil { // the workflow creates it, too, but the client may ask for it at once
+			s.tryBatch(ctx, func(ctx context.Context) error { return s.DB.CreateBatch(ctx, batch, ids) })
+		}
+		return batch, nil
+	}
+	photos := make([]postgres.BatchPhoto, len(ids))
+	for i, id := range ids {
+		photos[i].Photo = id
+	}
+	if batch != uuid.Nil && !s.tryBatch(ctx, func(ctx context.Context) error { return s.DB.ReadOldRuns(ctx, photos) }) {
+		batch = uuid.Nil
+	}
+	if err := s.startDirectly(ctx, photos); err != nil {
+		return uuid.Nil, err
+	}
+	if batch != uuid.Nil && !s.tryBatch(ctx, func(ctx context.Context) error { return s.DB.CreateStartedBatch(ctx, batch, photos) }) {
+		batch = uuid.Nil
+	}
+	return batch, nil
+}
+
+// startDirectly starts the workflows of the photos, and sets their runs.
+func (s *Server) startDirectly(ctx context.Context, photos []postgres.BatchPhoto) error {
+	start := s.starter()
 	var started atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(s.Config.StartConcurrency)
-	for _, id := range ids {
+	for i := range photos {
 		if ctx.Err() != nil {
 			break
 		}
@@ -216,21 +257,44 @@ func (s *Server) startWorkflows(ctx context.Context, ids []uuid.UUID) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			run, err := start.StartPhoto(ctx, id)
+			run, err := start.StartPhoto(ctx, photos[i].Photo)
 			if err != nil {
 				return err
 			}
-			s.Log.DebugContext(telemetry.WithAttrs(ctx, telemetry.PhotoAttrs(id, run.GetRunID())...), "photo is being processed")
+			photos[i].Run = run.GetRunID()
+			s.Log.DebugContext(telemetry.WithAttrs(ctx, telemetry.PhotoAttrs(photos[i].Photo, run.GetRunID())...), "photo is being processed")
 			started.Add(1)
 			return nil
 		})
 	}
 	err := group.Wait()
-	if err == nil && int(started.Load()) < len(ids) {
+	if err == nil && int(started.Load()) < len(photos) {
 		err = ctx.Err()
 	}
 	if err != nil {
-		return &notStartedError{started: int(started.Load()), wanted: len(ids), err: err}
+		return &notStartedError{started: int(started.Load()), wanted: len(photos), err: err}
 	}
 	return nil
+}
+
+func (s *Server) starter() starter.Starter {
+	return starter.Starter{Temporal: s.Temporal, TaskQueue: s.Config.TaskQueue}
+}
+
+// batchTimeout bounds what PostgreSQL may add to the time of a request that
+// needs it for the batch only.
+const batchTimeout = 2 * time.Second
+
+// tryBatch reads or writes a batch. It returns false if it cannot: processing
+// photos does not need PostgreSQL, so that the request succeeds without a batch.
+func (s *Server) tryBatch(ctx context.Context, do func(context.Context) error) bool {
+	ctx, cancel := context.WithTimeout(ctx, batchTimeout)
+	defer cancel()
+	err := do(ctx)
+	if err != nil {
+		s.outageLines.Do("batch"+postgres.SQLState(err), func() {
+			s.Log.ErrorContext(ctx, "photos are processed without a batch", "error", err)
+		})
+	}
+	return err == nil
 }

@@ -27,11 +27,16 @@ func (s *Server) Handler() http.Handler {
 	}
 
 	get := []string{http.MethodGet, http.MethodHead}
-	r.HandleFunc("/photos/process", s.withQuery(s.processPhotos)).Methods(http.MethodPost)
+	r.HandleFunc("/photos/process", s.withQuery(s.processPhotos, "status", "code", "created_before", "limit")).Methods(http.MethodPost)
 	r.HandleFunc("/photos/status", s.withQuery(s.readStatuses)).Methods(http.MethodPost)
 	r.HandleFunc("/photos", s.withQuery(s.addPhotos, "process")).Methods(http.MethodPost)
+	r.HandleFunc("/photos", s.withQuery(s.listPreviews, "status", "code", "after", "limit")).Methods(get...)
+	r.HandleFunc("/photos/counts", s.withQuery(s.countPhotos)).Methods(get...)
 	r.HandleFunc("/photos/{status:pending|processing|completed|failed}", s.withQuery(s.listPhotos, "after", "limit")).Methods(get...)
 	r.HandleFunc("/photos/{uuid:[0-9A-Fa-f-]{32,36}}", s.withQuery(s.showPhoto)).Methods(get...)
+	r.HandleFunc("/batches", s.withQuery(s.listBatches, "after", "limit")).Methods(get...)
+	r.HandleFunc("/batches/{id:[0-9A-Fa-f-]{32,36}}", s.withQuery(s.showBatch)).Methods(get...)
+	r.HandleFunc("/batches/{id:[0-9A-Fa-f-]{32,36}}", s.withQuery(s.cancelBatch)).Methods(http.MethodDelete)
 	r.HandleFunc("/thumbnails/{key:.+}", s.withQuery(s.showThumbnail)).Methods(get...)
 	r.HandleFunc("/healthz", s.withQuery(s.healthz)).Methods(get...)
 	r.HandleFunc("/readyz", s.withQuery(s.readiness.ServeHTTP, "for", "verbose")).Methods(get...)
@@ -50,7 +55,7 @@ func (s *Server) Handler() http.Handler {
 
 // allowedMethods lists the methods that the router has a route for.
 func allowedMethods(r *mux.Router, req *http.Request) []string {
-	return slices.DeleteFunc([]string{http.MethodGet, http.MethodHead, http.MethodPost}, func(method string) bool {
+	return slices.DeleteFunc([]string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete}, func(method string) bool {
 		other := req.Clone(req.Context())
 		other.Method = method
 		var match mux.RouteMatch

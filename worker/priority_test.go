@@ -44,7 +44,7 @@ func (b *testBundle) completed(t *testing.T) []photo.Photo {
 func TestASinglePhotoPassesABatch(t *testing.T) {
 	for name, start := range map[string]func(t *testing.T, b *testBundle, batch []uuid.UUID){
 		"started by StartPhotos": func(t *testing.T, b *testBundle, batch []uuid.UUID) {
-			_, err := b.starter().StartBatch(t.Context(), batch)
+			_, err := b.starter().StartBatch(t.Context(), uuid.New(), batch)
 			require.NoError(t, err)
 		},
 		"in the queue": func(t *testing.T, b *testBundle, batch []uuid.UUID) {

@@ -6,12 +6,14 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
 
 	"github.com/photo-processor/photo-processor/activities"
 	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/postgres"
 )
 
 // reconcile triggers the schedule of the reconciler, and returns the run's
@@ -83,5 +85,37 @@ func TestTheScheduleFollowsTheConfiguration(t *testing.T) {
 	}, time.Minute, 50*time.Millisecond)
 	require.True(t, described.Schedule.State.Paused, "the operator's pause is kept")
 	require.Equal(t, enumspb.SCHEDULE_OVERLAP_POLICY_SKIP, described.Schedule.Policy.Overlap)
+	close(b.release)
+}
+
+// TestReconcilerAbandonsABatch terminates the workflow of a batch, and checks
+// that the batch ends.
+func TestReconcilerAbandonsABatch(t *testing.T) {
+	b := setup(t)
+	b.work(t)
+	b.awaitRequest(t)
+	conn, err := pgx.Connect(t.Context(), b.cfg.DatabaseURL)
+	require.NoError(t, err)
+	defer conn.Close(t.Context())
+	terminated, running, old := uuid.New(), uuid.New(), uuid.New()
+	for _, batch := range []uuid.UUID{terminated, running, old} {
+		require.NoError(t, b.db.CreateBatch(t.Context(), batch, []uuid.UUID{b.photo, uuid.New()}))
+	}
+	_, err = conn.Exec(t.Context(), `UPDATE batches SET created_at = now() - CASE WHEN uuid = $1 THEN interval '31 days' ELSE interval '2 minutes' END`, old)
+	require.NoError(t, err)
+	nobody := b.starter()
+	nobody.TaskQueue = "without workers"
+	_, err = nobody.StartBatch(t.Context(), running, []uuid.UUID{b.photo})
+	require.NoError(t, err)
+
+	b.reconcile(t)
+	got, err := b.db.Batch(t.Context(), terminated)
+	require.NoError(t, err)
+	require.True(t, got.Canceled)
+	got, err = b.db.Batch(t.Context(), running)
+	require.NoError(t, err)
+	require.False(t, got.Canceled)
+	_, err = b.db.Batch(t.Context(), old)
+	require.ErrorIs(t, err, postgres.ErrNoBatch)
 	close(b.release)
 }

@@ -27,6 +27,7 @@ func Register(r worker.Registry, a *activities.Activities) {
 	r.RegisterWorkflow(workflows.ProcessPhoto)
 	r.RegisterWorkflow(workflows.ReconcilePhotos)
 	r.RegisterWorkflow(workflows.StartPhotos)
+	r.RegisterWorkflow(workflows.StartSelected)
 	r.RegisterActivity(a)
 }
 
@@ -129,11 +130,15 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 			_, err := start.StartPhoto(ctx, id)
 			return err
 		},
-		StartBatchPhoto: func(ctx context.Context, id uuid.UUID) error {
-			_, err := start.StartBatchPhoto(ctx, id)
-			return err
+		StartBatchPhoto: func(ctx context.Context, id uuid.UUID) (string, error) {
+			run, err := start.StartBatchPhoto(ctx, id)
+			if err != nil {
+				return "", err
+			}
+			return run.GetRunID(), nil
 		},
 		StartConcurrency: cfg.StartConcurrency,
+		BatchRetention:   cfg.BatchRetention,
 	})
 	if err := scheduleReconciler(ctx, temporal, cfg); err != nil {
 		return fmt.Errorf("schedule the reconciler: %w", err)

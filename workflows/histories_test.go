@@ -44,7 +44,7 @@ func (s *stack) save(t *testing.T, name string, run client.WorkflowRun, want enu
 	content := s.history(t, run)
 	file := filepath.Join(t.TempDir(), name+".json")
 	require.NoError(t, os.WriteFile(file, content, 0o644))
-	require.NoError(t, replay(file, workflows.ProcessPhoto, workflows.StartPhotos, workflows.ReconcilePhotos))
+	require.NoError(t, replay(file, workflows.ProcessPhoto, workflows.StartPhotos, workflows.StartSelected, workflows.ReconcilePhotos))
 	if !*record {
 		return
 	}

@@ -1,7 +1,8 @@
-// Package workflows has the three workflows:
+// Package workflows has the workflows:
 //
 //	ProcessPhoto     makes the thumbnails of one photo and records its final status
 //	StartPhotos      starts ProcessPhoto for each photo of a large request
+//	StartSelected    starts ProcessPhoto for each photo that a request selects
 //	ReconcilePhotos  repairs photos that are processing without an open run
 //
 // Temporal replays this code from histories, so the code must be deterministic:

@@ -6,6 +6,7 @@ import (
 	"image"
 	"image/jpeg"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"github.com/photo-processor/photo-processor/activities"
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/postgres"
+	"github.com/photo-processor/photo-processor/internal/starter"
 	"github.com/photo-processor/photo-processor/worker"
 	"github.com/photo-processor/photo-processor/workflows"
 )
@@ -229,17 +231,109 @@ func TestRecordHistories(t *testing.T) {
 		require.NoError(t, err)
 		s.save(t, "reconciled_as_new_run", run, enumspb.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW)
 	})
-	t.Run("started many", func(t *testing.T) {
+	t.Run("started a batch", func(t *testing.T) {
 		ids := make([]uuid.UUID, 401) // three pages of photos that do not exist
 		for i := range ids {
 			ids[i] = uuid.New()
 		}
-		run, err := s.starter().StartBatch(t.Context(), ids)
+		batch := uuid.New()
+		run, err := s.starter().StartBatch(t.Context(), batch, ids)
 		require.NoError(t, err)
-		s.save(t, "started_many", run, completed)
+		s.save(t, "started_batch", run, completed)
 		for _, id := range []uuid.UUID{ids[0], ids[400]} {
 			err := s.temporal.GetWorkflow(t.Context(), photo.WorkflowID(id), "").Get(t.Context(), nil)
 			require.ErrorContains(t, err, "PhotoNotFound")
 		}
+		got, err := s.db.Batch(t.Context(), batch)
+		require.NoError(t, err)
+		require.Equal(t, map[photo.Code]int{photo.NotFound: 401}, got.Failures)
+		require.NotZero(t, got.DoneAt)
+	})
+	failedPhotos := func(t *testing.T, n int) {
+		t.Helper()
+		photos, err := s.db.AddPhotos(t.Context(), slices.Repeat([]string{"ftp://invalid"}, n)) // fail at once
+		require.NoError(t, err)
+		for _, p := range photos {
+			_, _, err := s.db.Finish(t.Context(), photo.Run{Photo: p.UUID, ID: "old", StartedAt: time.Unix(1, 0)}, photo.Fail(photo.SourceTimeout, "slow"))
+			require.NoError(t, err)
+		}
+	}
+	selected := func(limit int) workflows.StartSelectedInput {
+		return workflows.StartSelectedInput{
+			Batch: uuid.New(), Query: "code=source_timeout&status=failed", Limit: limit,
+			Selection: photo.Selection{Status: photo.Failed, Code: photo.SourceTimeout, CreatedBefore: time.Now()},
+		}
+	}
+	t.Run("started the selected photos", func(t *testing.T) {
+		failedPhotos(t, 210)
+		in := selected(205)
+		run, err := s.starter().StartSelected(t.Context(), in)
+		require.NoError(t, err)
+		s.save(t, "started_selected", run, completed)
+		got, err := s.db.Batch(t.Context(), in.Batch)
+		require.NoError(t, err)
+		require.Equal(t, 205, got.Total())
+	})
+	// slow has an act whose pages take until they are released.
+	slow := func() (act *activities.Activities, started, release chan struct{}) {
+		copied := *s.act
+		started, release = make(chan struct{}, 1000), make(chan struct{})
+		copied.StartBatchPhoto = func(context.Context, uuid.UUID) (string, error) {
+			started <- struct{}{}
+			<-release
+			return "run", nil
+		}
+		return &copied, started, release
+	}
+	cancelDuringPage := func(t *testing.T, name string, batch uuid.UUID, start func(s starter.Starter) (client.WorkflowRun, error), total int) {
+		t.Helper()
+		act, started, release := slow()
+		w := sdkworker.New(s.temporal, name, workerOptions)
+		worker.Register(w, act)
+		require.NoError(t, w.Start())
+		defer w.Stop()
+		run, err := start(starter.Starter{Temporal: s.temporal, TaskQueue: name})
+		require.NoError(t, err)
+		<-started
+		cancel(t, run)
+		close(release)
+		s.save(t, name, run, canceled)
+		got, err := s.db.Batch(t.Context(), batch)
+		require.NoError(t, err)
+		require.True(t, got.Canceled)
+		require.Equal(t, total, got.Total(), "one page was started")
+	}
+	t.Run("canceled a batch", func(t *testing.T) {
+		batch, ids := uuid.New(), make([]uuid.UUID, 401)
+		for i := range ids {
+			ids[i] = uuid.New()
+		}
+		cancelDuringPage(t, "canceled_batch", batch, func(s starter.Starter) (client.WorkflowRun, error) {
+			return s.StartBatch(t.Context(), batch, ids)
+		}, 200)
+	})
+	t.Run("canceled a selection", func(t *testing.T) {
+		failedPhotos(t, 210)
+		in := selected(0)
+		cancelDuringPage(t, "canceled_selected", in.Batch, func(s starter.Starter) (client.WorkflowRun, error) {
+			return s.StartSelected(t.Context(), in)
+		}, 200)
+	})
+	t.Run("started selected photos as a new run", func(t *testing.T) {
+		// As if there were 52 pages.
+		w := sdkworker.New(s.temporal, "many-selected", workerOptions)
+		w.RegisterWorkflow(workflows.StartSelected)
+		w.RegisterActivityWithOptions(func(_ context.Context, in activities.SelectPageInput) (*activities.SelectPageResult, error) {
+			return &activities.SelectPageResult{Photos: make(photo.IDs, 200), Next: activities.Cursor{CreatedAt: in.After.CreatedAt.Add(time.Second)}}, nil
+		}, activity.RegisterOptions{Name: "SelectPage"})
+		w.RegisterActivityWithOptions(func(context.Context, activities.StartPageInput) error { return nil }, activity.RegisterOptions{Name: "StartPage"})
+		w.RegisterActivityWithOptions(func(context.Context, activities.EndBatchInput) error { return nil }, activity.RegisterOptions{Name: "EndBatch"})
+		require.NoError(t, w.Start())
+		defer w.Stop()
+		in := selected(50*200 + 2*200)
+		run, err := starter.Starter{Temporal: s.temporal, TaskQueue: "many-selected"}.StartSelected(t.Context(), in)
+		require.NoError(t, err)
+		s.save(t, "started_selected_as_new_run", run, enumspb.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW)
+		require.NoError(t, s.temporal.GetWorkflow(t.Context(), run.GetID(), "").Get(t.Context(), nil))
 	})
 }

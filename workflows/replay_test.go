@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
@@ -28,7 +29,7 @@ import (
 func TestReplay(t *testing.T) {
 	for _, file := range histories(t) {
 		t.Run(nameOf(file), func(t *testing.T) {
-			require.NoError(t, replay(file, workflows.ProcessPhoto, workflows.StartPhotos, workflows.ReconcilePhotos))
+			require.NoError(t, replay(file, workflows.ProcessPhoto, workflows.StartPhotos, workflows.StartSelected, workflows.ReconcilePhotos))
 		})
 	}
 }
@@ -66,12 +67,15 @@ type decisions struct {
 	noFinish       bool  // a failed or canceled photo has no Finish
 	finishCanceled bool  // Finish runs in the canceled context
 	photosPerPage  int
+	selectedPages  int
+	cancelPages    bool // a page of a batch is canceled half-way
+	noEnd          bool // a batch has no EndBatch
 	reconcilePages int
 }
 
 // currentDecisions are those of the workflows under test.
 func currentDecisions() decisions {
-	return decisions{order: []any{activityNames.MarkProcessing, activityNames.FetchSource, activityNames.MakeThumbnails}, photosPerPage: 200, reconcilePages: 20}
+	return decisions{order: []any{activityNames.MarkProcessing, activityNames.FetchSource, activityNames.MakeThumbnails}, photosPerPage: 200, selectedPages: 50, reconcilePages: 20}
 }
 
 func (d decisions) step(ctx workflow.Context, activity any) error {
@@ -117,19 +121,76 @@ func (d decisions) processPhoto(ctx workflow.Context, _ workflows.ProcessPhotoIn
 }
 
 func (d decisions) startPhotos(ctx workflow.Context, in workflows.StartPhotosInput) error {
-	for range slices.Chunk(in.Photos, d.photosPerPage) {
-		if err := (decisions{noLocal: true}).step(ctx, activityNames.StartPage); err != nil {
+	pages := ctx
+	if in.Batch != uuid.Nil {
+		pages = d.pagesContext(ctx)
+		if err := d.regular(pages, activityNames.CreateBatch, nil); err != nil {
 			return err
 		}
 	}
-	return nil
+	for range slices.Chunk(in.Photos, d.photosPerPage) {
+		if in.Batch != uuid.Nil && ctx.Err() != nil {
+			return d.endBatch(ctx)
+		}
+		if err := d.regular(pages, activityNames.StartPage, nil); err != nil {
+			return err
+		}
+	}
+	if in.Batch == uuid.Nil {
+		return nil
+	}
+	return d.endBatch(ctx)
+}
+
+func (d decisions) startSelected(ctx workflow.Context, in workflows.StartSelectedInput) error {
+	pages := d.pagesContext(ctx)
+	for page := 0; ctx.Err() == nil; page++ {
+		if page == d.selectedPages {
+			return workflow.NewContinueAsNewError(ctx, workflows.StartSelected, in)
+		}
+		var selected activities.SelectPageResult
+		if err := d.regular(pages, activityNames.SelectPage, &selected); err != nil {
+			return err
+		}
+		if len(selected.Photos) > 0 {
+			if err := d.regular(pages, activityNames.StartPage, nil); err != nil {
+				return err
+			}
+		}
+		if len(selected.Photos) < 200 {
+			break
+		}
+	}
+	return d.endBatch(ctx)
+}
+
+func (d decisions) pagesContext(ctx workflow.Context) workflow.Context {
+	if !d.cancelPages {
+		ctx, _ = workflow.NewDisconnectedContext(ctx)
+	}
+	return ctx
+}
+
+func (d decisions) endBatch(ctx workflow.Context) error {
+	if d.noEnd {
+		return ctx.Err()
+	}
+	disconnected, _ := workflow.NewDisconnectedContext(ctx)
+	if err := d.regular(disconnected, activityNames.EndBatch, nil); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+func (d decisions) regular(ctx workflow.Context, activity, out any) error {
+	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: 1})
+	return workflow.ExecuteActivity(ctx, activity, nil).Get(ctx, out)
 }
 
 func (d decisions) reconcilePhotos(ctx workflow.Context, in workflows.ReconcilePhotosInput) error {
 	for range d.reconcilePages {
 		var page activities.ReconcilePageResult
-		ctx := workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: 1})
-		if err := workflow.ExecuteActivity(ctx, activityNames.ReconcilePage, nil).Get(ctx, &page); err != nil || page.Last {
+		if err := d.regular(ctx, activityNames.ReconcilePage, &page); err != nil || page.Last {
 			return err
 		}
 	}
@@ -160,7 +221,10 @@ func TestReplayRefusesAChange(t *testing.T) {
 		"no regular activity after a local one": {func(d *decisions) { d.noRegular = true }, slices.DeleteFunc(slices.Clone(afterFirstTask), func(name string) bool { return name == "completed_after_lost_task" })},
 		"a failed photo has no Finish":          {func(d *decisions) { d.noFinish = true }, []string{"failed_source_forbidden", "failed_source_unavailable", "failed_corrupt_image", "canceled_while_fetching"}},
 		"a cancelled photo has no status":       {func(d *decisions) { d.finishCanceled = true }, []string{"canceled_before", "canceled_while_fetching", "canceled_between_attempts", "canceled_while_rendering"}},
-		"300 photos to a page":                  {func(d *decisions) { d.photosPerPage = 300 }, []string{"started_many"}},
+		"300 photos to a page":                  {func(d *decisions) { d.photosPerPage = 300 }, []string{"started_many", "started_batch"}},
+		"51 pages to a run of StartSelected":    {func(d *decisions) { d.selectedPages = 51 }, []string{"started_selected_as_new_run"}},
+		"a page is canceled half-way":           {func(d *decisions) { d.cancelPages = true }, []string{"canceled_batch", "canceled_selected"}},
+		"a batch has no end":                    {func(d *decisions) { d.noEnd = true }, []string{"started_batch", "started_selected", "canceled_batch", "canceled_selected"}},
 		"21 pages to a run of the reconciler":   {func(d *decisions) { d.reconcilePages = 21 }, []string{"reconciled_as_new_run"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -168,7 +232,7 @@ func TestReplayRefusesAChange(t *testing.T) {
 			c.change(&changed)
 			refused := map[string]error{}
 			for _, file := range histories(t) {
-				if err := replay(file, changed.processPhoto, changed.startPhotos, changed.reconcilePhotos); err != nil {
+				if err := replay(file, changed.processPhoto, changed.startPhotos, changed.startSelected, changed.reconcilePhotos); err != nil {
 					refused[nameOf(file)] = err
 				}
 			}
@@ -184,16 +248,16 @@ func histories(t *testing.T) []string {
 	t.Helper()
 	files, err := filepath.Glob("testdata/histories/*/*.json")
 	require.NoError(t, err)
-	require.GreaterOrEqual(t, len(files), 18, "committed histories")
+	require.GreaterOrEqual(t, len(files), 23, "committed histories")
 	return files
 }
 
 func nameOf(file string) string { return strings.TrimSuffix(filepath.Base(file), ".json") }
 
 // replay replays the history in the file with the given workflows.
-func replay(file string, processPhoto, startPhotos, reconcilePhotos any) error {
+func replay(file string, processPhoto, startPhotos, startSelected, reconcilePhotos any) error {
 	replayer := worker.NewWorkflowReplayer()
-	for name, w := range map[string]any{"ProcessPhoto": processPhoto, "StartPhotos": startPhotos, "ReconcilePhotos": reconcilePhotos} {
+	for name, w := range map[string]any{"ProcessPhoto": processPhoto, "StartPhotos": startPhotos, "StartSelected": startSelected, "ReconcilePhotos": reconcilePhotos} {
 		replayer.RegisterWorkflowWithOptions(w, workflow.RegisterOptions{Name: name})
 	}
 	return replayer.ReplayWorkflowHistoryFromJSONFile(quiet{}, file)

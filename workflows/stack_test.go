@@ -71,11 +71,14 @@ func newStack(t *testing.T) *stack {
 			_, err := s.starter().StartPhoto(ctx, id)
 			return err
 		},
-		StartBatchPhoto: func(ctx context.Context, id uuid.UUID) error {
-			_, err := s.starter().StartBatchPhoto(ctx, id)
-			return err
+		StartBatchPhoto: func(ctx context.Context, id uuid.UUID) (string, error) {
+			run, err := s.starter().StartBatchPhoto(ctx, id)
+			if err != nil {
+				return "", err
+			}
+			return run.GetRunID(), nil
 		},
-		StartConcurrency: 8,
+		StartConcurrency: 8, BatchRetention: time.Hour,
 	}
 	s.act.Thumbnails, err = bucket.Open(t.Context(), "file://"+filepath.Join(dir, "thumbnails"))
 	require.NoError(t, err)

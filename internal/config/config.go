@@ -103,6 +103,15 @@ type Config struct {
 	// processing without an open run.
 	ReconcileInterval time.Duration `env:"RECONCILE_INTERVAL" envDefault:"5m"`
 
+	// BatchRetention is the age at which the reconciler deletes a batch.
+	BatchRetention time.Duration `env:"BATCH_RETENTION" envDefault:"720h"`
+
+	// EventsInterval is how often the API reads changes of photos and batches while
+	// a client of GET /events is connected, and HTTPMaxWatchers the largest number
+	// of these clients.
+	EventsInterval  time.Duration `env:"EVENTS_INTERVAL" envDefault:"500ms"`
+	HTTPMaxWatchers int           `env:"HTTP_MAX_WATCHERS" envDefault:"1000"`
+
 	// SourceCacheDir is the directory of fetched sources that do not fit into
 	// SourceCacheMemory. Defaults to DATA_DIR/sources.
 	SourceCacheDir string `env:"SOURCE_CACHE_DIR"`
@@ -307,6 +316,9 @@ func (c *Config) check(unparsed []error) (mistakes []error) {
 	checkDuration("HTTP_TIMEOUT", c.HTTPTimeout, time.Second, time.Hour)
 	checkRange("START_DIRECTLY", int64(c.StartDirectly), 0, 10_000)
 	checkRange("START_CONCURRENCY", int64(c.StartConcurrency), 1, 1000)
+	checkDuration("BATCH_RETENTION", c.BatchRetention, time.Hour, 10*365*24*time.Hour)
+	checkDuration("EVENTS_INTERVAL", c.EventsInterval, 100*time.Millisecond, time.Minute)
+	checkRange("HTTP_MAX_WATCHERS", int64(c.HTTPMaxWatchers), 0, 100_000)
 	checkDuration("SHUTDOWN_TIMEOUT", c.ShutdownTimeout, time.Second, time.Hour)
 	if strings.TrimSpace(c.TaskQueue) != c.TaskQueue || c.TaskQueue == "" {
 		wrong("TASK_QUEUE", "must be a name without spaces around it, not %q", c.TaskQueue)

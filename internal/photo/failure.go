@@ -36,6 +36,12 @@ const (
 	Internal          Code = "internal"           // a defect of photo-processor; the worker's log has the details
 )
 
+// Codes lists the codes that are stored on photos.
+var Codes = []Code{
+	InvalidURL, SourceBlocked, SourceNotFound, SourceForbidden, SourceUnavailable, SourceTimeout, SourceTooLarge, ImageTooLarge,
+	UnsupportedImage, CorruptImage, RenderCrashed, RenderTimeout, Canceled, Internal,
+}
+
 // retryBudgets is the only list of retryable codes. It maps each to the number
 // of failures with the code that fail the photo. A code that is not in the list
 // is permanent: its first failure fails the photo.

@@ -5,6 +5,7 @@
 package photo
 
 import (
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -30,6 +31,9 @@ const (
 
 // Statuses lists every status, in the order in which a photo passes them.
 var Statuses = []Status{Pending, Processing, Completed, Failed}
+
+// IsValid reports whether s is one of Statuses.
+func (s Status) IsValid() bool { return slices.Contains(Statuses, s) }
 
 // IsFinal reports whether the photo is completed or failed.
 func (s Status) IsFinal() bool { return s == Completed || s == Failed }

@@ -20,6 +20,10 @@ type Run struct {
 // allows one open workflow with an ID, and so one for each photo.
 func WorkflowID(id uuid.UUID) string { return workflowPrefix + id.String() }
 
+// BatchWorkflowID returns the ID of the workflow that starts the photos of the
+// batch.
+func BatchWorkflowID(batch uuid.UUID) string { return "start-photos-" + batch.String() }
+
 const workflowPrefix = "process-photo-"
 
 // ParseWorkflowID returns the photo that the workflow with this ID processes;

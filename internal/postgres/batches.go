@@ -36,11 +36,25 @@ func (db *DB) CreateBatch(ctx context.Context, batch uuid.UUID, photos []uuid.UU
 		batch, toTexts(photos))
 }
 
-// BatchPhoto is a photo of a batch: the run that was started for the batch, or
-// was open then, and the run that owned the photo before.
+// BatchPhoto is a photo of a batch.
 type BatchPhoto struct {
-	Photo       uuid.UUID
-	Run, OldRun string
+	Photo  uuid.UUID
+	Run    string // was started for the batch, or was open then
+	OldRun string // owned the photo before
+}
+
+// ReadOldRuns sets OldRun of the photos.
+func (db *DB) ReadOldRuns(ctx context.Context, photos []BatchPhoto) error {
+	ids := make([]uuid.UUID, len(photos))
+	index := make(map[uuid.UUID]int, len(photos))
+	for i, p := range photos {
+		ids[i], index[p.Photo] = p.Photo, i
+	}
+	found, err := db.PhotosByUUID(ctx, ids)
+	for _, p := range found {
+		photos[index[p.UUID]].OldRun = p.RunID
+	}
+	return err
 }
 
 // CreateStartedBatch creates a batch of photos that have been started.

@@ -45,14 +45,25 @@ func (s Starter) start(ctx context.Context, id uuid.UUID, priority temporal.Prio
 }
 
 // StartBatch starts a StartPhotos workflow, which then starts the photos'
-// workflows.
+// workflows as a batch with this UUID.
 // If the error is nil, Temporal has accepted all photos; otherwise it has
 // accepted either all or none.
-func (s Starter) StartBatch(ctx context.Context, ids []uuid.UUID) (client.WorkflowRun, error) {
+func (s Starter) StartBatch(ctx context.Context, batch uuid.UUID, ids []uuid.UUID) (client.WorkflowRun, error) {
+	return s.startBatch(ctx, batch, fmt.Sprintf("Start %d photos", len(ids)),
+		workflows.StartPhotos, workflows.StartPhotosInput{Batch: batch, Photos: ids})
+}
+
+// StartSelected starts a StartSelected workflow, which then starts the workflows
+// of the photos that its input selects.
+func (s Starter) StartSelected(ctx context.Context, in workflows.StartSelectedInput) (client.WorkflowRun, error) {
+	return s.startBatch(ctx, in.Batch, "Start the photos with "+in.Query, workflows.StartSelected, in)
+}
+
+func (s Starter) startBatch(ctx context.Context, batch uuid.UUID, summary string, workflow, in any) (client.WorkflowRun, error) {
 	return s.Temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-		ID:            "start-photos-" + uuid.NewString(),
+		ID:            photo.BatchWorkflowID(batch),
 		TaskQueue:     s.TaskQueue,
-		StaticSummary: fmt.Sprintf("Start %d photos", len(ids)),
+		StaticSummary: summary,
 		Priority:      workflows.PriorityFirst,
-	}, workflows.StartPhotos, workflows.StartPhotosInput{Photos: ids})
+	}, workflow, in)
 }

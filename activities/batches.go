@@ -1,0 +1,84 @@
+package activities
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/postgres"
+)
+
+// CreateBatchInput says which photos are a batch.
+type CreateBatchInput struct {
+	Batch  uuid.UUID `json:"batch"`
+	Photos photo.IDs `json:"photos"`
+}
+
+// CreateBatch creates a batch of photos that are not started yet. It is
+// idempotent: the API may have created the batch.
+func (a *Activities) CreateBatch(ctx context.Context, in CreateBatchInput) error {
+	return a.batchError(ctx, a.DB.CreateBatch(ctx, in.Batch, in.Photos))
+}
+
+// Cursor is a position in a list of photos, which is ordered by CreatedAt and
+// UUID: after the photo with these values. The zero value is the start.
+type Cursor = ReconcileCursor
+
+// SelectPageInput selects a page of photos for a batch.
+type SelectPageInput struct {
+	Batch     uuid.UUID       `json:"batch"`
+	Query     string          `json:"query"` // of the request, for people
+	Selection photo.Selection `json:"selection"`
+	After     Cursor          `json:"after"`
+	Limit     int             `json:"limit"` // largest number of photos
+}
+
+// SelectPageResult has the photos of a page. A page with less photos than the
+// limit is the last.
+type SelectPageResult struct {
+	Photos photo.IDs `json:"photos"`
+	Next   Cursor    `json:"next"` // the last photo of the page
+}
+
+// SelectPage adds the next page of selected photos to the batch, which it
+// creates if the API has not. It is idempotent, because none of them is started
+// before it returns.
+func (a *Activities) SelectPage(ctx context.Context, in SelectPageInput) (*SelectPageResult, error) {
+	if err := a.DB.SelectBatch(ctx, in.Batch, in.Query); err != nil {
+		return nil, a.batchError(ctx, err)
+	}
+	photos, next, err := a.DB.SelectPage(ctx, in.Batch, in.Selection, postgres.Cursor(in.After), in.Limit)
+	if err != nil {
+		return nil, a.batchError(ctx, err)
+	}
+	return &SelectPageResult{Photos: photos, Next: Cursor(next)}, nil
+}
+
+// EndBatchInput says how the starts of a batch ended.
+type EndBatchInput struct {
+	Batch      uuid.UUID `json:"batch"`
+	Canceled   bool      `json:"canceled,omitempty"`
+	NotStarted photo.IDs `json:"not_started,omitempty"` // photos of the batch that are not started
+}
+
+// EndBatch records that no further photo of the batch is started. It is
+// idempotent.
+func (a *Activities) EndBatch(ctx context.Context, in EndBatchInput) error {
+	return a.batchError(ctx, a.DB.EndBatch(ctx, in.Batch, in.Canceled, in.NotStarted))
+}
+
+// batchError returns the error of an activity that belongs to no photo. Temporal
+// retries it without end, also if it is a defect: no photo may be lost for that.
+func (a *Activities) batchError(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	failure, err := classify(ctx, err)
+	if failure == nil {
+		a.logOutage(ctx, err)
+		return err
+	}
+	a.logFailure(ctx, failure, err, false)
+	return failureError(failure, false)
+}

@@ -1,0 +1,78 @@
+package api
+
+import (
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/postgres"
+)
+
+// photoPreview is PhotoPreview in openapi.yaml.
+type photoPreview struct {
+	photoSummary
+	UpdatedAt time.Time         `json:"updated_at"`
+	Thumbnail *thumbnailPreview `json:"thumbnail,omitempty"`
+}
+
+type thumbnailPreview struct {
+	URL    string `json:"url"`
+	Width  int    `json:"width"`
+	Height int    `json:"height"`
+}
+
+func (s *Server) toPreview(p photo.Photo) photoPreview {
+	preview := photoPreview{photoSummary: s.toSummary(p), UpdatedAt: p.UpdatedAt.UTC()}
+	if len(p.Thumbnails) > 0 {
+		t := p.Thumbnails[0]
+		preview.Thumbnail = &thumbnailPreview{t.Key, t.Size.Width, t.Size.Height}
+	}
+	return preview
+}
+
+// listPreviews serves GET /photos.
+func (s *Server) listPreviews(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	limit, after, err := parsePage(query)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	selection, err := parseFilter(query)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	if err := memoryOf(r).wait(r.Context(), pageMemory); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	page, next, err := readPage(limit, after, func(after postgres.Cursor, limit int) ([]photo.Photo, error) {
+		return s.DB.PhotoPreviews(r.Context(), selection, after, limit)
+	}, func(p photo.Photo) any { return s.toPreview(p) })
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	if next != nil {
+		filter := url.Values{}
+		for _, name := range []string{"status", "code"} {
+			if query.Has(name) {
+				filter.Set(name, query.Get(name))
+			}
+		}
+		setNextPage(w, "/photos", *next, limit, filter)
+	}
+	writeJSON(w, http.StatusOK, page)
+}
+
+// countPhotos serves GET /photos/counts.
+func (s *Server) countPhotos(w http.ResponseWriter, r *http.Request) {
+	counts, err := s.DB.CountPhotos(r.Context())
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, toPhotoCounts(counts))
+}
