@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
@@ -82,6 +83,16 @@ func (a *batchAPI) serve(t *testing.T) (url string) {
 	return server.URL
 }
 
+// requireSchema validates JSON against a schema of api/openapi.yaml.
+func requireSchema(t *testing.T, schema, body string) {
+	t.Helper()
+	doc, err := openapi3.NewLoader().LoadFromFile("../../api/openapi.yaml")
+	require.NoError(t, err)
+	var value any
+	require.NoError(t, json.Unmarshal([]byte(body), &value))
+	require.NoError(t, doc.Components.Schemas[schema].Value.VisitJSON(value), body)
+}
+
 // processBulk runs process --failed --watch with a short interval.
 func (a *batchAPI) processBulk(t *testing.T, output outputFormat) (stdout, stderr string, err error) {
 	t.Helper()
@@ -133,6 +144,8 @@ func TestProcessBulkWatches(t *testing.T) {
 	require.ErrorIs(t, err, exitcode.ErrReported)
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	require.Len(t, lines, 2, out)
+	requireSchema(t, "Batch", lines[0])
+	requireSchema(t, "Batch", lines[1])
 	require.JSONEq(t, growing[0], lines[0])
 	require.JSONEq(t, growing[len(growing)-1], lines[1])
 
@@ -218,6 +231,7 @@ func TestBatches(t *testing.T) {
 	require.Len(t, lines, len(a.states))
 	for i, line := range lines {
 		require.JSONEq(t, a.states[i], line)
+		requireSchema(t, "Batch", line)
 	}
 
 	url = (&batchAPI{}).serve(t)

@@ -53,6 +53,8 @@ func TestWrongCommandLines(t *testing.T) {
 	require.JSONEq(t, fmt.Sprintf(`{"version":%q}`, programVersion()), stdout)
 	_, _, stderr := runCommand(t.Context(), "process", "--output", "xml", "-")
 	require.Contains(t, stderr, `invalid argument "xml" for "--output" flag: must be text or json`)
+	_, _, stderr = runCommand(t.Context(), "process", "--failed", "--created-before", "2026-11-26")
+	require.Contains(t, stderr, "must be a time with its zone, such as 2026-11-26T09:00:00Z")
 	_, help, _ := runCommand(t.Context(), "--help")
 	require.Contains(t, help, exitcode.Help)
 }

@@ -60,6 +60,7 @@ thumbnail  320x213 `+server.URL+`/thumbnails/`+id+`/320x213-0.jpg
 	code, stdout, stderr = runCommand(t.Context(), "photo", id, "--api", server.URL, "--output", "json")
 	require.Zero(t, code, stderr)
 	require.JSONEq(t, photos[id], stdout)
+	requireSchema(t, "PhotoDetail", stdout)
 
 	unknown := uuid.NewString()
 	code, stdout, stderr = runCommand(t.Context(), "photo", unknown, "--api", server.URL)

@@ -68,8 +68,13 @@ ends only the waiting; the photos are processed all the same.`,
 	flags.BoolVar(&options.failed, "failed", false, "process all failed photos")
 	flags.BoolVar(&options.completed, "completed", false, "process all completed photos again")
 	flags.StringVar(&options.code, "code", "", "with --failed, only the photos with this failure `CODE`")
-	flags.TimeVar(&options.createdBefore, "created-before", time.Time{}, []string{time.RFC3339},
-		"with --failed or --completed, only the photos that were added before this `TIME` (RFC 3339)")
+	flags.Func("created-before", "with --failed or --completed, only the photos that were added before this `TIME` (RFC 3339)",
+		func(text string) (err error) {
+			if options.createdBefore, err = time.Parse(time.RFC3339, text); err != nil {
+				return errors.New("must be a time with its zone, such as 2026-11-26T09:00:00Z")
+			}
+			return nil
+		})
 	flags.IntVar(&options.limit, "limit", 0, "with --failed or --completed, process at most `N` photos")
 	flags.BoolVar(&options.watch, "watch", false, "wait until every photo is completed or failed")
 	output := addOutputFlag(cmd)

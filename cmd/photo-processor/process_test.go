@@ -150,6 +150,7 @@ func TestProcessJSON(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	require.Len(t, lines, 4, out)
 	require.JSONEq(t, fmt.Sprintf(`{"accepted":[%q,%q,%q],"rejected":[]}`, ids[0], ids[1], ids[2]), lines[0])
+	requireSchema(t, "ProcessResult", lines[0])
 	require.ElementsMatch(t, []string{
 		status(ids[0], "completed", 2026, ""),
 		status(ids[1], "failed", 2026, `,"failure":{"code":"canceled","message":"a & b"}`),
