@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/google/uuid"
@@ -22,6 +21,7 @@ import (
 type auditOptions struct {
 	list, photos, prune bool
 	minAge              time.Duration
+	output              *outputFormat
 }
 
 func newAudit() *cobra.Command {
@@ -39,7 +39,7 @@ also while workers run, and print how many there are:
              processing: a run publishes or deletes them
   foreign    files that are not named as thumbnails are; they are never deleted
 
-With --list or --photos these counts are on stderr. The command exits with 1 if
+With --list or --photos these counts are on stderr, as text. The command exits with 1 if
 something is missing or damaged, or orphaned and not deleted; and with 3 if it cannot
 use PostgreSQL or the bucket.`,
 		Example: `  photo-processor audit --list
@@ -61,6 +61,7 @@ use PostgreSQL or the bucket.`,
 			return runAudit(cmd.Context(), cfg, options, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
+	options.output = addOutputFlag(cmd)
 	cmd.Flags().BoolVar(&options.list, "list", false, "print each finding: its kind, a tab, and its key")
 	cmd.Flags().BoolVar(&options.photos, "photos", false, "print the UUIDs of the photos with missing or damaged files")
 	cmd.Flags().BoolVar(&options.prune, "prune", false, "delete the orphaned files")
@@ -93,11 +94,15 @@ func runAudit(ctx context.Context, cfg config.Config, options auditOptions, stdo
 		}
 		return err
 	}
-	out := stdout
-	if options.list || options.photos {
-		out = stderr
+	switch {
+	case options.list || options.photos:
+		err = printCounts(stderr, counts, options.prune)
+	case *options.output == outputJSON:
+		err = printJSON(stdout, auditCounts(counts))
+	default:
+		err = printCounts(stdout, counts, options.prune)
 	}
-	if err := printCounts(out, counts, options.prune); err != nil {
+	if err != nil {
 		return err
 	}
 	if !counts.IsClean() {
@@ -111,19 +116,47 @@ func runAudit(ctx context.Context, cfg config.Config, options auditOptions, stdo
 func reportFindings(options auditOptions, stdout io.Writer) func(audit.Finding) error {
 	var last *uuid.UUID // findings in rows are in the order of their photos
 	return func(f audit.Finding) (err error) {
+		asJSON := *options.output == outputJSON
 		switch {
+		case options.list && asJSON:
+			err = printJSON(stdout, auditFinding(f))
 		case options.list:
 			_, err = fmt.Fprintf(stdout, "%s\t%s\n", f.Kind, f.Key)
 		case options.photos && f.Kind != audit.Orphaned && (last == nil || *last != f.Photo):
 			last = &f.Photo
+			if asJSON {
+				return printJSON(stdout, map[string]uuid.UUID{"uuid": f.Photo})
+			}
 			_, err = fmt.Fprintln(stdout, f.Photo)
 		}
 		return err
 	}
 }
 
+// auditFinding is a finding in JSON.
+type auditFinding struct {
+	Kind  audit.Kind `json:"kind"`
+	Photo uuid.UUID  `json:"photo_uuid"`
+	Key   string     `json:"key"`
+}
+
+// auditCounts are the counts in JSON.
+type auditCounts struct {
+	Photos        int `json:"photos"`
+	Rows          int `json:"rows"`
+	Files         int `json:"files"`
+	Foreign       int `json:"foreign"`
+	Missing       int `json:"missing"`
+	MissingPhotos int `json:"missing_photos"`
+	Damaged       int `json:"damaged"`
+	DamagedPhotos int `json:"damaged_photos"`
+	Orphaned      int `json:"orphaned"`
+	Deleted       int `json:"deleted"`
+	Unsettled     int `json:"unsettled"`
+}
+
 func printCounts(w io.Writer, c audit.Counts, pruned bool) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	table := newTable(w)
 	line := func(name string, n int, note string) { fmt.Fprintf(table, "%s\t%d%s\n", name, n, note) }
 	ofPhotos := func(n int) string {
 		switch n {

@@ -89,6 +89,25 @@ foreign    1
 	require.Equal(t, "missing\t"+first+small+"\nmissing\t"+first+large+"\ndamaged\t"+second+large+"\norphaned\t"+orphan+"\n", stdout)
 	require.Equal(t, old, stderr)
 
+	code, stdout, stderr = runCommand(t.Context(), "audit", "--output", "json")
+	require.Equal(t, exitcode.Failure, code)
+	require.JSONEq(t, `{"photos":3,"rows":6,"files":5,"missing":2,"missing_photos":1,"damaged":1,"damaged_photos":1,
+		"orphaned":0,"deleted":0,"unsettled":1,"foreign":1}`, stdout)
+	require.Empty(t, stderr)
+
+	code, stdout, stderr = runCommand(t.Context(), "audit", "--photos", "--output", "json")
+	require.Equal(t, exitcode.Failure, code)
+	require.Equal(t, `{"uuid":"`+first+"\"}\n"+`{"uuid":"`+second+"\"}\n", stdout)
+	require.Equal(t, young, stderr)
+
+	code, stdout, stderr = runCommand(t.Context(), "audit", "--list", "--min-age", "0s", "--output", "json")
+	require.Equal(t, exitcode.Failure, code)
+	lines := strings.Split(strings.TrimSpace(stdout), "\n")
+	require.Len(t, lines, 4)
+	require.JSONEq(t, `{"kind":"missing","photo_uuid":"`+first+`","key":"`+first+small+`"}`, lines[0])
+	require.JSONEq(t, `{"kind":"orphaned","photo_uuid":"`+third+`","key":"`+orphan+`"}`, lines[3])
+	require.Equal(t, old, stderr)
+
 	for _, key := range []string{first + small, first + large, second + large} {
 		write(key, "a thumbnail")
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -29,18 +30,31 @@ func TestWrongCommandLines(t *testing.T) {
 		{"health"}, {"health", "nonsense"}, {"health", "api", "worker"}, {"render"}, {"render", "a", "b", "c"},
 		{"process"}, {"process", "--nonsense"}, {"process", "--watch=7"}, {"completion", "nonsense"},
 		{"audit", "x"}, {"audit", "--list", "--photos"}, {"audit", "--min-age", "-1s"}, {"audit", "--min-age", "1"},
+		{"process", "--output", "xml", "-"}, {"batches", "--output", ""}, {"photo", "--output", "yaml"}, {"audit", "--output", "JSON"}, {"version", "--output", "table"},
+		{"process", "--failed", "--completed"}, {"process", "--failed", "--all-pending"}, {"process", "--completed", "--all-pending"},
+		{"process", "--failed", "x"}, {"process", "--completed", "-"}, {"process", "--completed", "--code", "internal"}, {"process", "--failed", "--code", ""},
+		{"process", "--code", "internal"}, {"process", "--all-pending", "--limit", "1"}, {"process", "--all-pending", "--created-before", "2026-01-01T00:00:00Z"},
+		{"process", "--failed", "--limit", "0"}, {"process", "--failed", "--limit", "-1"}, {"process", "--failed", "--created-before", "yesterday"},
+		{"batches", "x"}, {"batches", testBatchID, testBatchID}, {"batches", "--watch"}, {"batches", "--cancel"}, {"batches", "--limit", "0"}, {"batches", testBatchID, "--limit", "1"},
+		{"photo"}, {"photo", "x"}, {"photo", testBatchID, testBatchID},
 	} {
 		code, stdout, stderr := runCommand(t.Context(), args...)
 		require.Equal(t, exitcode.Usage, code, "%q", args)
 		require.Empty(t, stdout, "%q", args)
 		require.Regexp(t, `^photo-processor: .+\nSee photo-processor.* --help\.\n$`, stderr, "%q", args)
 	}
-	for _, args := range [][]string{{"--help"}, {"help"}, {"help", "process"}, {"version"}, {"process", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"help"}, {"help", "process"}, {"version"}, {"version", "--output", "json"}, {"process", "--help"}, {"batches", "--help"}, {"photo", "--help"}} {
 		code, stdout, stderr := runCommand(t.Context(), args...)
 		require.Zero(t, code, "%q", args)
 		require.NotEmpty(t, stdout)
 		require.Empty(t, stderr)
 	}
+	_, stdout, _ := runCommand(t.Context(), "version", "--output", "json")
+	require.JSONEq(t, fmt.Sprintf(`{"version":%q}`, programVersion()), stdout)
+	_, _, stderr := runCommand(t.Context(), "process", "--output", "xml", "-")
+	require.Contains(t, stderr, `invalid argument "xml" for "--output" flag: must be text or json`)
+	_, _, stderr = runCommand(t.Context(), "process", "--failed", "--created-before", "2026-11-26")
+	require.Contains(t, stderr, "must be a time with its zone, such as 2026-11-26T09:00:00Z")
 	_, help, _ := runCommand(t.Context(), "--help")
 	require.Contains(t, help, exitcode.Help)
 }
@@ -48,8 +62,11 @@ func TestWrongCommandLines(t *testing.T) {
 func TestProcessExitCodes(t *testing.T) {
 	t.Parallel()
 	const id = "8f9a6b1e-0d3c-4c7e-9a55-6f2c1f2b7a10"
-	for _, args := range [][]string{{id}, {id, "--watch"}, {"--all-pending"}} {
-		code, _, stderr := runCommand(t.Context(), append([]string{"process", "--api", "http://127.0.0.1:1"}, args...)...)
+	for _, args := range [][]string{
+		{"process", id}, {"process", id, "--watch"}, {"process", "--all-pending"}, {"process", "--failed", "--watch"},
+		{"batches"}, {"batches", id}, {"batches", id, "--watch"}, {"batches", id, "--cancel"}, {"photo", id},
+	} {
+		code, _, stderr := runCommand(t.Context(), append(args, "--api", "http://127.0.0.1:1")...)
 		require.Equal(t, exitcode.Unreachable, code)
 		require.Contains(t, stderr, "the API cannot be reached")
 	}

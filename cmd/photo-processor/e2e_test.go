@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -71,6 +72,26 @@ func TestEndToEnd(t *testing.T) {
 		require.Contains(t, out, missing.String()+" failed: there is no such photo")
 		require.Equal(t, 5, strings.Count(out, " completed\n"))
 		require.Contains(t, out, "failed: source_forbidden: the source answered 403 Forbidden")
+	})
+	t.Run("photo shows thumbnails and workflow", func(t *testing.T) {
+		for _, before := range pending {
+			ph := p.photo(t, before.UUID)
+			out := p.must(t, "photo", ph.UUID.String())
+			require.Contains(t, out, ph.WorkflowID)
+			require.NotNil(t, ph.WorkflowURL)
+			require.Contains(t, out, *ph.WorkflowURL)
+			for _, url := range regexp.MustCompile(`http://\S+/thumbnails/\S+`).FindAllString(out, -1) {
+				status, _ := get(t, url)
+				require.Equal(t, http.StatusOK, status, url)
+			}
+			require.Equal(t, len(ph.Thumbnails), strings.Count(out, "/thumbnails/"))
+			var shown client.Photo
+			require.NoError(t, json.Unmarshal([]byte(p.must(t, "photo", ph.UUID.String(), "--output", "json")), &shown))
+			require.Equal(t, ph, shown)
+		}
+		out, code := p.run(t, "photo", uuid.NewString())
+		require.Equal(t, 1, code)
+		require.Contains(t, out, "there is no photo ")
 	})
 	t.Run("the worker has no libvips in it, its renderers have", func(t *testing.T) {
 		worker := p.pid(t, "worker")

@@ -49,7 +49,9 @@ func newRoot() *cobra.Command {
 		service("worker", "Process photos: fetch sources, make thumbnails", runWorker),
 		service("migrate", "Migrate the database to the current schema, and exit", migrate),
 		newAudit(),
+		newBatches(),
 		newHealth(),
+		newPhoto(),
 		newProcess(),
 		newRender(),
 		newVersion(),
@@ -152,12 +154,16 @@ func migrate(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 }
 
 func newVersion() *cobra.Command {
-	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
-		Run: func(cmd *cobra.Command, _ []string) {
-			fmt.Fprintln(cmd.OutOrStdout(), "photo-processor", programVersion())
-		},
+	cmd := &cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs}
+	output := addOutputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *output == outputJSON {
+			return printJSON(cmd.OutOrStdout(), map[string]string{"version": programVersion()})
+		}
+		_, err := fmt.Fprintln(cmd.OutOrStdout(), "photo-processor", programVersion())
+		return err
 	}
+	return cmd
 }
 
 func programVersion() string {

@@ -59,6 +59,11 @@ func status(id uuid.UUID, status string, year int, failure string) string {
 // process runs process --watch with a short interval.
 func (a *watchedAPI) process(t *testing.T, ids []uuid.UUID) (stdout, stderr string, err error) {
 	t.Helper()
+	return a.processAs(t, outputText, ids)
+}
+
+func (a *watchedAPI) processAs(t *testing.T, output outputFormat, ids []uuid.UUID) (stdout, stderr string, err error) {
+	t.Helper()
 	server := httptest.NewServer(a)
 	defer server.Close()
 	inputs := make([]string, len(ids))
@@ -66,7 +71,7 @@ func (a *watchedAPI) process(t *testing.T, ids []uuid.UUID) (stdout, stderr stri
 		inputs[i] = id.String()
 	}
 	var out, errs bytes.Buffer
-	p := processing{api: client.New(server.URL, ""), out: &out, status: &errs, before: map[uuid.UUID]time.Time{}, interval: time.Millisecond, batch: batchSize}
+	p := processing{api: client.New(server.URL, ""), output: output, out: &out, status: &errs, before: map[uuid.UUID]time.Time{}, interval: time.Millisecond, batch: batchSize}
 	err = p.run(t.Context(), inputs, false, true)
 	return out.String(), errs.String(), err
 }
@@ -121,6 +126,36 @@ func TestWatchResults(t *testing.T) {
 	} {
 		require.Equal(t, 1, strings.Count(out, want), "%s", out)
 	}
+}
+
+// TestProcessJSON watches a photo that completes, one that fails and one that
+// does not exist.
+func TestProcessJSON(t *testing.T) {
+	t.Parallel()
+	ids := randomIDs(3)
+	a := &watchedAPI{answer: func(n int32, id uuid.UUID) string {
+		switch {
+		case id == ids[2]:
+			return ""
+		case n < 3:
+			return status(id, "processing", 2025, "")
+		case id == ids[0]:
+			return status(id, "completed", 2026, "")
+		}
+		return status(id, "failed", 2026, `,"failure":{"code":"canceled","message":"a & b"}`)
+	}}
+	out, errs, err := a.processAs(t, outputJSON, ids)
+	require.ErrorIs(t, err, exitcode.ErrReported)
+	require.Empty(t, errs)
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	require.Len(t, lines, 4, out)
+	require.JSONEq(t, fmt.Sprintf(`{"accepted":[%q,%q,%q],"rejected":[]}`, ids[0], ids[1], ids[2]), lines[0])
+	requireSchema(t, "ProcessResult", lines[0])
+	require.ElementsMatch(t, []string{
+		status(ids[0], "completed", 2026, ""),
+		status(ids[1], "failed", 2026, `,"failure":{"code":"canceled","message":"a & b"}`),
+		fmt.Sprintf(`{"uuid":%q,"status":"failed","failure":{"code":"photo_not_found","message":"there is no such photo"}}`, ids[2]),
+	}, lines[1:])
 }
 
 // TestWatchOutlivesAnOutage lets the API answer 503, then end connections.
@@ -179,6 +214,11 @@ func TestProcessReadsStdin(t *testing.T) {
 	code, out, errs = run(strings.NewReader("\n"), "-")
 	require.Zero(t, code, errs)
 	require.Equal(t, "There are no UUIDs on stdin.\n", out)
+
+	code, out, errs = run(strings.NewReader("\n"), "-", "--output", "json")
+	require.Zero(t, code, errs)
+	require.Empty(t, out)
+	require.Equal(t, "There are no UUIDs on stdin.\n", errs)
 
 	code, out, errs = run(iotest.ErrReader(io.ErrUnexpectedEOF), "-")
 	require.Equal(t, exitcode.Failure, code)

@@ -19,7 +19,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// pageSize is how many photos a page of a list has: the most that the API
+// pageSize is how many elements a page of a list has: the most that the API
 // allows.
 const pageSize = 1000
 
@@ -37,7 +37,8 @@ type (
 
 // Client is a client of one API. It may be used concurrently.
 type Client struct {
-	api openapi.ClientWithResponses
+	api     openapi.ClientWithResponses
+	baseURL string // without a slash at its end
 }
 
 // New returns a client of the API at baseURL, such as http://127.0.0.1:3000,
@@ -45,7 +46,7 @@ type Client struct {
 // empty, and time out after three minutes.
 func New(baseURL, token string) *Client {
 	baseURL = strings.TrimSuffix(baseURL, "/")
-	return &Client{openapi.ClientWithResponses{ClientInterface: &openapi.Client{
+	return &Client{baseURL: baseURL, api: openapi.ClientWithResponses{ClientInterface: &openapi.Client{
 		Server: baseURL + "/", Client: newTransport(baseURL, token),
 	}}}
 }
@@ -110,6 +111,9 @@ func (c *Client) Photo(ctx context.Context, id uuid.UUID) (Photo, error) {
 	}
 	return *resp.JSON200, nil
 }
+
+// ThumbnailURL returns the URL at which the API serves the thumbnail.
+func (c *Client) ThumbnailURL(t Thumbnail) string { return c.baseURL + "/thumbnails/" + t.URL }
 
 // MaxStatuses is how many photos one call of Statuses may read.
 const MaxStatuses = 1000

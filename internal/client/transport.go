@@ -36,7 +36,8 @@ func (e *Error) Error() string {
 // connection ends before its response.
 var ErrUnreachable = errors.New("the API cannot be reached")
 
-// IsNotFound is true if the API answered that there is no such photo.
+// IsNotFound reports whether the API answered that there is no such photo or
+// batch.
 func IsNotFound(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && e.Status == http.StatusNotFound
