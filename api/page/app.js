@@ -115,8 +115,6 @@ class APIError extends Error {
   }
 }
 
-const refusedToken = () => new APIError("This API needs a token.", 401);
-
 // request sends a request with the token, and asks for the token if the API
 // needs one. It throws an APIError unless the response is a success.
 async function request(path, options = {}) {
@@ -149,12 +147,14 @@ function nextCursor(response) {
   return target ? new URL(target, location.href).searchParams.get("after") : null;
 }
 
-// askForToken resolves when the user has entered a token.
+// askForToken resolves when the user has entered a token, and rejects if they
+// have closed the dialog. Concurrent requests share the dialog.
 function askForToken(refused) {
   tokenRequest ??= new Promise((resolve, reject) => {
     const dialog = $("token");
     setTokenError(refused ? "The API refused this token. Check it and try again." : "");
     $("token-input").value = "";
+    let submitted = false;
     dialog.showModal();
     $("token-form").onsubmit = (event) => {
       event.preventDefault();
@@ -164,14 +164,14 @@ function askForToken(refused) {
         return;
       }
       token = given;
+      submitted = true;
       sessionStorage.setItem("token", token);
       dialog.close();
     };
-    const before = token;
     dialog.onclose = () => {
       tokenRequest = null;
-      if (token !== before || !refused && token) resolve();
-      else reject(refusedToken());
+      if (submitted) resolve();
+      else reject(new APIError("This API needs a token.", 401));
     };
   });
   return tokenRequest;
@@ -289,6 +289,7 @@ async function loadPhotos() {
   loadedOnce = true;
   page.forEach(putPhoto);
   finishPage();
+  announce(cards.size > 0 ? `${$("shown").textContent} photos` : $("empty-text").textContent);
 }
 
 async function loadMore() {
@@ -320,12 +321,7 @@ async function loadPage(after) {
     return page;
   } catch (error) {
     if (loading !== mine) return null;
-    listFailed = true;
-    $("grid").querySelectorAll(".skeleton").forEach((skeleton) => skeleton.remove());
-    setText($("list-error"), `The photos could not be loaded. ${error.message}`);
-    setText($("more"), "Try again");
-    $("more").hidden = false;
-    renderShown();
+    showListError(error);
     return null;
   } finally {
     if (loading === mine) {
@@ -334,6 +330,16 @@ async function loadPage(after) {
       scheduleFlush();
     }
   }
+}
+
+// showListError shows why photos could not be read, with a button to try again.
+function showListError(error) {
+  listFailed = true;
+  $("grid").querySelectorAll(".skeleton").forEach((skeleton) => skeleton.remove());
+  setText($("list-error"), `The photos could not be loaded. ${error.message}`);
+  setText($("more"), "Try again");
+  $("more").hidden = false;
+  renderShown();
 }
 
 function finishPage() {
@@ -625,7 +631,7 @@ function putBatch(batch) {
 function rateOf(entry, now) {
   const { samples } = entry;
   while (samples.length > 1 && samples[1].time <= now - rateWindow) samples.shift();
-  const seconds = (now - samples[0].time) / 1000;
+  const seconds = Math.min(rateWindow, now - samples[0].time) / 1000;
   return seconds < 1 ? 0 : (samples.at(-1).finished - samples[0].finished) / seconds;
 }
 
@@ -915,6 +921,7 @@ async function watch() {
   for (let failures = 0; ; failures++) {
     if (failures === 0) setConnection("connecting");
     const abort = new AbortController();
+    let needsToken = false;
     try {
       let timer = setTimeout(() => abort.abort(), silence);
       const alive = () => {
@@ -934,14 +941,21 @@ async function watch() {
       } finally {
         clearTimeout(timer);
       }
-    } catch { /* the connection was lost; it is tried again */ }
-    if (failures >= 0) setConnection("offline");
-    if (!started) {
+    } catch (error) {
+      needsToken = error.status === 401;
+      if (failures >= 0) setConnection("offline");
+      if (needsToken) {
+        $("offline").hidden = true; // the list shows the reason
+        showListError(error);
+      }
+    }
+    if (!started && !needsToken) {
       started = true;
       loadAll(); // the lists may work without the stream
     }
     const delay = Math.min(longestRetry, 1000 * 2 ** Math.max(0, failures)) * (0.5 + Math.random() / 2);
-    await Promise.race([sleep(delay), new Promise((resolve) => { wake = resolve; })]);
+    const woken = new Promise((resolve) => { wake = resolve; });
+    await (needsToken ? woken : Promise.race([woken, sleep(delay)]));
   }
 }
 
@@ -993,6 +1007,8 @@ $("skip").onclick = (event) => {
 $("detail-close").onclick = () => $("detail").close();
 $("detail").addEventListener("close", () => {
   if (openUUID) setHash(filter);
+  // The card that had the focus may be gone.
+  if (document.activeElement === document.body) $("photos").focus({ preventScroll: true });
 });
 $("detail").addEventListener("click", (event) => {
   if (event.target === $("detail")) { // the backdrop, or the padding
