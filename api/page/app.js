@@ -222,16 +222,23 @@ function setHash(next, uuid = "") {
 
 let counts = null;
 
+// countOf returns the number of photos that a filter matches, or null before
+// the counts are there.
+function countOf({ status, code }) {
+  if (!counts) return null;
+  if (code) return counts.failures[code] ?? 0;
+  return status ? counts[status] : statuses.reduce((sum, each) => sum + counts[each], 0);
+}
+
 function renderCounts() {
-  const total = counts && statuses.reduce((sum, status) => sum + counts[status], 0);
   renderChips($("filters"), ["", ...statuses].map((status) => ({
-    id: `filter-${status || "all"}`, label: capitalize(status || "all"), count: counts && (status ? counts[status] : total),
+    id: `filter-${status || "all"}`, label: capitalize(status || "all"), count: countOf({ status }),
     pressed: filter.status === status, next: { status, code: "" },
   })));
   const codes = new Set(Object.keys(counts?.failures ?? {}).sort());
   if (filter.code) codes.add(filter.code);
   renderChips($("codes"), [...codes].map((code) => ({
-    id: `code-${code}`, label: code, count: counts && (counts.failures[code] ?? 0), pressed: filter.code === code,
+    id: `code-${code}`, label: code, count: countOf({ code }), pressed: filter.code === code,
     next: filter.code === code ? { status: "failed", code: "" } : { status: "failed", code },
   })));
   $("codes").hidden = codes.size === 0;
@@ -261,7 +268,7 @@ function renderActions() {
   const pending = counts?.pending ?? 0;
   $("process-pending").hidden = pending === 0;
   setText($("process-pending"), `Process all pending (${format(pending)})`);
-  const failed = (filter.code ? counts?.failures[filter.code] : counts?.failed) ?? 0;
+  const failed = countOf({ status: "failed", code: filter.code }) ?? 0;
   $("retry-failed").hidden = failed === 0;
   setText($("retry-failed"), filter.code ? `Retry ${filter.code} (${format(failed)})` : `Retry failed (${format(failed)})`);
 }
@@ -372,7 +379,7 @@ function clearCards() {
 
 // renderShown shows how many photos there are, or why there are none.
 function renderShown() {
-  const all = counts && (filter.code ? counts.failures[filter.code] ?? 0 : filter.status ? counts[filter.status] : statuses.reduce((sum, status) => sum + counts[status], 0));
+  const all = countOf(filter);
   const loaded = loadedOnce && cards.size > 0;
   setText($("shown"), !loaded ? "" : all !== null && all > cards.size ? `${format(cards.size)} of ${format(all)}` : format(cards.size));
   const empty = loadedOnce && !loading && !listFailed && cards.size === 0 && !cursor;
@@ -470,7 +477,7 @@ function updateCard(entry, photo) {
 // with a token it is fetched when it comes into view and shown as blob.
 function newImage(thumbnail, name) {
   const image = element("img", { alt: `Thumbnail of ${name}`, width: thumbnail.width, height: thumbnail.height, loading: "lazy", decoding: "async" });
-  image.onerror = () => image.replaceWith("No preview");
+  image.onerror = () => failImage(image);
   const path = `thumbnails/${thumbnail.url.split("/").map(encodeURIComponent).join("/")}`;
   if (token) {
     image.path = path;
@@ -498,8 +505,15 @@ async function fetchImage(image) {
     image.blob = URL.createObjectURL(blob);
     image.src = image.blob;
   } catch (error) {
-    if (error.name !== "AbortError") image.replaceWith("No preview");
+    if (error.name !== "AbortError") failImage(image);
   }
+}
+
+// failImage shows that a picture could not be loaded. The next update of its
+// card loads it again.
+function failImage(image) {
+  image.parentElement?.removeAttribute("data-shown");
+  image.replaceWith("No preview");
 }
 
 // dropImages frees the pictures below an element that is about to go.
@@ -544,7 +558,6 @@ async function loadDetail() {
     if (uuid === openUUID) {
       detail = got;
       renderDetail();
-      queuePhotos([{ ...got, thumbnail: cards.get(uuid)?.photo.thumbnail }].filter(() => cards.has(uuid)));
     }
   } catch (error) {
     if (uuid === openUUID) setMessage($("detail-message"), error.status === 404 ? "There is no such photo." : error.message, true);
@@ -923,11 +936,12 @@ async function watch() {
     const abort = new AbortController();
     let needsToken = false;
     try {
-      let timer = setTimeout(() => abort.abort(), silence);
+      let timer = 0;
       const alive = () => {
         clearTimeout(timer);
-        timer = setTimeout(() => abort.abort(), silence);
+        timer = setTimeout(() => tokenRequest ? alive() : abort.abort(), silence);
       };
+      alive();
       try {
         const response = await request("events", {
           headers: lastEventID ? { "Last-Event-ID": lastEventID } : {}, cache: "no-store", signal: abort.signal,
@@ -936,6 +950,7 @@ async function watch() {
         setConnection("live");
         failures = -1; // the next attempt is the first again
         if (!started || !lastEventID || listFailed) loadAll();
+        else cards.forEach((entry) => updateCard(entry, entry.photo)); // pictures that failed meanwhile
         started = true;
         await readEvents(response.body, alive);
       } finally {
