@@ -560,7 +560,10 @@ async function loadDetail() {
       renderDetail();
     }
   } catch (error) {
-    if (uuid === openUUID) setMessage($("detail-message"), error.status === 404 ? "There is no such photo." : error.message, true);
+    if (uuid === openUUID) {
+      setMessage($("detail-message"), error.status === 404 ? "There is no such photo." : error.message, true);
+      if (!detail) setText($("detail-status"), "Not available");
+    }
   }
   detailRunning = false;
   if (openUUID && (detailAgain || uuid !== openUUID)) {
