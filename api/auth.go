@@ -44,9 +44,9 @@ func withoutCrossOrigin(next http.Handler) http.Handler {
 	return protection.Handler(next)
 }
 
-// withAuthorization is a middleware that requires a valid bearer token. Health
-// probes need none. Without configured tokens no request does, but its Host must
-// be allowed.
+// withAuthorization is a middleware that requires a valid bearer token, except
+// for public paths. Without configured tokens no request needs one, but its Host
+// must be allowed.
 func (s *Server) withAuthorization(next http.Handler) http.Handler {
 	if len(s.Config.APITokens) == 0 {
 		return s.withHostCheck(next)
@@ -58,7 +58,7 @@ func (s *Server) withAuthorization(next http.Handler) http.Handler {
 		digests[i] = sha256.Sum256([]byte(token))
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if isProbe(r) {
+		if isPublic(r) {
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -76,3 +76,7 @@ func (s *Server) withAuthorization(next http.Handler) http.Handler {
 		next.ServeHTTP(w, r)
 	})
 }
+
+// isPublic is true for paths that need no token: health probes, and the page,
+// which asks for the token itself.
+func isPublic(r *http.Request) bool { return isProbe(r) || isPage(r) }

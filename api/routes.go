@@ -38,6 +38,8 @@ func (s *Server) Handler() http.Handler {
 	r.HandleFunc("/batches/{id:[0-9A-Fa-f-]{32,36}}", s.withQuery(s.showBatch)).Methods(get...)
 	r.HandleFunc("/batches/{id:[0-9A-Fa-f-]{32,36}}", s.withQuery(s.cancelBatch)).Methods(http.MethodDelete)
 	r.HandleFunc("/thumbnails/{key:.+}", s.withQuery(s.showThumbnail)).Methods(get...)
+	r.HandleFunc("/", s.withQuery(s.showPage)).Methods(get...)
+	r.HandleFunc("/page/{file:[a-z.]+}", s.withQuery(s.showPageFile)).Methods(get...)
 	r.HandleFunc("/healthz", s.withQuery(s.healthz)).Methods(get...)
 	r.HandleFunc("/readyz", s.withQuery(s.readiness.ServeHTTP, "for", "verbose")).Methods(get...)
 	r.Use(withRouteName)

@@ -14,7 +14,7 @@ import (
 func TestUnknownPathsAndMethods(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	for _, path := range []string{"/", "/nonsense", "/photos/pending/", "/photos//pending"} {
+	for _, path := range []string{"/page/nonsense", "/page/", "/page/../index.html", "/nonsense", "/photos/pending/", "/photos//pending"} {
 		requireError(t, b.get(t, path), http.StatusNotFound)
 	}
 	for _, test := range []struct{ method, path, allow string }{
@@ -120,6 +120,7 @@ func TestWebPages(t *testing.T) {
 		"an address without a port":  {http.MethodGet, "/photos/pending", "127.0.0.1", nil, http.StatusOK},
 		"a name that is allowed":     {http.MethodGet, "/photos/pending", "photos.internal.:3000", nil, http.StatusOK},
 		"a rebound name":             {http.MethodGet, "/photos/pending", "evil.example:3000", nil, http.StatusForbidden},
+		"a rebound name of the page": {http.MethodGet, "/page/app.js", "evil.example:3000", nil, http.StatusForbidden},
 		"a rebound name that posts":  {http.MethodPost, "/photos/process", "evil.example", []string{"Sec-Fetch-Site", "same-origin"}, http.StatusForbidden},
 		"a name like an address":     {http.MethodGet, "/photos/pending", "127.0.0.1.evil.example", nil, http.StatusForbidden},
 		"a probe of a load balancer": {http.MethodGet, "/readyz", "api.example", nil, http.StatusOK},

@@ -70,7 +70,7 @@ type Batch struct {
 	// Query The query of the request that selected the photos, such as status=failed&code=source_timeout. Missing for a batch of posted UUIDs.
 	Query *string `json:"query,omitempty"`
 
-	// Total While a workflow adds photos to the batch
+	// Total While a workflow adds photos to the batch, this number grows.
 	Total int `json:"total"`
 }
 
