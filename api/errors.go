@@ -87,6 +87,8 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		unavailable(explainTemporalError(fromTemporal.err))
 	case errors.Is(context.Cause(r.Context()), errStopping):
 		unavailable("The server is stopping")
+	case errors.Is(err, errTooManyWatchers):
+		unavailable(fmt.Sprintf("Events are watched by %d clients; the limit is %d", s.Config.HTTPMaxWatchers, s.Config.HTTPMaxWatchers))
 	case errors.Is(err, errNoMemory):
 		unavailable(fmt.Sprintf("Other requests take all of the %d bytes for request bodies and lists", s.Config.HTTPMaxMemory))
 	case errors.Is(err, postgres.ErrUnavailable):

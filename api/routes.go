@@ -25,6 +25,7 @@ func (s *Server) Handler() http.Handler {
 	if s.readiness == nil { // not by Run
 		s.readiness = s.newReadiness()
 	}
+	s.events = newEventHub(s)
 
 	get := []string{http.MethodGet, http.MethodHead}
 	r.HandleFunc("/photos/process", s.withQuery(s.processPhotos, "status", "code", "created_before", "limit")).Methods(http.MethodPost)
@@ -37,6 +38,7 @@ func (s *Server) Handler() http.Handler {
 	r.HandleFunc("/batches", s.withQuery(s.listBatches, "after", "limit")).Methods(get...)
 	r.HandleFunc("/batches/{id:[0-9A-Fa-f-]{32,36}}", s.withQuery(s.showBatch)).Methods(get...)
 	r.HandleFunc("/batches/{id:[0-9A-Fa-f-]{32,36}}", s.withQuery(s.cancelBatch)).Methods(http.MethodDelete)
+	r.HandleFunc("/events", s.withQuery(s.watchEvents)).Methods(http.MethodGet)
 	r.HandleFunc("/thumbnails/{key:.+}", s.withQuery(s.showThumbnail)).Methods(get...)
 	r.HandleFunc("/", s.withQuery(s.showPage)).Methods(get...)
 	r.HandleFunc("/page/{file:[a-z.]+}", s.withQuery(s.showPageFile)).Methods(get...)
@@ -100,9 +102,14 @@ func checkQuery(rawQuery string, known []string) error {
 	return nil
 }
 
-// withTimeout is a middleware that ends the request's context after HTTPTimeout.
+// withTimeout is a middleware that ends the request's context after HTTPTimeout,
+// except for the stream of events.
 func (s *Server) withTimeout(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/events" {
+			next.ServeHTTP(w, r)
+			return
+		}
 		ctx, cancel := context.WithTimeout(r.Context(), s.Config.HTTPTimeout)
 		defer cancel()
 		next.ServeHTTP(w, r.WithContext(ctx))

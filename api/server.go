@@ -55,6 +55,8 @@ type Server struct {
 	Telemetry  *telemetry.Telemetry // nil: requests are neither measured nor traced
 
 	readiness *health.Readiness
+	events    *eventHub
+	stopping  chan struct{} // closed when the server stops; nil if it is not run by Run
 
 	outageLines telemetry.OutageLines
 }
@@ -103,6 +105,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	}
 	server := &Server{DB: db, Temporal: temporal, Namespace: cmp.Or(options.Namespace, client.DefaultNamespace), Thumbnails: thumbnails, Config: cfg, Log: log, Telemetry: tel}
 	server.readiness = server.newReadiness()
+	server.stopping = make(chan struct{})
 	if err := errors.Join(server.measure(), server.readiness.Measure(tel)); err != nil {
 		return fmt.Errorf("metrics: %w", err)
 	}
@@ -131,6 +134,7 @@ func (s *Server) serve(ctx context.Context, listener net.Listener) error {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 	}
+	server.RegisterOnShutdown(func() { close(s.stopping) })
 	requests, giveUp := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer giveUp(nil)
 	server.BaseContext = func(net.Listener) context.Context { return requests }

@@ -1,0 +1,279 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/postgres"
+)
+
+const (
+	// changesOverlap is how far back each reading of changes begins: a change
+	// has the time at which its transaction began, and appears when it ends.
+	changesOverlap = 5 * time.Second
+	// maxChanges is the number of new changes that are sent as events. After more,
+	// clients read the lists again. maxWindow is the number of changes in one
+	// reading, most of which are known.
+	maxChanges = 500
+	maxWindow  = 5000
+	// maxEventBytes is the size of all stored events, and maxBatchEvents the number
+	// of open batches that are watched, the newest ones.
+	maxEventBytes  = 4 << 20
+	maxBatchEvents = 20
+	// linger is how long changes are read after the last client has gone, which is
+	// usually back soon.
+	linger = 30 * time.Second
+	// countPause bounds the share of time that is spent on counting photos and the
+	// photos of batches: a pause lasts 20 times as long as the count before it.
+	countPause = 20
+)
+
+// eventHub reads changes of photos and batches while clients watch, and keeps
+// the newest events for all of them: what the database has to do does not depend
+// on the number of clients.
+type eventHub struct {
+	server   *Server
+	max      int
+	interval time.Duration
+
+	mu       sync.Mutex
+	running  bool
+	watchers int
+	left     time.Time // when the last client went
+	frames   []frame   // the newest events
+	begin    int64     // sequence number of the first of frames
+	bytes    int       // of frames
+	floor    int64     // id before the first event that frames may lack
+	id       int64     // of the newest event
+	more     chan struct{}
+}
+
+// frame is one event. Its id is the time of the newest change, in microseconds:
+// it means the same to every API process.
+type frame struct {
+	id   int64
+	text []byte
+}
+
+func newEventHub(s *Server) *eventHub {
+	return &eventHub{server: s, max: s.Config.HTTPMaxWatchers, interval: s.Config.EventsInterval, more: make(chan struct{})}
+}
+
+// end returns the sequence number of the next event.
+func (h *eventHub) end() int64 { return h.begin + int64(len(h.frames)) }
+
+// start begins to read changes. The caller has locked the hub.
+func (h *eventHub) start(ctx context.Context) error {
+	timeout, cancel := context.WithTimeout(ctx, h.server.Config.HTTPTimeout)
+	defer cancel()
+	now, err := h.server.DB.Now(timeout)
+	if err != nil {
+		return err
+	}
+	h.running = true
+	h.begin, h.frames, h.bytes = h.end(), nil, 0
+	h.id = max(h.id, now.UnixMicro())
+	h.floor = h.id
+	go h.run(context.WithoutCancel(ctx), &changeReader{
+		server: h.server, newest: now, known: map[uuid.UUID]time.Time{}, batches: map[uuid.UUID][]byte{}, uncounted: true,
+	})
+	return nil
+}
+
+// run reads changes until no client has watched for a while.
+func (h *eventHub) run(ctx context.Context, reader *changeReader) {
+	ticker := time.NewTicker(h.interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-h.server.stopping:
+			return
+		}
+		if h.stopIfUnwatched() {
+			return
+		}
+		events, err := reader.read(ctx)
+		h.publish(reader.newest, events)
+		if err != nil {
+			h.server.outageLines.Do("events"+postgres.SQLState(err), func() {
+				h.server.Log.WarnContext(ctx, "changes for GET /events cannot be read; they follow when they can", "error", err)
+			})
+		}
+	}
+}
+
+func (h *eventHub) stopIfUnwatched() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.running = h.watchers > 0 || time.Since(h.left) < linger
+	return !h.running
+}
+
+// publish stores the events, and wakes the clients.
+func (h *eventHub) publish(newest time.Time, events []event) {
+	if len(events) == 0 {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.id = max(h.id, newest.UnixMicro())
+	for _, e := range events {
+		text := formatEvent(e.name, h.id, e.data)
+		h.frames = append(h.frames, frame{h.id, text})
+		h.bytes += len(text)
+	}
+	for h.bytes > maxEventBytes {
+		h.bytes -= len(h.frames[0].text)
+		h.floor = h.frames[0].id
+		h.frames = h.frames[1:]
+		h.begin++
+	}
+	close(h.more)
+	h.more = make(chan struct{})
+}
+
+// event is a server-sent event without its ID.
+type event struct {
+	name string
+	data []byte // JSON
+}
+
+// changeReader reads changes of photos and batches. It is used by one goroutine.
+type changeReader struct {
+	server *Server
+	newest time.Time               // of all changes so far
+	known  map[uuid.UUID]time.Time // the changes of the last changesOverlap
+
+	uncounted   bool // photos have changed since they were counted
+	counts      []byte
+	nextCount   time.Time
+	batches     map[uuid.UUID][]byte // open batches, as they were sent
+	nextBatches time.Time
+}
+
+// read returns the events since the last call. Events that it could not read
+// come with a later call.
+func (c *changeReader) read(ctx context.Context) ([]event, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.server.Config.HTTPTimeout)
+	defer cancel()
+	events, err := c.readPhotos(ctx)
+	if err == nil && c.uncounted && time.Now().After(c.nextCount) {
+		err = c.readCounts(ctx, &events)
+	}
+	if err == nil && time.Now().After(c.nextBatches) {
+		err = c.readBatches(ctx, &events)
+	}
+	return events, err
+}
+
+// pause returns the time of the next count, of which the last one began at the
+// given time.
+func pause(began time.Time) time.Time {
+	took := time.Since(began)
+	return began.Add(took + countPause*took)
+}
+
+func (c *changeReader) readPhotos(ctx context.Context) ([]event, error) {
+	changes, err := c.server.DB.Changes(ctx, c.newest.Add(-changesOverlap), maxWindow)
+	if err != nil {
+		return nil, err
+	}
+	known := make(map[uuid.UUID]time.Time, len(changes))
+	newest := c.newest
+	var changed []uuid.UUID
+	for _, change := range changes {
+		if !c.known[change.Photo].Equal(change.At) {
+			changed = append(changed, change.Photo)
+		}
+		known[change.Photo] = change.At
+		newest = change.At // they are ordered
+	}
+	isReset := len(changed) > maxChanges
+	if len(changes) == maxWindow { // the rest would come too late
+		isReset = true
+		if newest, err = c.server.DB.Now(ctx); err != nil {
+			return nil, err
+		}
+	}
+	var events []event
+	if len(changed) > 0 && !isReset {
+		photos, err := c.server.DB.PreviewsByUUID(ctx, changed)
+		if err != nil {
+			return nil, err
+		}
+		previews := make([]photoPreview, len(photos))
+		for i, p := range photos {
+			previews[i] = c.server.toPreview(p)
+		}
+		data := encodeJSON(previews)
+		isReset = len(data) > maxPageBytes
+		events = append(events, event{"photos", data})
+	}
+	if isReset {
+		events = []event{{"reset", []byte("{}\n")}}
+	}
+	if newest.After(c.newest) {
+		c.newest = newest
+	}
+	c.known = known
+	c.uncounted = c.uncounted || len(changed) > 0
+	return events, nil
+}
+
+func (c *changeReader) readCounts(ctx context.Context, events *[]event) error {
+	began := time.Now()
+	counts, err := c.server.DB.CountPhotos(ctx)
+	if err != nil {
+		return err
+	}
+	c.nextCount, c.uncounted = pause(began), false
+	if data := encodeJSON(toPhotoCounts(counts)); !bytes.Equal(data, c.counts) {
+		c.counts = data
+		*events = append(*events, event{"counts", data})
+	}
+	return nil
+}
+
+func (c *changeReader) readBatches(ctx context.Context, events *[]event) error {
+	began := time.Now()
+	batches, err := c.server.DB.OpenBatches(ctx, maxBatchEvents)
+	if err != nil {
+		return err
+	}
+	ended := maps.Clone(c.batches)
+	for _, b := range batches {
+		delete(ended, b.ID)
+	}
+	if len(ended) > 0 {
+		done, err := c.server.DB.BatchesByID(ctx, slices.Collect(maps.Keys(ended)))
+		if err != nil {
+			return err
+		}
+		batches = append(batches, done...)
+	}
+	c.nextBatches = pause(began)
+	sent := map[uuid.UUID][]byte{}
+	var changed []photo.Batch
+	for _, b := range batches {
+		data := encodeJSON(toBatchSummary(b))
+		if !bytes.Equal(data, c.batches[b.ID]) {
+			changed = append(changed, b)
+		}
+		if b.DoneAt.IsZero() {
+			sent[b.ID] = data
+		}
+	}
+	c.batches = sent
+	if len(changed) > 0 {
+		*events = append(*events, event{"batches", encodeJSON(toBatchSummaries(changed))})
+	}
+	return nil
+}
