@@ -116,6 +116,9 @@ var stepLabels = map[string]string{
 	"Finish":         "finish",
 	"ReconcilePage":  "reconcile_page",
 	"StartPage":      "start_page",
+	"CreateBatch":    "create_batch",
+	"SelectPage":     "select_page",
+	"EndBatch":       "end_batch",
 }
 
 // outcomeLabel returns the value of the label outcome: "ok", "failed" for a

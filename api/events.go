@@ -9,6 +9,9 @@ import (
 	"time"
 )
 
+// eventsPath is the path of the stream of events.
+const eventsPath = "/events"
+
 const (
 	// keepAlive is the time between comments of a stream without events: less than
 	// the usual idle timeout of a proxy.
@@ -130,6 +133,13 @@ func (h *eventHub) join(ctx context.Context, lastID string) (position, error) {
 		}
 	}
 	return p, nil
+}
+
+// clients returns the number of clients.
+func (h *eventHub) clients() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.watchers
 }
 
 func (h *eventHub) leave() {

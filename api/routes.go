@@ -25,7 +25,9 @@ func (s *Server) Handler() http.Handler {
 	if s.readiness == nil { // not by Run
 		s.readiness = s.newReadiness()
 	}
-	s.events = newEventHub(s)
+	if s.events == nil {
+		s.events = newEventHub(s)
+	}
 
 	get := []string{http.MethodGet, http.MethodHead}
 	r.HandleFunc("/photos/process", s.withQuery(s.processPhotos, "status", "code", "created_before", "limit")).Methods(http.MethodPost)
@@ -38,7 +40,7 @@ func (s *Server) Handler() http.Handler {
 	r.HandleFunc("/batches", s.withQuery(s.listBatches, "after", "limit")).Methods(get...)
 	r.HandleFunc("/batches/{id:[0-9A-Fa-f-]{32,36}}", s.withQuery(s.showBatch)).Methods(get...)
 	r.HandleFunc("/batches/{id:[0-9A-Fa-f-]{32,36}}", s.withQuery(s.cancelBatch)).Methods(http.MethodDelete)
-	r.HandleFunc("/events", s.withQuery(s.watchEvents)).Methods(http.MethodGet)
+	r.HandleFunc(eventsPath, s.withQuery(s.watchEvents)).Methods(http.MethodGet)
 	r.HandleFunc("/thumbnails/{key:.+}", s.withQuery(s.showThumbnail)).Methods(get...)
 	r.HandleFunc("/", s.withQuery(s.showPage)).Methods(get...)
 	r.HandleFunc("/page/{file:[a-z.]+}", s.withQuery(s.showPageFile)).Methods(get...)
@@ -106,7 +108,7 @@ func checkQuery(rawQuery string, known []string) error {
 // except for the stream of events.
 func (s *Server) withTimeout(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/events" {
+		if r.URL.Path == eventsPath {
 			next.ServeHTTP(w, r)
 			return
 		}

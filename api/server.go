@@ -106,6 +106,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	server := &Server{DB: db, Temporal: temporal, Namespace: cmp.Or(options.Namespace, client.DefaultNamespace), Thumbnails: thumbnails, Config: cfg, Log: log, Telemetry: tel}
 	server.readiness = server.newReadiness()
 	server.stopping = make(chan struct{})
+	server.events = newEventHub(server)
 	if err := errors.Join(server.measure(), server.readiness.Measure(tel)); err != nil {
 		return fmt.Errorf("metrics: %w", err)
 	}

@@ -29,7 +29,7 @@ func (s *Server) withTelemetry(next http.Handler) http.Handler {
 	return otelhttp.NewHandler(next, "request",
 		otelhttp.WithMeterProvider(s.Telemetry.Meters), otelhttp.WithTracerProvider(s.Telemetry.Tracers),
 		otelhttp.WithPropagators(telemetry.Propagator),
-		otelhttp.WithFilter(func(r *http.Request) bool { return !isProbe(r) }),
+		otelhttp.WithFilter(func(r *http.Request) bool { return !isProbe(r) && r.URL.Path != eventsPath }), // a stream has no meaningful duration
 		otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method }))
 }
 
@@ -72,7 +72,15 @@ func (s *Server) measure() error {
 	backlog, err3 := gauge("photo_processor.task_queue.backlog", "", "Tasks in Temporal that wait for a worker, approximately.")
 	backlogOldest, err4 := gauge("photo_processor.task_queue.backlog.age", "s", "How long the oldest of them has been waiting, approximately.")
 	pollers, err5 := gauge("photo_processor.task_queue.pollers", "", "Workers that have asked Temporal for tasks in the last minutes.")
-	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
+	batches, err6 := gauge("photo_processor.batches.open", "", "Batches that are not done.")
+	watchers, err7 := gauge("photo_processor.watchers", "", "Clients that watch GET /events of this process.")
+	if err := errors.Join(err1, err2, err3, err4, err5, err6, err7); err != nil {
+		return err
+	}
+	if _, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		o.ObserveFloat64(watchers, float64(s.events.clients()))
+		return nil
+	}, watchers); err != nil {
 		return err
 	}
 
@@ -85,7 +93,8 @@ func (s *Server) measure() error {
 		o.ObserveFloat64(photosAge, b.PendingFor.Seconds(), pending)
 		o.ObserveFloat64(photos, float64(b.Processing), processing)
 		o.ObserveFloat64(photosAge, b.ProcessingFor.Seconds(), processing)
-	}, photos, photosAge)
+		o.ObserveFloat64(batches, float64(b.Batches))
+	}, photos, photosAge, batches)
 	if err != nil {
 		return err
 	}

@@ -48,6 +48,8 @@ type Backlog struct {
 
 	Processing    int
 	ProcessingFor time.Duration // since the oldest run started
+
+	Batches int // open ones; not limited
 }
 
 // Backlog reads the backlog. It searches the oldest run among the 1,000
@@ -61,8 +63,9 @@ func (db *DB) Backlog(ctx context.Context) (b Backlog, err error) {
 		(SELECT count(*) FROM (SELECT FROM photos WHERE status = 'processing' ORDER BY created_at, uuid LIMIT $1) AS oldest),
 		coalesce((SELECT extract(epoch FROM now() - min(since)) FROM (
 			SELECT coalesce(run_started_at, updated_at) AS since FROM photos WHERE status = 'processing' ORDER BY created_at, uuid LIMIT $2
-		) AS oldest), 0)::float8`,
-		backlogLimit, oldestLimit).Scan(&b.Pending, &pending, &b.Processing, &processing)
+		) AS oldest), 0)::float8,
+		(SELECT count(*) FROM batches WHERE done_at IS NULL)`,
+		backlogLimit, oldestLimit).Scan(&b.Pending, &pending, &b.Processing, &processing, &b.Batches)
 	if err != nil {
 		return Backlog{}, fmt.Errorf("read the backlog: %w", translate(err))
 	}
