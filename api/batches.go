@@ -91,10 +91,19 @@ func (s *Server) processSelected(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, &temporalError{err})
 		return
 	}
-	// The workflow creates the batch, too, but the client may ask for it at once.
-	s.tryBatch(r.Context(), func(ctx context.Context) error { return s.DB.SelectBatch(ctx, in.Batch, in.Query) })
-	setBatchLocation(w, in.Batch)
-	writeJSON(w, http.StatusAccepted, toBatchSummary(photo.Batch{ID: in.Batch, CreatedAt: time.Now(), Query: in.Query}))
+	batch := photo.Batch{ID: in.Batch, CreatedAt: time.Now().Truncate(time.Microsecond), Query: in.Query}
+	s.tryBatch(r.Context(), func(ctx context.Context) error { // the workflow creates it, too, but the client may ask for it at once
+		if err := s.DB.SelectBatch(ctx, batch.ID, batch.Query); err != nil {
+			return err
+		}
+		created, err := s.DB.Batch(ctx, batch.ID)
+		if err == nil {
+			batch = created
+		}
+		return err
+	})
+	setBatchLocation(w, batch.ID)
+	writeJSON(w, http.StatusAccepted, toBatchSummary(batch))
 }
 
 // parseSelection parses the query parameters that select photos. The limit is 0
