@@ -84,9 +84,10 @@ N      ?= 300
 STACK  ?= native
 BOXES  ?=
 REPEAT ?= 0
+WATCHERS ?= 0
 SVG    ?=
 bench: build ## Measure throughput and cost of N photos (300); also STACK="native cluster", BOXES="1 3", SVG=file
-	@go run ./cmd/bench -n $(N) -stack "$(STACK)" -boxes "$(BOXES)" -repeat $(REPEAT) -svg "$(SVG)"
+	@go run ./cmd/bench -n $(N) -stack "$(STACK)" -boxes "$(BOXES)" -repeat $(REPEAT) -watchers $(WATCHERS) -svg "$(SVG)"
 
 PHOTOS ?= 500
 test-cluster: deps ## Kill a worker, Temporal and PostgreSQL of a cluster while PHOTOS (500) are processed

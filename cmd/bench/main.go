@@ -64,6 +64,7 @@ type options struct {
 	stacks     []string // of stackFlags
 	boxes      []int    // keys of boxSets
 	repeats    int
+	watchers   int  // clients of GET /events in every second batch; 0 measures none
 	crossCheck bool // also measure plain govips
 	recipe     []recipe
 	cache      string // directory of the photos
@@ -82,12 +83,13 @@ func realMain(ctx context.Context, args []string, out, progress io.Writer) error
 	stacks := flags.String("stack", "native", "native, cluster, or both")
 	boxes := flags.String("boxes", "", "how many thumbnails of each photo: 1, 3, or both (the default; of large batches 1)")
 	repeats := flags.Int("repeat", 0, "how often each is measured (3; large batches once)")
+	watchers := flags.Int("watchers", 0, "compare with batches that this many clients of GET /events watch")
 	svg := flags.String("svg", "", "draw the result to this `file`")
 	crossCheck := flags.Bool("govips", true, "measure plain govips beside the limit")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	o := options{batches: []int{*n}, repeats: 3, recipe: defaultRecipe, crossCheck: *crossCheck}
+	o := options{batches: []int{*n}, repeats: 3, recipe: defaultRecipe, watchers: *watchers, crossCheck: *crossCheck}
 	defaultBoxes := "1 3"
 	if *n >= largeBatch {
 		o.batches, o.repeats, defaultBoxes = []int{smallBatch, *n}, 1, "1"
@@ -108,7 +110,7 @@ func realMain(ctx context.Context, args []string, out, progress io.Writer) error
 		}
 		o.stacks = append(o.stacks, name)
 	}
-	if flags.NArg() > 0 || *n < 1 || *n > maxBatch || *repeats < 0 {
+	if flags.NArg() > 0 || *n < 1 || *n > maxBatch || *repeats < 0 || *watchers < 0 {
 		return fmt.Errorf("usage: bench [flags]; -n must be from 1 to %d", maxBatch)
 	}
 	var err error
@@ -225,16 +227,25 @@ func measureStack(ctx context.Context, o options, name string, boxes int, server
 		return nil, fmt.Errorf("the first photos: %w", err)
 	}
 	for _, n := range o.batches {
-		c := &column{stack: name, boxes: boxes, photos: n}
-		for range o.repeats {
-			say("%s, %d photos, %d boxes …", name, n, boxes)
-			figures, err := s.batch(ctx, server, n, boxes)
-			if err != nil {
-				return nil, err
-			}
-			c.runs = append(c.runs, figures)
+		variants := []*column{{stack: name, boxes: boxes, photos: n}}
+		if o.watchers > 0 {
+			variants = append(variants, &column{stack: name, boxes: boxes, photos: n, watchers: o.watchers})
 		}
-		columns = append(columns, c)
+		for range o.repeats {
+			for _, c := range variants { // alternating, since machines change
+				say("%s, %d photos, %d boxes, %d watchers …", name, n, boxes, c.watchers)
+				stopWatching, err := s.watch(ctx, c.watchers)
+				if err != nil {
+					return nil, err
+				}
+				figures, err := s.batch(ctx, server, n, boxes)
+				if err = errors.Join(err, stopWatching()); err != nil {
+					return nil, err
+				}
+				c.runs = append(c.runs, figures)
+			}
+		}
+		columns = append(columns, variants...)
 	}
 	return columns, nil
 }

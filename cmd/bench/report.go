@@ -42,6 +42,8 @@ type column struct {
 	boxes  int
 	photos int
 	runs   []figures
+
+	watchers int // clients of GET /events
 }
 
 // mid returns the median of the runs.
@@ -83,10 +85,14 @@ func (c *column) pooled(of func(figures) []time.Duration) (values []time.Duratio
 func (c *column) isLimit() bool { return c.stack == limitColumn }
 
 func (c *column) name() string {
-	if c.boxes == 1 {
-		return c.stack + ", 1 box"
+	name := c.stack + ", 1 box"
+	if c.boxes > 1 {
+		name = fmt.Sprintf("%s, %d boxes", c.stack, c.boxes)
 	}
-	return fmt.Sprintf("%s, %d boxes", c.stack, c.boxes)
+	if c.watchers > 0 {
+		name += fmt.Sprintf(", %d watchers", c.watchers)
+	}
+	return name
 }
 
 // limitOf returns the limit to compare the column with.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -15,6 +17,7 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	temporalclient "go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/photo-processor/photo-processor/internal/client"
 	"github.com/photo-processor/photo-processor/internal/devstack"
@@ -113,6 +116,40 @@ func startStack(ctx context.Context, program, name string, boxes []photo.Size) (
 // ports are the variables of the stack's ports.
 var ports = []string{
 	"HTTP_ADDR", "DEV_TEMPORAL_PORT", "DEV_TEMPORAL_UI_PORT", "DEV_TEMPORAL_METRICS_PORT", "DEV_POSTGRES_PORT", "DEV_SAMPLES_PORT",
+}
+
+// watch has clients read GET /events until stop is called, which returns an
+// error if one of them was disconnected. Their CPU time is this program's.
+func (s *stack) watch(ctx context.Context, clients int) (stop func() error, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var reading errgroup.Group
+	transport := &http.Transport{}
+	stop = func() error {
+		cancel()
+		transport.CloseIdleConnections()
+		return reading.Wait()
+	}
+	for range clients {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.state.APIURL+"/events", nil)
+		if err != nil {
+			return nil, errors.Join(err, stop())
+		}
+		resp, err := transport.RoundTrip(req)
+		if err != nil {
+			return nil, errors.Join(err, stop())
+		}
+		if resp.StatusCode != http.StatusOK {
+			return nil, errors.Join(fmt.Errorf("GET /events: %s", resp.Status), resp.Body.Close(), stop())
+		}
+		reading.Go(func() error {
+			defer resp.Body.Close()
+			if _, err := io.Copy(io.Discard, resp.Body); ctx.Err() == nil {
+				return fmt.Errorf("a watcher was disconnected: %w", err)
+			}
+			return nil
+		})
+	}
+	return stop, nil
 }
 
 // stop stops the stack and deletes its data.
