@@ -55,6 +55,10 @@ func TestAuditorSees(t *testing.T) {
 			completed = id
 		}
 	}
+	var batch uuid.UUID
+	for path := range a.locations {
+		batch = uuid.MustParse(strings.TrimPrefix(path, "/batches/"))
+	}
 	thumb := rows[completed].thumbs[0]
 	file := filepath.Join(b.bucket, thumb.key)
 	content, err := os.ReadFile(file)
@@ -173,6 +177,13 @@ func TestAuditorSees(t *testing.T) {
 		{"a run of its own accord", expect(completed, func(want *expected) { want.posts = 0 }), "runs for 0 posts"},
 		{"a photo that was accepted has no run", expect(pending, func(want *expected) { want.posts, want.accepted = 1, true }),
 			pending.String() + ": was accepted, but has no run"},
+		{"a batch is not done", change(
+			`UPDATE batches SET started_at = NULL, done_at = NULL, result = NULL WHERE uuid = $1`,
+			`UPDATE batches SET started_at = now() WHERE uuid = $1`, batch), "batch /batches/" + batch.String()},
+		{"a batch lacks a photo", func(*testing.T) func() {
+			a.locations["/batches/"+batch.String()]++
+			return func() { a.locations["/batches/"+batch.String()]-- }
+		}, "batch /batches/" + batch.String()},
 		{"a workflow is open", open("process-photo-" + stranger.String()), "workflow process-photo-" + stranger.String()},
 		{"a workflow that starts others is open", open("start-photos-1"), "workflow start-photos-1"},
 		{"a post was accepted, and no workflow was started", func(*testing.T) func() {

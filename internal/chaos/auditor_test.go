@@ -2,6 +2,7 @@ package chaos_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -35,8 +36,9 @@ type auditor struct {
 	logs      string // directory
 	boxes     []int
 	photos    map[uuid.UUID]expected
-	batches   int           // accepted requests whose photos a workflow starts
-	closeTime time.Duration // for workflows to close and files to be removed
+	batches   int            // accepted requests whose photos a workflow starts
+	locations map[string]int // numbers of photos by the paths of their batches
+	closeTime time.Duration  // for workflows to close and files to be removed
 
 	repeats    map[uuid.UUID]int // repeated attempts at the photo's page of a batch
 	violations []string
@@ -114,6 +116,9 @@ func (a *auditor) audit(ctx context.Context) ([]string, error) {
 			a.violation("photo %s: nobody has posted it, but it has a run", id)
 		}
 	}
+	if err := a.auditBatches(ctx); err != nil {
+		return nil, fmt.Errorf("audit batches: %w", err)
+	}
 	if err := a.auditFiles(ctx, named); err != nil {
 		return nil, fmt.Errorf("audit files: %w", err)
 	}
@@ -122,6 +127,27 @@ func (a *auditor) audit(ctx context.Context) ([]string, error) {
 	}
 	slices.Sort(a.violations)
 	return a.violations, nil
+}
+
+// auditBatches checks that each batch is done and has counted each of its photos.
+func (a *auditor) auditBatches(ctx context.Context) error {
+	for path, photos := range a.locations {
+		status, body, err := a.get(ctx, path)
+		if err != nil {
+			return err
+		}
+		var b struct {
+			Total, Completed, Failed int
+			Done                     bool
+		}
+		if err := json.Unmarshal(body, &b); err != nil {
+			return err
+		}
+		if status != http.StatusOK || !b.Done || b.Total != photos || b.Completed+b.Failed != photos {
+			a.violation("batch %s of %d photos: %d %s", path, photos, status, body)
+		}
+	}
+	return nil
 }
 
 func (a *auditor) violation(format string, args ...any) {

@@ -82,7 +82,7 @@ func process(t *testing.T, p plan) *batch {
 		b.ids = append(b.ids, uuid.New())
 	}
 
-	client := &client{api: b.api, accepted: map[uuid.UUID]bool{}, posts: map[uuid.UUID]int{}}
+	client := &client{api: b.api, accepted: map[uuid.UUID]bool{}, posts: map[uuid.UUID]int{}, locations: map[string]int{}}
 	faultInjector := &faultInjector{stack: b.stack}
 	began := time.Now()
 	b.execute(t, p, client, faultInjector)
@@ -96,7 +96,7 @@ func process(t *testing.T, p plan) *batch {
 	t.Cleanup(func() { _ = db.Close(context.WithoutCancel(t.Context())) })
 	b.auditor = &auditor{
 		db: db, temporal: temporal, api: b.api, bucket: b.bucket, sources: b.sources, logs: filepath.Dir(b.dir.Log("api")),
-		boxes: boxes, closeTime: endTime, photos: map[uuid.UUID]expected{}, batches: client.batches,
+		boxes: boxes, closeTime: endTime, photos: map[uuid.UUID]expected{}, batches: client.batches, locations: client.locations,
 	}
 	for id := range client.accepted {
 		b.auditor.photos[id] = expected{accepted: true}

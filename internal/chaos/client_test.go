@@ -23,6 +23,8 @@ type client struct {
 	accepted map[uuid.UUID]bool
 	posts    map[uuid.UUID]int // that may have reached the API
 	batches  int               // accepted requests whose photos a workflow starts
+
+	locations map[string]int // numbers of photos by the paths of their batches
 }
 
 // post posts until it gets a response. sent is called with each attempt.
@@ -41,6 +43,9 @@ func (c *client) post(ctx context.Context, ids []uuid.UUID, sent func()) error {
 			defer c.mu.Unlock()
 			if len(ids) > startDirectly {
 				c.batches++
+			}
+			if answer.location != "" { // it has none if PostgreSQL was away
+				c.locations[answer.location] = len(ids)
 			}
 			for _, id := range answer.Accepted {
 				c.accepted[id] = true
@@ -67,7 +72,10 @@ func (c *client) count(ids []uuid.UUID, n int) {
 	}
 }
 
-type answer struct{ Accepted, Rejected []uuid.UUID }
+type answer struct {
+	Accepted, Rejected []uuid.UUID
+	location           string // of the batch
+}
 
 // errStatus is an error response, such as 503 while Temporal is away.
 var errStatus = errors.New("unexpected answer")
@@ -91,5 +99,6 @@ func (c *client) postOnce(ctx context.Context, body []byte) (a answer, err error
 	if resp.StatusCode != http.StatusCreated {
 		return a, fmt.Errorf("%w: %s: %s", errStatus, resp.Status, content)
 	}
+	a.location = resp.Header.Get("Location")
 	return a, json.Unmarshal(content, &a)
 }
