@@ -92,7 +92,7 @@ func (s *Server) processSelected(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	batch := photo.Batch{ID: in.Batch, CreatedAt: time.Now().Truncate(time.Microsecond), Query: in.Query}
-	s.tryBatch(r.Context(), func(ctx context.Context) error { // the workflow creates it, too, but the client may ask for it at once
+	s.tryBatch(r.Context(), batchIsLate, func(ctx context.Context) error { // the workflow creates it, too, but the client may ask for it at once
 		if err := s.DB.SelectBatch(ctx, batch.ID, batch.Query); err != nil {
 			return err
 		}
@@ -112,13 +112,14 @@ func parseSelection(query url.Values) (selection photo.Selection, limit int, err
 	if selection, err = parseFilter(query); err != nil {
 		return selection, 0, err
 	}
-	switch selection.Status {
+	switch status := photo.Status(query.Get("status")); status { // a code does not replace it
 	case photo.Pending, photo.Completed, photo.Failed:
 	default:
-		return selection, 0, badRequest("status must be pending, completed or failed, not %q", query.Get("status"))
+		return selection, 0, badRequest("status must be pending, completed or failed, not %q", status)
 	}
 	if text := query.Get("created_before"); text != "" {
-		if selection.CreatedBefore, err = time.Parse(time.RFC3339, text); err != nil {
+		selection.CreatedBefore, err = time.Parse(time.RFC3339, text)
+		if err != nil || selection.CreatedBefore.IsZero() { // the zero time would select photos of any age
 			return selection, 0, badRequest("created_before must be a time such as 2026-01-31T12:00:00Z, not %q", text)
 		}
 	}

@@ -90,14 +90,6 @@ func (s *stream) await(t *testing.T, name string, words ...string) sentEvent {
 	}
 }
 
-// finish has a run of the photo complete or fail it.
-func (b *testBundle) finish(t *testing.T, id uuid.UUID, failure *photo.Failure) {
-	t.Helper()
-	run := photo.Run{Photo: id, ID: uuid.NewString(), StartedAt: time.Now()}
-	_, _, err := b.api.DB.Finish(t.Context(), run, failure)
-	require.NoError(t, err)
-}
-
 func TestEventsTellChangedPhotos(t *testing.T) {
 	t.Parallel()
 	b := setup(t, fastEvents)
@@ -112,7 +104,7 @@ func TestEventsTellChangedPhotos(t *testing.T) {
 	require.NotContains(t, e.data, "secret=1", "URLs are redacted")
 	s.await(t, "counts", `"pending":1`)
 
-	b.finish(t, photos[0].UUID, photo.Fail(photo.SourceTimeout, "slow"))
+	b.finish(t, newRun(photos[0].UUID), photo.Fail(photo.SourceTimeout, "slow"))
 	s.await(t, "photos", id, `"status":"failed"`, `"failure":{"code":"source_timeout"}`)
 	s.await(t, "counts", `"failures":{"source_timeout":1}`)
 }
@@ -126,7 +118,7 @@ func TestEventsTellBatches(t *testing.T) {
 	batch := uuid.New()
 	require.NoError(t, b.api.DB.CreateBatch(t.Context(), batch, []uuid.UUID{photos[0].UUID}))
 	s.await(t, "batches", batch.String(), `"pending":1`)
-	b.finish(t, photos[0].UUID, nil)
+	b.finish(t, newRun(photos[0].UUID), nil)
 	s.await(t, "batches", batch.String(), `"completed":1`, `"done":false`)
 	require.NoError(t, b.api.DB.EndBatch(t.Context(), batch, false, nil))
 	s.await(t, "batches", batch.String(), `"done":true`)
@@ -168,7 +160,7 @@ func TestEventsOfManyPhotos(t *testing.T) {
 	require.NoError(t, err)
 	s.await(t, "reset")
 	s.await(t, "counts", `"pending":6000`)
-	b.finish(t, photos[0].UUID, nil)
+	b.finish(t, newRun(photos[0].UUID), nil)
 	s.await(t, "counts", `"completed":1`)
 }
 
@@ -189,4 +181,8 @@ func TestEventsWithoutPostgres(t *testing.T) {
 	t.Parallel()
 	b := setup(t, withoutPostgres(t))
 	requireError(t, b.get(t, "/events"), http.StatusServiceUnavailable, "The database cannot be reached")
+}
+
+func newRun(id uuid.UUID) photo.Run {
+	return photo.Run{Photo: id, ID: uuid.NewString(), StartedAt: time.Now()}
 }

@@ -23,6 +23,17 @@ func (b *testBundle) add(t *testing.T, urls ...string) []photo.Photo {
 	return photos
 }
 
+// nextPage returns the path of the next page of a list, or "".
+func nextPage(t *testing.T, got response) string {
+	t.Helper()
+	link := got.header.Get("Link")
+	if link == "" {
+		return ""
+	}
+	require.True(t, strings.HasSuffix(link, `>; rel="next"`), link)
+	return strings.TrimSuffix(strings.TrimPrefix(link, "<"), `>; rel="next"`)
+}
+
 func TestListPages(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -47,11 +58,7 @@ func TestListPages(t *testing.T) {
 			require.Equal(t, time.UTC, created.Location())
 			seen = append(seen, p["url"])
 		}
-		path = ""
-		if link := got.header.Get("Link"); link != "" {
-			require.True(t, strings.HasSuffix(link, `>; rel="next"`), link)
-			path = strings.TrimSuffix(strings.TrimPrefix(link, "<"), `>; rel="next"`)
-		}
+		path = nextPage(t, got)
 	}
 	require.Len(t, seen, 7)
 	require.True(t, strings.HasPrefix(seen[0], "https://photos.example/0.jpg"), "oldest first")
@@ -167,7 +174,7 @@ func TestSourceURLsAreRedacted(t *testing.T) {
 			require.Equal(t, []string{plain, want}, []string{posted[0]["url"], posted[1]["url"]})
 			encoded, err := json.Marshal(want) // as the API escapes it
 			require.NoError(t, err)
-			for _, path := range []string{"/photos/pending", "/photos/" + p.UUID.String()} {
+			for _, path := range []string{"/photos", "/photos/pending", "/photos/" + p.UUID.String()} {
 				body := strings.ReplaceAll(b.get(t, path).body, `\u0026`, "&")
 				require.Contains(t, body, strings.ReplaceAll(string(encoded), `\u0026`, "&"))
 				require.NotContains(t, body, "hunter2")

@@ -211,33 +211,32 @@ func (e *notStartedError) toBody() any {
 
 // startWorkflows starts one workflow for each photo, StartConcurrency at a
 // time, and stops at the first error. A photo whose workflow is running counts
-// as started. More than StartDirectly photos go to one batch workflow, which
-// starts theirs: the response needs to wait for a single start only. It returns
-// the batch of several photos; zero if there is none.
+// as started. Several photos that are more than StartDirectly go to one batch
+// workflow, which starts theirs: the response needs to wait for a single start
+// only. It returns the batch of several photos; zero if there is none.
 func (s *Server) startWorkflows(ctx context.Context, ids []uuid.UUID) (batch uuid.UUID, err error) {
 	if len(ids) > 1 {
 		batch = uuid.New()
 	}
-	if len(ids) > s.Config.StartDirectly {
+	if batch != uuid.Nil && len(ids) > s.Config.StartDirectly {
 		if _, err := s.starter().StartBatch(ctx, batch, ids); err != nil {
 			return uuid.Nil, &notStartedError{started: 0, wanted: len(ids), err: err}
 		}
-		if batch != uuid.Nil { // the workflow creates it, too, but the client may ask for it at once
-			s.tryBatch(ctx, func(ctx context.Context) error { return s.DB.CreateBatch(ctx, batch, ids) })
-		}
+		// The workflow creates the batch, too, but the client may ask for it at once.
+		s.tryBatch(ctx, batchIsLate, func(ctx context.Context) error { return s.DB.CreateBatch(ctx, batch, ids) })
 		return batch, nil
 	}
 	photos := make([]postgres.BatchPhoto, len(ids))
 	for i, id := range ids {
 		photos[i].Photo = id
 	}
-	if batch != uuid.Nil && !s.tryBatch(ctx, func(ctx context.Context) error { return s.DB.ReadOldRuns(ctx, photos) }) {
+	if batch != uuid.Nil && !s.tryBatch(ctx, batchIsMissing, func(ctx context.Context) error { return s.DB.ReadOldRuns(ctx, photos) }) {
 		batch = uuid.Nil
 	}
 	if err := s.startDirectly(ctx, photos); err != nil {
 		return uuid.Nil, err
 	}
-	if batch != uuid.Nil && !s.tryBatch(ctx, func(ctx context.Context) error { return s.DB.CreateStartedBatch(ctx, batch, photos) }) {
+	if batch != uuid.Nil && !s.tryBatch(ctx, batchIsMissing, func(ctx context.Context) error { return s.DB.CreateStartedBatch(ctx, batch, photos) }) {
 		batch = uuid.Nil
 	}
 	return batch, nil
@@ -285,16 +284,21 @@ func (s *Server) starter() starter.Starter {
 // needs it for the batch only.
 const batchTimeout = 2 * time.Second
 
-// tryBatch reads or writes a batch. It returns false if it cannot: processing
-// photos does not need PostgreSQL, so that the request succeeds without a batch.
-func (s *Server) tryBatch(ctx context.Context, do func(context.Context) error) bool {
-	ctx, cancel := context.WithTimeout(ctx, batchTimeout)
+// The consequences of a failed access to a batch, for the log.
+const (
+	batchIsMissing = "photos are processed without a batch"
+	batchIsLate    = "a batch does not exist until its workflow creates it"
+)
+
+// tryBatch reads or writes a batch. If it cannot, it logs the consequence and
+// returns false: processing photos does not need PostgreSQL, so that the request
+// succeeds. It goes on if the client has gone: photos may have been started.
+func (s *Server) tryBatch(ctx context.Context, consequence string, do func(context.Context) error) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), batchTimeout)
 	defer cancel()
 	err := do(ctx)
 	if err != nil {
-		s.outageLines.Do("batch"+postgres.SQLState(err), func() {
-			s.Log.ErrorContext(ctx, "photos are processed without a batch", "error", err)
-		})
+		s.outageLines.Do(consequence+postgres.SQLState(err), func() { s.Log.ErrorContext(ctx, consequence, "error", err) })
 	}
 	return err == nil
 }

@@ -204,6 +204,21 @@ func TestProcessManyAtOnce(t *testing.T) {
 	}
 }
 
+// pollInput takes the next workflow task from the queue as a worker does, and
+// reads the input of its workflow, which must have the type.
+func (b *testBundle) pollInput(t *testing.T, workflowType string, in any) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	task, err := b.api.Temporal.WorkflowService().PollWorkflowTaskQueue(ctx, &workflowservice.PollWorkflowTaskQueueRequest{
+		Namespace: "default", TaskQueue: &taskqueuepb.TaskQueue{Name: b.api.Config.TaskQueue},
+	})
+	require.NoError(t, err)
+	require.Equal(t, workflowType, task.GetWorkflowType().GetName())
+	input := task.GetHistory().GetEvents()[0].GetWorkflowExecutionStartedEventAttributes().GetInput()
+	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(input, in))
+}
+
 // TestProcessThroughABatchWorkflow posts so many photos that the API starts one
 // workflow, StartPhotos, which starts theirs.
 func TestProcessThroughABatchWorkflow(t *testing.T) {
@@ -214,16 +229,8 @@ func TestProcessThroughABatchWorkflow(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, http.StatusCreated, b.post(t, "/photos/process", string(body)).status)
 
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	task, err := b.api.Temporal.WorkflowService().PollWorkflowTaskQueue(ctx, &workflowservice.PollWorkflowTaskQueueRequest{
-		Namespace: "default", TaskQueue: &taskqueuepb.TaskQueue{Name: b.api.Config.TaskQueue},
-	})
-	require.NoError(t, err)
-	require.Equal(t, "StartPhotos", task.GetWorkflowType().GetName())
 	var in workflows.StartPhotosInput
-	input := task.GetHistory().GetEvents()[0].GetWorkflowExecutionStartedEventAttributes().GetInput()
-	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(input, &in))
+	b.pollInput(t, "StartPhotos", &in)
 	require.Equal(t, photo.IDs(ids), in.Photos)
 	require.Empty(t, b.running(t, ids[0]))
 }

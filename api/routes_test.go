@@ -20,7 +20,10 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 	for _, test := range []struct{ method, path, allow string }{
 		{http.MethodDelete, "/photos/pending", "GET, HEAD"},
 		{http.MethodGet, "/photos/process", "POST"},
-		{http.MethodGet, "/photos", "POST"},
+		{http.MethodDelete, "/photos", "GET, HEAD, POST"},
+		{http.MethodPost, "/photos/counts", "GET, HEAD"},
+		{http.MethodDelete, "/batches", "GET, HEAD"},
+		{http.MethodPost, "/batches/" + uuid.NewString(), "GET, HEAD, DELETE"},
 		{http.MethodPost, "/healthz", "GET, HEAD"},
 		{http.MethodOptions, "/thumbnails/x", "GET, HEAD"},
 	} {
@@ -35,9 +38,14 @@ func TestQueryParameters(t *testing.T) {
 	b := setup(t)
 	id := uuid.NewString()
 	for _, test := range []struct{ method, path, known string }{
-		{http.MethodPost, "/photos/process", "no query parameters"},
+		{http.MethodPost, "/photos/process", "status, code, created_before, limit"},
 		{http.MethodPost, "/photos/status", "no query parameters"},
 		{http.MethodPost, "/photos", "process"},
+		{http.MethodGet, "/photos", "status, code, after, limit"},
+		{http.MethodGet, "/photos/counts", "no query parameters"},
+		{http.MethodGet, "/batches", "after, limit"},
+		{http.MethodGet, "/batches/" + id, "no query parameters"},
+		{http.MethodDelete, "/batches/" + id, "no query parameters"},
 		{http.MethodGet, "/photos/pending", "after, limit"},
 		{http.MethodGet, "/photos/processing", "after, limit"},
 		{http.MethodGet, "/photos/completed", "after, limit"},
@@ -60,7 +68,8 @@ func TestQueryParameters(t *testing.T) {
 			requireError(t, got, http.StatusBadRequest, name+" is given 2 times")
 		}
 	}
-	require.Equal(t, "[]\n", b.get(t, "/photos/pending").body, "nothing was added")
+	require.Equal(t, "[]\n", b.get(t, "/photos").body, "nothing was added")
+	require.Equal(t, "[]\n", b.get(t, "/batches").body, "nothing was started")
 	require.Equal(t, http.StatusOK, b.get(t, "/readyz?verbose").status)
 	require.Equal(t, http.StatusBadRequest, b.do(t, http.MethodHead, "/photos/pending?Limit=7", "").status)
 }

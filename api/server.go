@@ -56,6 +56,7 @@ type Server struct {
 
 	readiness *health.Readiness
 	events    *eventHub
+	counter   photoCounter
 	stopping  chan struct{} // closed when the server stops; nil if it is not run by Run
 
 	outageLines telemetry.OutageLines

@@ -71,7 +71,8 @@ type Config struct {
 	HTTPTimeout time.Duration `env:"HTTP_TIMEOUT" envDefault:"30s"`
 	// StartDirectly is the largest number of photos in a request whose
 	// workflows the API starts itself. For a larger request it starts a
-	// StartPhotos workflow, which starts them with a lower priority.
+	// StartPhotos workflow, which starts them with a lower priority. The API
+	// always starts the workflow of a single photo itself.
 	StartDirectly int `env:"START_DIRECTLY" envDefault:"100"`
 	// StartConcurrency is how many workflows a request, or the workflow of a
 	// large request, starts concurrently.
