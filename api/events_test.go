@@ -15,7 +15,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/photo-processor/photo-processor/api"
+	"github.com/photo-processor/photo-processor/internal/devstack/devstacktest"
 	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/postgres"
+	"github.com/photo-processor/photo-processor/internal/postgres/postgrestest"
 )
 
 // fastEvents has changes read often.
@@ -185,4 +188,24 @@ func TestEventsWithoutPostgres(t *testing.T) {
 
 func newRun(id uuid.UUID) photo.Run {
 	return photo.Run{Photo: id, ID: uuid.NewString(), StartedAt: time.Now()}
+}
+
+// TestAStreamOutlivesTheTimeoutsOfRequests watches for longer than any other
+// request may take, until the server stops, which need not wait for clients.
+func TestAStreamOutlivesTheTimeoutsOfRequests(t *testing.T) {
+	t.Parallel()
+	databaseURL := postgrestest.URL(t)
+	address, stop, ended := serve(t, databaseURL, "HTTP_TIMEOUT=1s", "SHUTDOWN_TIMEOUT=1h", "METRICS_ADDR=127.0.0.1:0", "EVENTS_INTERVAL=100ms")
+	db, err := postgres.Open(databaseURL, 1)
+	require.NoError(t, err)
+	defer db.Close()
+	b := &testBundle{api: &api.Server{DB: db}, url: "http://" + address, transport: devstacktest.HTTPClient.Transport}
+	s := b.watch(t)
+	for began := time.Now(); time.Since(began) < 8*time.Second; {
+		photos, err := db.AddPhotos(t.Context(), []string{"https://photos.example/1.jpg"})
+		require.NoError(t, err)
+		s.await(t, "photos", photos[0].UUID.String())
+	}
+	stop()
+	await(t, ended)
 }
