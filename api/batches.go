@@ -14,49 +14,15 @@ import (
 	"go.temporal.io/api/serviceerror"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/photojson"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/workflows"
 )
 
-// batchSummary is Batch in openapi.yaml.
-type batchSummary struct {
-	ID        uuid.UUID `json:"id"`
-	CreatedAt time.Time `json:"created_at"`
-	Total     int       `json:"total"`
-	photoCounts
-	Done     bool      `json:"done"`
-	DoneAt   time.Time `json:"done_at,omitzero"`
-	Canceled bool      `json:"canceled,omitempty"`
-	Query    string    `json:"query,omitempty"`
-}
-
-// photoCounts is PhotoCounts in openapi.yaml.
-type photoCounts struct {
-	Pending    int                `json:"pending"`
-	Processing int                `json:"processing"`
-	Completed  int                `json:"completed"`
-	Failed     int                `json:"failed"`
-	Failures   map[photo.Code]int `json:"failures"`
-}
-
-func toPhotoCounts(c photo.Counts) photoCounts {
-	if c.Failures == nil {
-		c.Failures = map[photo.Code]int{} // {}, not null
-	}
-	return photoCounts(c)
-}
-
-func toBatchSummary(b photo.Batch) batchSummary {
-	return batchSummary{
-		ID: b.ID, CreatedAt: b.CreatedAt.UTC(), Total: b.Total(), photoCounts: toPhotoCounts(b.Counts),
-		Done: !b.DoneAt.IsZero(), DoneAt: b.DoneAt.UTC(), Canceled: b.Canceled, Query: b.Query,
-	}
-}
-
-func toBatchSummaries(batches []photo.Batch) []batchSummary {
-	summaries := make([]batchSummary, len(batches)) // an empty list is [], not null
+func toBatches(batches []photo.Batch) []photojson.Batch {
+	summaries := make([]photojson.Batch, len(batches)) // an empty list is [], not null
 	for i, b := range batches {
-		summaries[i] = toBatchSummary(b)
+		summaries[i] = photojson.ToBatch(b)
 	}
 	return summaries
 }
@@ -103,7 +69,7 @@ func (s *Server) processSelected(w http.ResponseWriter, r *http.Request) {
 		return err
 	})
 	setBatchLocation(w, batch.ID)
-	writeJSON(w, http.StatusAccepted, toBatchSummary(batch))
+	writeJSON(w, http.StatusAccepted, photojson.ToBatch(batch))
 }
 
 // parseSelection parses the query parameters that select photos. The limit is 0
@@ -172,7 +138,7 @@ func (s *Server) listBatches(w http.ResponseWriter, r *http.Request) {
 		last := batches[limit-1]
 		setNextPage(w, "/batches", postgres.Cursor{CreatedAt: last.CreatedAt, UUID: last.ID}, limit, nil)
 	}
-	writeJSON(w, http.StatusOK, toBatchSummaries(batches))
+	writeJSON(w, http.StatusOK, toBatches(batches))
 }
 
 // showBatch serves GET /batches/{id}.
@@ -187,7 +153,7 @@ func (s *Server) showBatch(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	writeJSON(w, http.StatusOK, toBatchSummary(batch))
+	writeJSON(w, http.StatusOK, photojson.ToBatch(batch))
 }
 
 // cancelBatch serves DELETE /batches/{id}. The batch's workflow records the
@@ -208,5 +174,5 @@ func (s *Server) cancelBatch(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, &temporalError{err})
 		return
 	}
-	writeJSON(w, http.StatusOK, toBatchSummary(batch))
+	writeJSON(w, http.StatusOK, photojson.ToBatch(batch))
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/photojson"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 )
 
@@ -235,7 +236,7 @@ func (c *changeReader) readCounts(ctx context.Context, events *[]event) error {
 		return err
 	}
 	c.nextCount, c.uncounted = pause(began), false
-	if data := encodeJSON(toPhotoCounts(counts)); !bytes.Equal(data, c.counts) {
+	if data := encodeJSON(photojson.ToCounts(counts)); !bytes.Equal(data, c.counts) {
 		c.counts = data
 		*events = append(*events, event{"counts", data})
 	}
@@ -263,7 +264,7 @@ func (c *changeReader) readBatches(ctx context.Context, events *[]event) error {
 	sent := map[uuid.UUID][]byte{}
 	var changed []photo.Batch
 	for _, b := range batches {
-		data := encodeJSON(toBatchSummary(b))
+		data := encodeJSON(photojson.ToBatch(b))
 		if !bytes.Equal(data, c.batches[b.ID]) {
 			changed = append(changed, b)
 		}
@@ -273,7 +274,7 @@ func (c *changeReader) readBatches(ctx context.Context, events *[]event) error {
 	}
 	c.batches = sent
 	if len(changed) > 0 {
-		*events = append(*events, event{"batches", encodeJSON(toBatchSummaries(changed))})
+		*events = append(*events, event{"batches", encodeJSON(toBatches(changed))})
 	}
 	return nil
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/gorilla/mux"
 
-	"github.com/photo-processor/photo-processor/internal/config"
 	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/photojson"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/source"
 	"github.com/photo-processor/photo-processor/internal/telemetry"
@@ -36,57 +36,14 @@ const (
 	maxURLBytes = 8000
 )
 
-// photoSummary is a photo in a list: PhotoSummary in openapi.yaml. The
-// generated types cannot replace it, because they order fields alphabetically.
-type photoSummary struct {
-	UUID      uuid.UUID    `json:"uuid"`
-	URL       string       `json:"url"`
-	Status    photo.Status `json:"status"`
-	CreatedAt time.Time    `json:"created_at"`
-	Failure   *failureCode `json:"failure,omitempty"`
-}
+// format is how the API shows photos.
+func (s *Server) format() photojson.Format { return photojson.NewFormat(s.Config, s.Namespace) }
 
-// failureCode is a failure without its message, which is in the detail.
-type failureCode struct {
-	Code photo.Code `json:"code"`
-}
-
-// photoDetail is a photo with its thumbnails: PhotoDetail in openapi.yaml.
-type photoDetail struct {
-	photoSummary
-	UpdatedAt  time.Time          `json:"updated_at"`
-	Thumbnails []thumbnailSummary `json:"thumbnails"`
-	Failure    *photo.Failure     `json:"failure,omitempty"`
-	WorkflowID string             `json:"workflow_id"`
-	// WorkflowURL is in Temporal's Web UI; empty if that is unknown, or before
-	// the first run.
-	WorkflowURL string `json:"workflow_url,omitempty"`
-}
-
-type thumbnailSummary struct {
-	UUID      uuid.UUID `json:"uuid"`
-	Width     int       `json:"width"`
-	Height    int       `json:"height"`
-	URL       string    `json:"url"`
-	CreatedAt time.Time `json:"created_at"`
-}
-
-func (s *Server) toSummary(p photo.Photo) photoSummary {
-	redact := source.RedactURL
-	if s.Config.SourceURLsShown == config.SourceURLsFull {
-		redact = source.RedactPassword
-	}
-	summary := photoSummary{UUID: p.UUID, URL: redact(p.URL), Status: p.Status, CreatedAt: p.CreatedAt.UTC()}
-	if p.Failure != nil {
-		summary.Failure = &failureCode{p.Failure.Code}
-	}
-	return summary
-}
-
-func (s *Server) toSummaries(photos []photo.Photo) []photoSummary {
-	summaries := make([]photoSummary, len(photos)) // an empty list is [], not null
+func (s *Server) toSummaries(photos []photo.Photo) []photojson.PhotoSummary {
+	format := s.format()
+	summaries := make([]photojson.PhotoSummary, len(photos)) // an empty list is [], not null
 	for i, p := range photos {
-		summaries[i] = s.toSummary(p)
+		summaries[i] = format.Summary(p)
 	}
 	return summaries
 }
@@ -105,21 +62,7 @@ func (s *Server) showPhoto(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	*photoLogAttrs(r) = telemetry.PhotoAttrs(id, p.RunID)
-	detail := photoDetail{
-		photoSummary: s.toSummary(p),
-		UpdatedAt:    p.UpdatedAt.UTC(),
-		Thumbnails:   make([]thumbnailSummary, len(p.Thumbnails)),
-		Failure:      p.Failure,
-		WorkflowID:   photo.WorkflowID(id),
-	}
-	if s.Config.TemporalUIURL != "" && p.RunID != "" {
-		detail.WorkflowURL = fmt.Sprintf("%s/namespaces/%s/workflows/%s/%s/history",
-			s.Config.TemporalUIURL, url.PathEscape(s.Namespace), detail.WorkflowID, url.PathEscape(p.RunID))
-	}
-	for i, t := range p.Thumbnails {
-		detail.Thumbnails[i] = thumbnailSummary{t.UUID, t.Size.Width, t.Size.Height, t.Key, t.CreatedAt.UTC()}
-	}
-	writeJSON(w, http.StatusOK, detail)
+	writeJSON(w, http.StatusOK, s.format().Detail(p))
 }
 
 // listPhotos serves GET /photos/{status}.
@@ -136,7 +79,7 @@ func (s *Server) listPhotos(w http.ResponseWriter, r *http.Request) {
 	}
 	page, next, err := readPage(limit, after, func(after postgres.Cursor, limit int) ([]photo.Photo, error) {
 		return s.DB.Photos(r.Context(), status, after, limit)
-	}, func(p photo.Photo) any { return s.toSummary(p) })
+	}, func(p photo.Photo) any { return s.format().Summary(p) })
 	if err != nil {
 		s.fail(w, r, err)
 		return

@@ -8,12 +8,13 @@ import (
 	"time"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/photojson"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 )
 
 // photoPreview is PhotoPreview in openapi.yaml.
 type photoPreview struct {
-	photoSummary
+	photojson.PhotoSummary
 	UpdatedAt time.Time         `json:"updated_at"`
 	Thumbnail *thumbnailPreview `json:"thumbnail,omitempty"`
 }
@@ -25,7 +26,7 @@ type thumbnailPreview struct {
 }
 
 func (s *Server) toPreview(p photo.Photo) photoPreview {
-	preview := photoPreview{photoSummary: s.toSummary(p), UpdatedAt: p.UpdatedAt.UTC()}
+	preview := photoPreview{PhotoSummary: s.format().Summary(p), UpdatedAt: p.UpdatedAt.UTC()}
 	if len(p.Thumbnails) > 0 {
 		t := p.Thumbnails[0]
 		preview.Thumbnail = &thumbnailPreview{t.Key, t.Size.Width, t.Size.Height}
@@ -76,7 +77,7 @@ func (s *Server) countPhotos(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	writeJSON(w, http.StatusOK, toPhotoCounts(counts))
+	writeJSON(w, http.StatusOK, photojson.ToCounts(counts))
 }
 
 // reusedCount is the time that counting takes from which its result is reused,
