@@ -29,11 +29,13 @@ import (
 
 	"github.com/photo-processor/photo-processor/internal/bucket"
 	"github.com/photo-processor/photo-processor/internal/photo"
+	"github.com/photo-processor/photo-processor/internal/photojson"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/renderer"
 	"github.com/photo-processor/photo-processor/internal/source"
 	"github.com/photo-processor/photo-processor/internal/sourcecache"
 	"github.com/photo-processor/photo-processor/internal/telemetry"
+	"github.com/photo-processor/photo-processor/internal/webhook"
 )
 
 // Activities holds the dependencies of the activities, which are its methods.
@@ -48,6 +50,14 @@ type Activities struct {
 	Log        *slog.Logger           // for lines about photos
 	Metrics    *Metrics               // nil records nothing
 	Outages    *telemetry.OutageLines // limits lines about outages; nil does not
+
+	// Webhook posts the ends of photos and batches, in the form of PhotoJSON; nil
+	// if no webhook is configured.
+	Webhook   *webhook.Sender
+	PhotoJSON photojson.Format
+	// HasFailureAttribute is true if the namespace has the search attribute
+	// PhotoFailure.
+	HasFailureAttribute bool
 
 	// BucketProbe checks the thumbnails bucket before a retry.
 	BucketProbe *bucket.Probe

@@ -62,10 +62,21 @@ type EndBatchInput struct {
 	NotStarted photo.IDs `json:"not_started,omitempty"` // photos of the batch that are not started
 }
 
+// EndBatchResult says what the workflow does next. It is nil if that is nothing.
+type EndBatchResult struct {
+	Notify bool `json:"notify,omitempty"` // post a webhook when the batch is done
+}
+
 // EndBatch records that no further photo of the batch is started. It is
 // idempotent.
-func (a *Activities) EndBatch(ctx context.Context, in EndBatchInput) error {
-	return a.batchError(ctx, a.DB.EndBatch(ctx, in.Batch, in.Canceled, in.NotStarted))
+func (a *Activities) EndBatch(ctx context.Context, in EndBatchInput) (*EndBatchResult, error) {
+	if err := a.DB.EndBatch(ctx, in.Batch, in.Canceled, in.NotStarted); err != nil {
+		return nil, a.batchError(ctx, err)
+	}
+	if a.Webhook == nil {
+		return nil, nil
+	}
+	return &EndBatchResult{Notify: true}, nil
 }
 
 // batchError returns the error of an activity that belongs to no photo. Temporal

@@ -20,17 +20,29 @@ type FinishInput struct {
 // WithLocalFailure returns the input of the regular activity.
 func (in FinishInput) WithLocalFailure(f *photo.Failure) any { in.LocalFailure = f; return in }
 
+// FinishResult says what the workflow does next. It is nil if that is nothing.
+type FinishResult struct {
+	Notify           bool `json:"notify,omitempty"`            // post a webhook
+	FailureAttribute bool `json:"failure_attribute,omitempty"` // set the search attribute PhotoFailure
+}
+
 // Finish removes the source from the cache, writes the photo's final status,
 // and deletes the photo's orphaned files. It is idempotent: postgres.DB.Finish
 // writes the status once, for a run that owns the photo or is newer than its
 // owner, and a deleted file may be deleted again. Temporal retries Finish until
 // no orphaned file is left.
-func (a *Activities) Finish(ctx context.Context, in FinishInput) error {
+func (a *Activities) Finish(ctx context.Context, in FinishInput) (*FinishResult, error) {
 	a.Sources.Remove(sourceKey(in.Run))
-	_, err := runStep(ctx, a, in.StepInput, func(ctx context.Context, _ *attempt) (any, error) {
-		return nil, a.finish(ctx, in)
+	return runStep(ctx, a, in.StepInput, func(ctx context.Context, _ *attempt) (*FinishResult, error) {
+		if err := a.finish(ctx, in); err != nil {
+			return nil, err
+		}
+		result := FinishResult{Notify: a.Webhook != nil, FailureAttribute: a.HasFailureAttribute && in.Failure != nil}
+		if result == (FinishResult{}) {
+			return nil, nil
+		}
+		return &result, nil
 	})
-	return err
 }
 
 func (a *Activities) finish(ctx context.Context, in FinishInput) error {

@@ -236,7 +236,12 @@ func (s *Server) startWorkflows(ctx context.Context, ids []uuid.UUID) (batch uui
 	if err := s.startDirectly(ctx, photos); err != nil {
 		return uuid.Nil, err
 	}
-	if batch != uuid.Nil && !s.tryBatch(ctx, batchIsMissing, func(ctx context.Context) error { return s.DB.CreateStartedBatch(ctx, batch, photos) }) {
+	if batch != uuid.Nil && !s.tryBatch(ctx, batchIsMissing, func(ctx context.Context) error {
+		if err := s.DB.CreateStartedBatch(ctx, batch, photos); err != nil || s.Config.WebhookURL == "" {
+			return err
+		}
+		return s.starter().StartNotifyBatch(ctx, batch)
+	}) {
 		batch = uuid.Nil
 	}
 	return batch, nil

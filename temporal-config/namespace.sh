@@ -15,6 +15,9 @@ else
 	namespace create --retention "$TEMPORAL_RETENTION" --description "photo-processor"
 fi
 
+# By which failed photos are found. It exists already after the first time.
+temporal operator search-attribute create --namespace "$TEMPORAL_NAMESPACE" --name PhotoFailure --type Keyword >/dev/null
+
 # The server caches for some seconds that a namespace does not exist, and its
 # services need as long to find each other.
 attempts=60

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"time"
 
+	"go.temporal.io/api/operatorservice/v1"
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
@@ -15,6 +17,8 @@ import (
 	"github.com/photo-processor/photo-processor/internal/source"
 	"github.com/photo-processor/photo-processor/internal/sourcecache"
 	"github.com/photo-processor/photo-processor/internal/telemetry"
+	"github.com/photo-processor/photo-processor/internal/webhook"
+	"github.com/photo-processor/photo-processor/workflows"
 )
 
 const (
@@ -117,6 +121,33 @@ func NewRenderer(cfg config.Config, log *slog.Logger) (*renderer.Renderer, error
 		RequireSandbox: cfg.RenderSandbox == config.SandboxRequired,
 	})
 }
+
+// newWebhookSender returns nil if no webhook is configured.
+func newWebhookSender(cfg config.Config) (*webhook.Sender, error) {
+	if cfg.WebhookURL == "" {
+		return nil, nil
+	}
+	return webhook.New(webhook.Config{URL: cfg.WebhookURL, Secrets: cfg.WebhookSecrets, Timeout: cfg.WebhookTimeout})
+}
+
+// hasFailureAttribute reports whether the namespace has the search attribute of
+// failed photos. A workflow that set a missing one could not go on.
+func hasFailureAttribute(ctx context.Context, c client.Client, namespace string, log *slog.Logger) bool {
+	ctx, cancel := context.WithTimeout(ctx, searchAttributesTimeout)
+	defer cancel()
+	found, err := c.OperatorService().ListSearchAttributes(ctx, &operatorservice.ListSearchAttributesRequest{Namespace: namespace})
+	name := workflows.FailureAttribute.GetName()
+	if err == nil && found.GetCustomAttributes()[name] == workflows.FailureAttribute.GetValueType() {
+		return true
+	}
+	log.Info("failed photos cannot be found by their failure code in Temporal: its namespace has no search attribute of that name; create it, then restart the workers",
+		"name", name, "type", "Keyword", "namespace", namespace, "error", err)
+	return false
+}
+
+// searchAttributesTimeout bounds a question that only a search in the Web UI
+// depends on.
+const searchAttributesTimeout = 5 * time.Second
 
 func newSourceCache(cfg config.Config) *sourcecache.Cache {
 	return sourcecache.New(sourcecache.Config{

@@ -4,6 +4,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 	"github.com/photo-processor/photo-processor/activities"
 	"github.com/photo-processor/photo-processor/internal/bucket"
 	"github.com/photo-processor/photo-processor/internal/config"
+	"github.com/photo-processor/photo-processor/internal/photojson"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/starter"
 	"github.com/photo-processor/photo-processor/internal/telemetry"
@@ -28,6 +30,8 @@ func Register(r worker.Registry, a *activities.Activities) {
 	r.RegisterWorkflow(workflows.ReconcilePhotos)
 	r.RegisterWorkflow(workflows.StartPhotos)
 	r.RegisterWorkflow(workflows.StartSelected)
+	r.RegisterWorkflow(workflows.SendWebhook)
+	r.RegisterWorkflow(workflows.NotifyBatch)
 	r.RegisterActivity(a)
 }
 
@@ -113,6 +117,11 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	sources := newSourceCache(cfg)
 	defer sources.Close()
 	start := starter.Starter{Temporal: temporal, TaskQueue: cfg.TaskQueue}
+	webhooks, err := newWebhookSender(cfg)
+	if err != nil {
+		return err
+	}
+	namespace := cmp.Or(options.Namespace, client.DefaultNamespace)
 	Register(w, &activities.Activities{
 		DB:            db,
 		Sources:       sources,
@@ -123,6 +132,8 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		Log:           log,
 		Metrics:       metrics,
 		Outages:       new(telemetry.OutageLines),
+		Webhook:       webhooks,
+		PhotoJSON:     photojson.NewFormat(cfg, namespace),
 		BucketProbe:   probe,
 		BucketTimeout: cfg.BucketTimeout,
 		Temporal:      temporal,
@@ -139,6 +150,8 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		},
 		StartConcurrency: cfg.StartConcurrency,
 		BatchRetention:   cfg.BatchRetention,
+
+		HasFailureAttribute: hasFailureAttribute(ctx, temporal, namespace, log),
 	})
 	if err := scheduleReconciler(ctx, temporal, cfg); err != nil {
 		return fmt.Errorf("schedule the reconciler: %w", err)

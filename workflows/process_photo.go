@@ -4,6 +4,8 @@
 //	StartPhotos      starts ProcessPhoto for each photo of a large request
 //	StartSelected    starts ProcessPhoto for each photo that a request selects
 //	ReconcilePhotos  repairs photos that are processing without an open run
+//	SendWebhook      retries the webhook of a photo
+//	NotifyBatch      posts the webhook of a batch when that is done
 //
 // Temporal replays this code from histories, so the code must be deterministic:
 // it imports nothing that reads clocks, files or the network. A changed
@@ -39,8 +41,19 @@ func ProcessPhoto(ctx workflow.Context, in ProcessPhotoInput) (*activities.MakeT
 		return nil, err
 	}
 	failure := toFailure(err)
-	if err := recordStatus(ctx, run, result, failure); err != nil {
+	next, err := recordStatus(ctx, run, result, failure)
+	if err != nil {
 		return nil, err
+	}
+	if next.FailureAttribute {
+		if err := workflow.UpsertTypedSearchAttributes(ctx, FailureAttribute.ValueSet(string(failure.Code))); err != nil {
+			return nil, err
+		}
+	}
+	if next.Notify {
+		if err := notify(ctx, run); err != nil {
+			return nil, err
+		}
 	}
 	switch {
 	case failure == nil:
@@ -72,14 +85,22 @@ func fetchAndRender(ctx workflow.Context, run photo.Run) (*activities.MakeThumbn
 // recordStatus runs the last step. Its context is disconnected, so that a
 // canceled workflow records a status, too. A cancellation that arrives after
 // the thumbnails were made does not fail the photo.
-func recordStatus(ctx workflow.Context, run photo.Run, result *activities.MakeThumbnailsResult, failure *photo.Failure) error {
+func recordStatus(ctx workflow.Context, run photo.Run, result *activities.MakeThumbnailsResult, failure *photo.Failure) (next activities.FinishResult, err error) {
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	in := activities.FinishInput{StepInput: activities.StepInput{Run: run}, Failure: failure}
 	if failure == nil {
 		in.Thumbnails = len(result.Thumbnails)
 	}
-	return executeStep(ctx, finish, in, nil)
+	var out *activities.FinishResult
+	if err := executeStep(ctx, finish, in, &out); err != nil || out == nil {
+		return next, err
+	}
+	return *out, nil
 }
+
+// FailureAttribute is the search attribute of the workflows of photos that have
+// failed: the failure's code. A namespace may lack it.
+var FailureAttribute = temporal.NewSearchAttributeKeyKeyword("PhotoFailure")
 
 // executeStep runs a step. The step first runs as a local activity, which costs
 // Temporal a fraction of a regular one. Its success and a non-retryable error

@@ -57,7 +57,7 @@ func (b *testBundle) fetches() { b.onFetch().Return(fetched, nil).Once() }
 func (b *testBundle) finishes() {
 	b.OnActivity(activityNames.Finish, mock.Anything, mock.Anything).Run(func(args mock.Arguments) {
 		b.finished = append(b.finished, args.Get(1).(activities.FinishInput))
-	}).Return(nil).Once()
+	}).Return(nil, nil).Once()
 }
 
 func (b *testBundle) onMark() *testsuite.MockCallWrapper {
@@ -259,7 +259,7 @@ func TestInfrastructureErrorsAreRetriedWithoutLimit(t *testing.T) {
 	b.fetches()
 	b.onMake().Return(nil, bucketAway).Times(local + regular)
 	b.onMake().Return(made, nil).Once()
-	b.onFinish().Return(bucketAway).Times(local + regular)
+	b.onFinish().Return(nil, bucketAway).Times(local + regular)
 	b.finishes()
 	require.NoError(t, b.run(t))
 	require.Nil(t, b.finished[0].Failure)
@@ -308,7 +308,7 @@ func TestCanceled(t *testing.T) {
 		b.marks()
 		b.fetches()
 		b.onMake().Return(made, nil)
-		b.onFinish().Return(databaseAway).Times(1 + 9)
+		b.onFinish().Return(nil, databaseAway).Times(1 + 9)
 		b.finishes()
 		b.RegisterDelayedCallback(b.CancelWorkflow, time.Minute)
 		require.NoError(t, b.run(t), "the thumbnails are there: the photo is completed")

@@ -6,6 +6,7 @@ import (
 	"image"
 	"image/jpeg"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -25,6 +26,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/postgres"
 	"github.com/photo-processor/photo-processor/internal/starter"
+	"github.com/photo-processor/photo-processor/internal/webhook"
 	"github.com/photo-processor/photo-processor/worker"
 	"github.com/photo-processor/photo-processor/workflows"
 )
@@ -136,7 +138,7 @@ func TestRecordHistories(t *testing.T) {
 		requireCanceled(t, run)
 	})
 
-	defer s.work(t, s.act)()
+	stop := s.work(t, s.act)
 	t.Run("completed", func(t *testing.T) {
 		s.save(t, "completed", s.start(t, ok), completed)
 	})
@@ -335,5 +337,44 @@ func TestRecordHistories(t *testing.T) {
 		require.NoError(t, err)
 		s.save(t, "started_selected_as_new_run", run, enumspb.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW)
 		require.NoError(t, s.temporal.GetWorkflow(t.Context(), run.GetID(), "").Get(t.Context(), nil))
+	})
+
+	// With a receiver of webhooks, and the search attribute.
+	var answer atomic.Int32
+	answer.Store(http.StatusNoContent)
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(int(answer.Load())) }))
+	defer receiver.Close()
+	notifying := *s.act
+	var err error
+	notifying.Webhook, err = webhook.New(webhook.Config{URL: receiver.URL, Secrets: []string{"whsec_c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"}, Timeout: time.Minute})
+	require.NoError(t, err)
+	notifying.HasFailureAttribute = true
+	stop()
+	defer s.work(t, &notifying)()
+	t.Run("failed with a webhook", func(t *testing.T) {
+		run := s.start(t, status(http.StatusForbidden, ""))
+		s.save(t, "failed_notified", run, failed)
+		require.Eventually(t, func() bool {
+			found, err := s.temporal.CountWorkflow(t.Context(), &workflowservice.CountWorkflowExecutionsRequest{
+				Query: "PhotoFailure = 'source_forbidden' AND WorkflowId = '" + run.GetID() + "'"})
+			require.NoError(t, err)
+			return found.GetCount() == 1
+		}, time.Minute, 50*time.Millisecond)
+	})
+	t.Run("completed while the receiver of webhooks is away", func(t *testing.T) {
+		answer.Store(http.StatusInternalServerError)
+		run := s.start(t, ok)
+		s.save(t, "completed_receiver_away", run, completed)
+		answer.Store(http.StatusNoContent)
+		retries := s.temporal.GetWorkflow(t.Context(), "webhook-"+run.GetRunID(), "")
+		s.save(t, "webhook_retried", retries, completed)
+	})
+	t.Run("a batch with a webhook", func(t *testing.T) {
+		failedPhotos(t, 2)
+		in := selected(0)
+		run, err := s.starter().StartSelected(t.Context(), in)
+		require.NoError(t, err)
+		s.save(t, "started_selected_notified", run, completed)
+		s.save(t, "batch_notified", s.temporal.GetWorkflow(t.Context(), workflows.BatchWebhookID(in.Batch), ""), completed)
 	})
 }

@@ -70,6 +70,8 @@ type decisions struct {
 	selectedPages  int
 	cancelPages    bool // a page of a batch is canceled half-way
 	noEnd          bool // a batch has no EndBatch
+	noNotify       bool // no webhook is posted
+	noAttribute    bool // a failed photo has no search attribute
 	reconcilePages int
 }
 
@@ -79,15 +81,19 @@ func currentDecisions() decisions {
 }
 
 func (d decisions) step(ctx workflow.Context, activity any) error {
+	return d.stepInto(ctx, activity, nil)
+}
+
+func (d decisions) stepInto(ctx workflow.Context, activity, out any) error {
 	ctx = workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{ScheduleToCloseTimeout: 1, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1}})
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: 1, WaitForCancellation: true})
 	if !d.noLocal && (d.alwaysLocal || workflow.GetInfo(ctx).GetCurrentHistoryLength() <= 3) {
-		err := workflow.ExecuteLocalActivity(ctx, activity, nil).Get(ctx, nil)
+		err := workflow.ExecuteLocalActivity(ctx, activity, nil).Get(ctx, out)
 		if err == nil || d.noRegular || isNonRetryable(err) {
 			return err
 		}
 	}
-	err := workflow.ExecuteActivity(ctx, activity, nil).Get(ctx, nil)
+	err := workflow.ExecuteActivity(ctx, activity, nil).Get(ctx, out)
 	if err != nil && !isNonRetryable(err) && ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -114,10 +120,29 @@ func (d decisions) processPhoto(ctx workflow.Context, _ workflows.ProcessPhotoIn
 	if !d.finishCanceled {
 		ctx, _ = workflow.NewDisconnectedContext(ctx)
 	}
-	if err := d.step(ctx, activityNames.Finish); err != nil {
+	var next *activities.FinishResult
+	if err := d.stepInto(ctx, activityNames.Finish, &next); err != nil {
 		return err
 	}
+	if next != nil && next.FailureAttribute && !d.noAttribute {
+		if err := workflow.UpsertTypedSearchAttributes(ctx, workflows.FailureAttribute.ValueSet(appErr.Type())); err != nil {
+			return err
+		}
+	}
+	if next != nil && next.Notify && !d.noNotify {
+		local := workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{ScheduleToCloseTimeout: 1, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1}})
+		if d.noLocal || workflow.ExecuteLocalActivity(local, activityNames.Notify, nil).Get(ctx, nil) != nil {
+			if err := d.child(ctx, "webhook-"+workflow.GetInfo(ctx).WorkflowExecution.RunID, "SendWebhook"); err != nil {
+				return err
+			}
+		}
+	}
 	return err
+}
+
+func (d decisions) child(ctx workflow.Context, id, name string) error {
+	ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{WorkflowID: id})
+	return workflow.ExecuteChildWorkflow(ctx, name, nil).GetChildWorkflowExecution().Get(ctx, nil)
 }
 
 func (d decisions) startPhotos(ctx workflow.Context, in workflows.StartPhotosInput) error {
@@ -176,8 +201,14 @@ func (d decisions) endBatch(ctx workflow.Context) error {
 		return ctx.Err()
 	}
 	disconnected, _ := workflow.NewDisconnectedContext(ctx)
-	if err := d.regular(disconnected, activityNames.EndBatch, nil); err != nil {
+	var next *activities.EndBatchResult
+	if err := d.regular(disconnected, activityNames.EndBatch, &next); err != nil {
 		return err
+	}
+	if next != nil && next.Notify && !d.noNotify {
+		if err := d.child(disconnected, workflow.GetInfo(ctx).WorkflowExecution.ID, "NotifyBatch"); err != nil {
+			return err
+		}
 	}
 	return ctx.Err()
 }
@@ -224,6 +255,8 @@ func TestReplayRefusesAChange(t *testing.T) {
 		"300 photos to a page":                  {func(d *decisions) { d.photosPerPage = 300 }, []string{"started_many", "started_batch"}},
 		"51 pages to a run of StartSelected":    {func(d *decisions) { d.selectedPages = 51 }, []string{"started_selected_as_new_run"}},
 		"a page is canceled half-way":           {func(d *decisions) { d.cancelPages = true }, []string{"canceled_batch", "canceled_selected"}},
+		"no webhook":                            {func(d *decisions) { d.noNotify = true }, []string{"failed_notified", "completed_receiver_away", "started_selected_notified"}},
+		"no search attribute":                   {func(d *decisions) { d.noAttribute = true }, []string{"failed_notified"}},
 		"a batch has no end":                    {func(d *decisions) { d.noEnd = true }, []string{"started_batch", "started_selected", "canceled_batch", "canceled_selected"}},
 		"21 pages to a run of the reconciler":   {func(d *decisions) { d.reconcilePages = 21 }, []string{"reconciled_as_new_run"}},
 	} {
@@ -248,7 +281,7 @@ func histories(t *testing.T) []string {
 	t.Helper()
 	files, err := filepath.Glob("testdata/histories/*/*.json")
 	require.NoError(t, err)
-	require.GreaterOrEqual(t, len(files), 23, "committed histories")
+	require.GreaterOrEqual(t, len(files), 28, "committed histories")
 	return files
 }
 
@@ -257,6 +290,8 @@ func nameOf(file string) string { return strings.TrimSuffix(filepath.Base(file),
 // replay replays the history in the file with the given workflows.
 func replay(file string, processPhoto, startPhotos, startSelected, reconcilePhotos any) error {
 	replayer := worker.NewWorkflowReplayer()
+	replayer.RegisterWorkflow(workflows.SendWebhook)
+	replayer.RegisterWorkflow(workflows.NotifyBatch)
 	for name, w := range map[string]any{"ProcessPhoto": processPhoto, "StartPhotos": startPhotos, "StartSelected": startSelected, "ReconcilePhotos": reconcilePhotos} {
 		replayer.RegisterWorkflowWithOptions(w, workflow.RegisterOptions{Name: name})
 	}

@@ -64,7 +64,7 @@ func StartPhotos(ctx workflow.Context, in StartPhotosInput) error {
 	if in.Batch == uuid.Nil {
 		return nil
 	}
-	return execute(pages, batchOptions, activityNames.EndBatch, activities.EndBatchInput{Batch: in.Batch}, nil)
+	return endBatch(pages, activities.EndBatchInput{Batch: in.Batch})
 }
 
 // startPage starts the workflows of a page of photos, before which the workflow
@@ -80,11 +80,24 @@ func startPage(ctx workflow.Context, batch uuid.UUID, others int, page photo.IDs
 func cancelBatch(ctx workflow.Context, in activities.EndBatchInput) error {
 	in.Canceled = true
 	disconnected, _ := workflow.NewDisconnectedContext(ctx)
-	if err := execute(disconnected, batchOptions, activityNames.EndBatch, in, nil); err != nil {
+	if err := endBatch(disconnected, in); err != nil {
 		return err
 	}
 	return ctx.Err()
 }
+
+// endBatch ends a batch, and has its end posted as a webhook if one is
+// configured.
+func endBatch(ctx workflow.Context, in activities.EndBatchInput) error {
+	var next *activities.EndBatchResult
+	if err := execute(ctx, batchOptions, activityNames.EndBatch, in, &next); err != nil || next == nil || !next.Notify {
+		return err
+	}
+	return startAbandoned(ctx, BatchWebhookID(in.Batch), "Webhook of batch "+in.Batch.String(), NotifyBatch, activities.AwaitBatchInput{Batch: in.Batch})
+}
+
+// BatchWebhookID returns the ID of the NotifyBatch workflow of a batch.
+func BatchWebhookID(batch uuid.UUID) string { return "webhook-batch-" + batch.String() }
 
 func execute(ctx workflow.Context, options workflow.ActivityOptions, activity, in, out any) error {
 	return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), activity, in).Get(ctx, out)

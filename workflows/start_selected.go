@@ -60,7 +60,7 @@ func StartSelected(ctx workflow.Context, in StartSelectedInput) error {
 		in.After = selected.Next
 		in.Started += len(selected.Photos)
 		if len(selected.Photos) < photosPerPage {
-			return execute(pages, batchOptions, activityNames.EndBatch, activities.EndBatchInput{Batch: in.Batch}, nil)
+			return endBatch(pages, activities.EndBatchInput{Batch: in.Batch})
 		}
 	}
 }

@@ -28,6 +28,7 @@ import (
 
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/renderer"
+	"github.com/photo-processor/photo-processor/internal/webhook"
 )
 
 // Values of RENDER_SANDBOX.
@@ -139,6 +140,12 @@ type Config struct {
 	// TemporalUIURL is the address at which people open Temporal's Web UI, without
 	// a slash at its end. If it is set, a photo links to its workflow.
 	TemporalUIURL string `env:"TEMPORAL_UI_URL"`
+
+	// WebhookURL is the receiver of webhooks; empty sends none. WebhookSecrets
+	// sign them: several allow a rotation. WebhookTimeout bounds one request.
+	WebhookURL     string        `env:"WEBHOOK_URL"`
+	WebhookSecrets []string      `env:"WEBHOOK_SECRET"`
+	WebhookTimeout time.Duration `env:"WEBHOOK_TIMEOUT" envDefault:"15s"`
 
 	// Limits on sources. See internal/source.
 	SourceMaxBytes          int64            `env:"SOURCE_MAX_BYTES" envDefault:"67108864"`
@@ -317,6 +324,18 @@ func (c *Config) check(unparsed []error) (mistakes []error) {
 	checkDuration("HTTP_TIMEOUT", c.HTTPTimeout, time.Second, time.Hour)
 	checkRange("START_DIRECTLY", int64(c.StartDirectly), 0, 10_000)
 	checkRange("START_CONCURRENCY", int64(c.StartConcurrency), 1, 1000)
+	if receiver, err := url.Parse(c.WebhookURL); c.WebhookURL != "" && (err != nil || receiver.Host == "" || receiver.Scheme != "http" && receiver.Scheme != "https") {
+		wrong("WEBHOOK_URL", "must be an http or https URL")
+	}
+	if (c.WebhookURL == "") != (len(c.WebhookSecrets) == 0) {
+		wrong("WEBHOOK_SECRET", "WEBHOOK_URL and WEBHOOK_SECRET must be set together")
+	}
+	for _, secret := range c.WebhookSecrets {
+		if err := webhook.CheckSecret(secret); err != nil {
+			wrong("WEBHOOK_SECRET", "a secret %s; this makes one: echo whsec_$(openssl rand -base64 32)", err)
+		}
+	}
+	checkDuration("WEBHOOK_TIMEOUT", c.WebhookTimeout, time.Second, 5*time.Minute)
 	checkDuration("BATCH_RETENTION", c.BatchRetention, time.Hour, 10*365*24*time.Hour)
 	checkDuration("EVENTS_INTERVAL", c.EventsInterval, 100*time.Millisecond, time.Minute)
 	checkRange("HTTP_MAX_WATCHERS", int64(c.HTTPMaxWatchers), 0, 100_000)

@@ -61,7 +61,8 @@ func (t Temporal) uiAddress() string { return net.JoinHostPort(loopback, strconv
 
 // Process describes the server.
 func (t Temporal) Process() (Process, error) {
-	args := []string{"server", "start-dev", "--ip", loopback, "--port", strconv.Itoa(t.Port), "--log-level", "warn", "--log-format", "text"}
+	args := []string{"server", "start-dev", "--ip", loopback, "--port", strconv.Itoa(t.Port), "--log-level", "warn", "--log-format", "text",
+		"--search-attribute", "PhotoFailure=Keyword"}
 	if t.UIPort == 0 {
 		args = append(args, "--headless")
 	} else {

@@ -10,6 +10,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
+	"github.com/photo-processor/photo-processor/activities"
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/workflows"
 )
@@ -57,6 +58,18 @@ func (s Starter) StartBatch(ctx context.Context, batch uuid.UUID, ids []uuid.UUI
 // of the photos that its input selects.
 func (s Starter) StartSelected(ctx context.Context, in workflows.StartSelectedInput) (client.WorkflowRun, error) {
 	return s.startBatch(ctx, in.Batch, "Start the photos with "+in.Query, workflows.StartSelected, in)
+}
+
+// StartNotifyBatch starts a NotifyBatch workflow, for a batch without a workflow
+// of its own.
+func (s Starter) StartNotifyBatch(ctx context.Context, batch uuid.UUID) error {
+	_, err := s.Temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+		ID:            workflows.BatchWebhookID(batch),
+		TaskQueue:     s.TaskQueue,
+		StaticSummary: "Webhook of batch " + batch.String(),
+		Priority:      workflows.PriorityBatch,
+	}, workflows.NotifyBatch, activities.AwaitBatchInput{Batch: batch})
+	return err
 }
 
 func (s Starter) startBatch(ctx context.Context, batch uuid.UUID, summary string, workflow, in any) (client.WorkflowRun, error) {
