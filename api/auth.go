@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/rs/cors"
 )
 
 // withHostCheck is a middleware that allows only a Host which is an IP address,
@@ -42,6 +44,25 @@ func withoutCrossOrigin(next http.Handler) http.Handler {
 		writeError(w, http.StatusForbidden, "A page of another origin may not send this request")
 	}))
 	return protection.Handler(next)
+}
+
+// corsMaxAge is how long a browser may remember the response to a preflight, in
+// seconds.
+const corsMaxAge = 600
+
+// withCORS is a middleware that lets pages of HTTP_CORS_ORIGINS read responses,
+// such as lists and thumbnails. They may not change anything.
+func (s *Server) withCORS(next http.Handler) http.Handler {
+	if len(s.Config.HTTPCORSOrigins) == 0 {
+		return next
+	}
+	return cors.New(cors.Options{
+		AllowedOrigins: s.Config.HTTPCORSOrigins,
+		AllowedMethods: []string{http.MethodGet, http.MethodHead},
+		AllowedHeaders: []string{"Authorization", "If-Modified-Since", "If-None-Match", "Last-Event-ID", "Range"},
+		ExposedHeaders: []string{"ETag", "Link", "Retry-After"},
+		MaxAge:         corsMaxAge,
+	}).Handler(next)
 }
 
 // withAuthorization is a middleware that requires a valid bearer token, except

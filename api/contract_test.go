@@ -71,7 +71,7 @@ var responseOptions = openapi3filter.Options{
 // commonHeaders may be in every response. The contract documents the others
 // for each response.
 var commonHeaders = map[string]bool{
-	"Content-Length": true, "Content-Security-Policy": true, "Content-Type": true, "Date": true, "X-Content-Type-Options": true,
+	"Cache-Control": true, "Content-Length": true, "Content-Security-Policy": true, "Content-Type": true, "Date": true, "X-Content-Type-Options": true,
 }
 
 // requireDocumented fails the test unless the contract has the response.

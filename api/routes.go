@@ -56,7 +56,7 @@ func (s *Server) Handler() http.Handler {
 		w.Header().Set("Allow", allowed)
 		writeError(w, http.StatusMethodNotAllowed, "This path can be used with "+allowed+" only")
 	})
-	return s.withTelemetry(s.withRequestLog(s.withRecover(withSecurityHeaders(withoutCrossOrigin(s.withAuthorization(s.withTimeout(s.withMemory(r))))))))
+	return s.withTelemetry(s.withRequestLog(s.withRecover(withSecurityHeaders(s.withCORS(withoutCrossOrigin(s.withAuthorization(s.withTimeout(s.withMemory(r)))))))))
 }
 
 // allowedMethods lists the methods that the router has a route for.

@@ -89,7 +89,8 @@ func TestThumbnailsInS3(t *testing.T) {
 // which would have caches keep it for a year.
 func requireNotCached(t *testing.T, got response) {
 	t.Helper()
-	for _, name := range []string{"Cache-Control", "ETag", "Last-Modified", "Accept-Ranges"} {
+	require.Equal(t, "no-store", got.header.Get("Cache-Control"))
+	for _, name := range []string{"ETag", "Last-Modified", "Accept-Ranges"} {
 		require.Empty(t, got.header.Get(name), name)
 	}
 }

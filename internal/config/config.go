@@ -57,6 +57,9 @@ type Config struct {
 	// HTTPAllowedHosts are names in lower case that a request may have as its
 	// Host if no token is configured, besides IP addresses and localhost.
 	HTTPAllowedHosts []string `env:"HTTP_ALLOWED_HOSTS"`
+	// HTTPCORSOrigins are the origins, such as https://example.com, whose pages may
+	// read responses.
+	HTTPCORSOrigins []string `env:"HTTP_CORS_ORIGINS"`
 	// HTTPMaxPhotos bounds the photos of a request, HTTPMaxBodyBytes the body of
 	// POST /photos/process, which has UUIDs, and HTTPMaxURLsBytes the body of
 	// POST /photos, which has URLs. The defaults have room for URLs of 400 bytes.
@@ -305,6 +308,12 @@ func (c *Config) check(unparsed []error) (mistakes []error) {
 	for _, host := range c.HTTPAllowedHosts {
 		if host == "" || host != strings.ToLower(host) || strings.ContainsAny(host, ":/*? ") {
 			wrong("HTTP_ALLOWED_HOSTS", "must be names in lower case, without a port, not %q", host)
+		}
+	}
+	for _, origin := range c.HTTPCORSOrigins {
+		if parsed, err := url.Parse(origin); err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Host == "" ||
+			origin != strings.ToLower(parsed.Scheme+"://"+parsed.Host) || strings.Contains(origin, "*") {
+			wrong("HTTP_CORS_ORIGINS", "must be origins such as https://example.com, in lower case, without a path or *")
 		}
 	}
 	for _, token := range c.APITokens {
