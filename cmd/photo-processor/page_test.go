@@ -1,6 +1,8 @@
 package main_test
 
 import (
+	"context"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -10,12 +12,15 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 	"github.com/jackc/pgx/v5"
@@ -25,6 +30,8 @@ import (
 	"github.com/photo-processor/photo-processor/internal/devstack/devstacktest"
 	"github.com/photo-processor/photo-processor/internal/samples"
 )
+
+var screenshots = flag.String("screenshots", "", "directory in which TestPageScreenshots stores pictures of the page")
 
 // pageStack is a running stack, and a source of photos.
 type pageStack struct {
@@ -174,6 +181,9 @@ func TestPage(t *testing.T) {
 		p.wait(t, `document.querySelector("#detail-thumbnails img")?.naturalWidth > 0`)
 		p.do(t, chromedp.KeyEvent(kb.Escape))
 		waitCompleted(t, p, "castle.jpg")
+		p.do(t, chromedp.NavigateBack())
+		p.waitText(t, "#detail[open] #detail-name", "castle.jpg")
+		p.click(t, "#detail-close")
 	})
 	step("filters, and failed photos are retried", func(t *testing.T) {
 		s.allowed.Store(false)
@@ -340,4 +350,75 @@ func (s *pageStack) startAPI(t *testing.T, variables ...string) string {
 		return resp.StatusCode == http.StatusOK
 	}, pageTimeout, 100*time.Millisecond)
 	return "http://" + address
+}
+
+// TestPageScreenshots takes pictures of the page. README.md shows page.jpg.
+func TestPageScreenshots(t *testing.T) {
+	if *screenshots == "" {
+		t.Skip("-screenshots is not set")
+	}
+	b := startBrowser(t)
+	s := startPageStack(t)
+	s.mustDev(t, "db-schema")
+	p := b.open(t, s.api)
+	shoot := func(name string) {
+		ctx, cancel := context.WithTimeout(p.ctx, pageTimeout)
+		defer cancel()
+		quality := int64(85)
+		picture, err := chromedp.Call(ctx, page.CaptureScreenshot, page.CaptureScreenshotParams{Format: "jpeg", Quality: &quality})
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(*screenshots, name+".jpg"), picture.Data, 0o644))
+	}
+	viewport := func(width, height int64) { p.do(t, chromedp.EmulateViewport(width, height)) }
+	viewport(1200, 800)
+	p.click(t, "#process-pending")
+	batch := newBatch(t, p, "")
+	waitBatch(t, p, batch, "6 of 6 done, 1 failed")
+	urls := []string{s.source + "/locked/1/private.jpg", s.source + "/nonsense/lost.jpg"}
+	for i, name := range []string{"fjord", "valley", "ridge", "dawn", "shore", "pines", "moor", "summit"} {
+		urls = append(urls, fmt.Sprintf("%s/%d/%s.jpg", s.source, 31+i, name))
+	}
+	addByForm(t, p, urls...)
+	batch = newBatch(t, p, batch)
+	waitBatch(t, p, batch, "10 of 10 done, 2 failed")
+	p.click(t, "#add > summary")
+	loaded := `[...document.querySelectorAll(".card[data-status=completed]")].every((card) => !card.checkVisibility({ contentVisibilityAuto: true }) || card.querySelector("img")?.complete)`
+	waitCompleted(t, p, "fjord.jpg")
+	p.do(t, chromedp.Reload())
+	waitCompleted(t, p, "fjord.jpg")
+	p.wait(t, `scrollTo(0, 0), true`)
+	p.wait(t, loaded)
+	shoot("page")
+	p.click(t, "#filter-failed")
+	p.waitText(t, "#shown", "3")
+	shoot("failed")
+	clickCard(t, p, "private.jpg")
+	p.waitText(t, "#detail-code", "source_forbidden")
+	shoot("detail-failed")
+	p.do(t, chromedp.KeyEvent(kb.Escape))
+	p.click(t, "#filter-all")
+	clickCard(t, p, "fjord.jpg")
+	p.wait(t, `document.querySelector("#detail-thumbnails img")?.naturalWidth > 0`)
+	shoot("detail")
+	p.do(t, chromedp.KeyEvent(kb.Escape))
+	viewport(390, 844)
+	p.wait(t, `scrollTo(0, 0), true`)
+	p.wait(t, loaded)
+	shoot("phone")
+	clickCard(t, p, "ridge.jpg")
+	p.wait(t, `document.querySelector("#detail-thumbnails img")?.naturalWidth > 0`)
+	shoot("phone-detail")
+	p.do(t, chromedp.KeyEvent(kb.Escape))
+	viewport(1200, 800)
+	_, err := chromedp.Call(p.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}},
+	})
+	require.NoError(t, err)
+	p.wait(t, `scrollTo(0, 0), true`)
+	p.wait(t, loaded)
+	shoot("dark")
+	s.mustDev(t, "stop", "api")
+	p.waitText(t, "#offline", "The connection is lost")
+	p.click(t, "#add > summary")
+	shoot("offline")
 }
