@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the missing packages for building and running the project on this
 # machine: a C compiler, libvips with its headers, PostgreSQL's server programs,
-# curl; for the tests also PgBouncer. It only checks Go. `make deps` and `make
+# curl; for the tests also PgBouncer and Chromium. It only checks Go. `make deps` and `make
 # test` call it. If nothing is missing, it takes 0.1 s.
 #
 # On Debian and Ubuntu it installs packages if the user is root or may use sudo
@@ -42,6 +42,9 @@ have_postgres() {
 
 # Looks where package devstacktest looks: only root has /usr/sbin in PATH.
 have_pgbouncer() { have pgbouncer || [ -x /usr/sbin/pgbouncer ]; }
+
+# Looks for the programs that the tests of the page look for.
+have_browser() { have chromium || have chromium-browser || have google-chrome; }
 
 have_certificates() { ! have dpkg-query || [ -s "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" ]; }
 
@@ -131,6 +134,24 @@ Install them with: sudo sh internal/devstack/install-deps.sh packages${tests:+ t
 	[ -z "$missing" ] || fail "Still missing after the installation:$missing. Needed are a C compiler, pkg-config, libvips $vips_version or newer (this system has $(pkg-config --modversion vips 2>/dev/null || echo none)), PostgreSQL 13 or newer, ${tests:+PgBouncer, }and curl."
 }
 
+# Installs Chromium for the tests of the page. They are skipped without it, so a
+# system whose package lists lack it is no failure.
+install_browser() {
+	[ -n "$tests" ] && ! have_browser && have apt-get || return 0
+	for list in /var/lib/apt/lists/*_Packages*; do
+		# Without lists, apt does not know its packages yet.
+		[ ! -e "$list" ] || apt-cache show chromium >/dev/null 2>&1 || return 0
+		break
+	done
+	as_root=
+	if [ "$(id -u)" -ne 0 ]; then
+		as_root=sudo
+		sudo -n true 2>/dev/null || return 0
+	fi
+	echo "Installing chromium. This is done once and takes a few minutes."
+	apt_install update chromium || echo "Chromium is not installed. The tests of the page will be skipped." >&2
+}
+
 # Prints the command to run on a system without apt-get.
 print_command() {
 	more=${tests:+ pgbouncer}
@@ -174,3 +195,4 @@ tests=
 [ $# -eq 0 ] || fail "usage: $0 [packages] [tests]"
 [ -z "$check" ] || check_go # first: it takes no time, and packages take minutes
 install_packages
+install_browser

@@ -57,6 +57,10 @@ func TestInstallDeps(t *testing.T) {
 		{"no Go", without("go"), nil, "Go is ", true},
 		{"for the tests", with(without("curl"), "dnf", ""), []string{"tests"}, "postgresql-server curl pgbouncer\n", true},
 		{"for the tests, by root", without("go"), []string{"packages", "tests"}, "", false},
+		{"no browser, and nobody who may install it", with(with(with(without(), "apt-get", "exit 1"), "id", "echo 1000"), "sudo", "exit 1"), []string{"tests"}, "", false},
+		{"a browser that cannot be installed", with(with(with(without(), "apt-get", "exit 1"), "apt-cache", "exit 0"), "id", "echo 0"), []string{"tests"},
+			"The tests of the page will be skipped.\n", false},
+		{"a browser", with(with(without(), "apt-get", "exit 1"), "google-chrome", ""), []string{"tests"}, "", false},
 		{"a mistake", without(), []string{"everything"}, "usage: ", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
