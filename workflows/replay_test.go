@@ -155,7 +155,7 @@ func (d decisions) startPhotos(ctx workflow.Context, in workflows.StartPhotosInp
 	}
 	for range slices.Chunk(in.Photos, d.photosPerPage) {
 		if in.Batch != uuid.Nil && ctx.Err() != nil {
-			return d.endBatch(ctx)
+			return d.endBatch(ctx, in.Batch)
 		}
 		if err := d.regular(pages, activityNames.StartPage, nil); err != nil {
 			return err
@@ -164,7 +164,7 @@ func (d decisions) startPhotos(ctx workflow.Context, in workflows.StartPhotosInp
 	if in.Batch == uuid.Nil {
 		return nil
 	}
-	return d.endBatch(ctx)
+	return d.endBatch(ctx, in.Batch)
 }
 
 func (d decisions) startSelected(ctx workflow.Context, in workflows.StartSelectedInput) error {
@@ -186,7 +186,7 @@ func (d decisions) startSelected(ctx workflow.Context, in workflows.StartSelecte
 			break
 		}
 	}
-	return d.endBatch(ctx)
+	return d.endBatch(ctx, in.Batch)
 }
 
 func (d decisions) pagesContext(ctx workflow.Context) workflow.Context {
@@ -196,7 +196,7 @@ func (d decisions) pagesContext(ctx workflow.Context) workflow.Context {
 	return ctx
 }
 
-func (d decisions) endBatch(ctx workflow.Context) error {
+func (d decisions) endBatch(ctx workflow.Context, batch uuid.UUID) error {
 	if d.noEnd {
 		return ctx.Err()
 	}
@@ -206,7 +206,7 @@ func (d decisions) endBatch(ctx workflow.Context) error {
 		return err
 	}
 	if next != nil && next.Notify && !d.noNotify {
-		if err := d.child(disconnected, workflow.GetInfo(ctx).WorkflowExecution.ID, "NotifyBatch"); err != nil {
+		if err := d.child(disconnected, workflows.BatchWebhookID(batch), "NotifyBatch"); err != nil {
 			return err
 		}
 	}
