@@ -1,0 +1,4 @@
+package worker
+
+// HasFailureAttributeForTest is hasFailureAttribute.
+var HasFailureAttributeForTest = hasFailureAttribute
