@@ -143,12 +143,7 @@ func (s *Server) listBatches(w http.ResponseWriter, r *http.Request) {
 
 // showBatch serves GET /batches/{id}.
 func (s *Server) showBatch(w http.ResponseWriter, r *http.Request) {
-	id, err := photo.ParseUUID(mux.Vars(r)["id"])
-	if err != nil {
-		s.fail(w, r, postgres.ErrNoBatch)
-		return
-	}
-	batch, err := s.DB.Batch(r.Context(), id)
+	batch, err := s.readBatch(r)
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -159,20 +154,24 @@ func (s *Server) showBatch(w http.ResponseWriter, r *http.Request) {
 // cancelBatch serves DELETE /batches/{id}. The batch's workflow records the
 // cancellation.
 func (s *Server) cancelBatch(w http.ResponseWriter, r *http.Request) {
-	id, err := photo.ParseUUID(mux.Vars(r)["id"])
-	if err != nil {
-		s.fail(w, r, postgres.ErrNoBatch)
-		return
-	}
-	batch, err := s.DB.Batch(r.Context(), id)
+	batch, err := s.readBatch(r)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	err = s.Temporal.CancelWorkflow(r.Context(), photo.BatchWorkflowID(id), "")
+	err = s.Temporal.CancelWorkflow(r.Context(), photo.BatchWorkflowID(batch.ID), "")
 	if _, ended := errors.AsType[*serviceerror.NotFound](err); err != nil && !ended { // it has started all photos
 		s.fail(w, r, &temporalError{err})
 		return
 	}
 	writeJSON(w, http.StatusOK, photojson.ToBatch(batch))
+}
+
+// readBatch reads the batch that the path names.
+func (s *Server) readBatch(r *http.Request) (photo.Batch, error) {
+	id, err := photo.ParseUUID(mux.Vars(r)["id"])
+	if err != nil {
+		return photo.Batch{}, postgres.ErrNoBatch
+	}
+	return s.DB.Batch(r.Context(), id)
 }
