@@ -65,6 +65,31 @@ func (s *Server) showPhoto(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, s.format().Detail(p))
 }
 
+// deletePhoto serves DELETE /photos/{uuid}. A workflow removes everything, also if
+// this process dies; the rows are deleted here, too, so that the photo is gone
+// when the client has the response.
+func (s *Server) deletePhoto(w http.ResponseWriter, r *http.Request) {
+	id, err := photo.ParseUUID(mux.Vars(r)["uuid"])
+	if err != nil {
+		s.fail(w, r, photo.ErrNotFound)
+		return
+	}
+	*photoLogAttrs(r) = telemetry.PhotoAttrs(id, "")
+	if _, err := s.DB.Photo(r.Context(), id); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	if _, err := s.starter().StartDelete(r.Context(), id); err != nil {
+		s.fail(w, r, &temporalError{err})
+		return
+	}
+	if err := s.DB.DeletePhoto(r.Context(), id); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
 // listPhotos serves GET /photos/{status}.
 func (s *Server) listPhotos(w http.ResponseWriter, r *http.Request) {
 	status := photo.Status(mux.Vars(r)["status"])

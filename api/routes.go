@@ -37,6 +37,7 @@ func (s *Server) Handler() http.Handler {
 	r.HandleFunc("/photos/counts", s.withQuery(s.countPhotos)).Methods(get...)
 	r.HandleFunc("/photos/{status:pending|processing|completed|failed}", s.withQuery(s.listPhotos, "after", "limit")).Methods(get...)
 	r.HandleFunc("/photos/{uuid:[0-9A-Fa-f-]{32,36}}", s.withQuery(s.showPhoto)).Methods(get...)
+	r.HandleFunc("/photos/{uuid:[0-9A-Fa-f-]{32,36}}", s.withQuery(s.deletePhoto)).Methods(http.MethodDelete)
 	r.HandleFunc("/batches", s.withQuery(s.listBatches, "after", "limit")).Methods(get...)
 	r.HandleFunc("/batches/{id:[0-9A-Fa-f-]{32,36}}", s.withQuery(s.showBatch)).Methods(get...)
 	r.HandleFunc("/batches/{id:[0-9A-Fa-f-]{32,36}}", s.withQuery(s.cancelBatch)).Methods(http.MethodDelete)

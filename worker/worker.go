@@ -30,6 +30,7 @@ func Register(r worker.Registry, a *activities.Activities) {
 	r.RegisterWorkflow(workflows.ReconcilePhotos)
 	r.RegisterWorkflow(workflows.StartPhotos)
 	r.RegisterWorkflow(workflows.StartSelected)
+	r.RegisterWorkflow(workflows.DeletePhoto)
 	r.RegisterWorkflow(workflows.SendWebhook)
 	r.RegisterWorkflow(workflows.NotifyBatch)
 	r.RegisterActivity(a)

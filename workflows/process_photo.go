@@ -3,6 +3,7 @@
 //	ProcessPhoto     makes the thumbnails of one photo and records its final status
 //	StartPhotos      starts ProcessPhoto for each photo of a large request
 //	StartSelected    starts ProcessPhoto for each photo that a request selects
+//	DeletePhoto      deletes one photo
 //	ReconcilePhotos  repairs photos that are processing without an open run
 //	SendWebhook      retries the webhook of a photo
 //	NotifyBatch      posts the webhook of a batch when that is done

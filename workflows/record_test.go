@@ -377,4 +377,20 @@ func TestRecordHistories(t *testing.T) {
 		s.save(t, "started_selected_notified", run, completed)
 		s.save(t, "batch_notified", s.temporal.GetWorkflow(t.Context(), workflows.BatchWebhookID(in.Batch), ""), completed)
 	})
+	t.Run("deleted while it is fetched", func(t *testing.T) {
+		run := s.start(t, stall)
+		s.pending(t, run, "FetchSource")
+		id := photoOf(t, run)
+		deletion, err := s.starter().StartDelete(t.Context(), id)
+		require.NoError(t, err)
+		s.save(t, "deleted_while_fetching", deletion, completed)
+		s.save(t, "canceled_by_deletion", run, canceled)
+		_, err = s.db.Photo(t.Context(), id)
+		require.ErrorIs(t, err, photo.ErrNotFound)
+	})
+	t.Run("deleted without a run", func(t *testing.T) {
+		deletion, err := s.starter().StartDelete(t.Context(), uuid.New())
+		require.NoError(t, err)
+		s.save(t, "deleted", deletion, completed)
+	})
 }

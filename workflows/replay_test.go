@@ -125,7 +125,11 @@ func (d decisions) processPhoto(ctx workflow.Context, _ workflows.ProcessPhotoIn
 		return err
 	}
 	if next != nil && next.FailureAttribute && !d.noAttribute {
-		if err := workflow.UpsertTypedSearchAttributes(ctx, workflows.FailureAttribute.ValueSet(appErr.Type())); err != nil {
+		code := string(photo.Canceled)
+		if appErr != nil {
+			code = appErr.Type()
+		}
+		if err := workflow.UpsertTypedSearchAttributes(ctx, workflows.FailureAttribute.ValueSet(code)); err != nil {
 			return err
 		}
 	}
@@ -281,7 +285,7 @@ func histories(t *testing.T) []string {
 	t.Helper()
 	files, err := filepath.Glob("testdata/histories/*/*.json")
 	require.NoError(t, err)
-	require.GreaterOrEqual(t, len(files), 28, "committed histories")
+	require.GreaterOrEqual(t, len(files), 31, "committed histories")
 	return files
 }
 
@@ -290,6 +294,7 @@ func nameOf(file string) string { return strings.TrimSuffix(filepath.Base(file),
 // replay replays the history in the file with the given workflows.
 func replay(file string, processPhoto, startPhotos, startSelected, reconcilePhotos any) error {
 	replayer := worker.NewWorkflowReplayer()
+	replayer.RegisterWorkflow(workflows.DeletePhoto)
 	replayer.RegisterWorkflow(workflows.SendWebhook)
 	replayer.RegisterWorkflow(workflows.NotifyBatch)
 	for name, w := range map[string]any{"ProcessPhoto": processPhoto, "StartPhotos": startPhotos, "StartSelected": startSelected, "ReconcilePhotos": reconcilePhotos} {

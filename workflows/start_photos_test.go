@@ -37,3 +37,22 @@ func TestStartPhotosStartsAllInPages(t *testing.T) {
 	require.Equal(t, ids, started)
 	require.Equal(t, []int{200, 200, 34}, pages)
 }
+
+func TestDeletePhotoRetriesEachStep(t *testing.T) {
+	b := setup(t)
+	b.RegisterWorkflow(workflows.DeletePhoto)
+	in := activities.DeletePhotoInput{Photo: thePhoto}
+	var order []string
+	for name, step := range map[string]any{"rows": activityNames.DeleteRows, "run": activityNames.StopRun, "files": activityNames.DeleteFiles} {
+		b.OnActivity(step, mock.Anything, in).Return(func(ctx context.Context, _ activities.DeletePhotoInput) error {
+			if activity.GetInfo(ctx).Attempt < 9 {
+				return temporal.NewApplicationError("away", "")
+			}
+			order = append(order, name)
+			return nil
+		})
+	}
+	b.ExecuteWorkflow(workflows.DeletePhoto, in)
+	require.NoError(t, b.GetWorkflowError())
+	require.Equal(t, []string{"rows", "run", "files"}, order)
+}

@@ -590,6 +590,7 @@ function renderDetail() {
   setText($("detail-code"), failure?.code ?? "");
   setText($("detail-failure-message"), failure?.message ?? "");
   setText($("detail-advice"), advice[failure?.code] ?? "");
+  $("detail-delete").disabled = !photo;
   $("detail-process").disabled = !photo || photo.status === "processing";
   setText($("detail-process"), photo?.status === "pending" ? "Process" : "Process again");
   const workflow = detail?.workflow_url;
@@ -795,6 +796,18 @@ $("detail-process").onclick = async () => {
     if (uuid === openUUID) setMessage($("detail-message"), "Queued. The status changes here.");
   });
   if (openUUID) loadDetail();
+};
+
+$("detail-delete").onclick = async () => {
+  const uuid = openUUID;
+  if (!confirm("Delete this photo and its thumbnails?")) return;
+  await act($("detail-delete"), $("detail-message"), async () => {
+    await request(`photos/${uuid}`, { method: "DELETE" });
+    if (uuid === openUUID) $("detail").close();
+    if (cards.has(uuid)) removeCard(cards.get(uuid));
+    renderShown();
+    await loadCounts();
+  });
 };
 
 $("add-form").onsubmit = (event) => {

@@ -93,6 +93,22 @@ func TestEndToEnd(t *testing.T) {
 		require.Equal(t, 1, code)
 		require.Contains(t, out, "there is no photo ")
 	})
+	t.Run("photo --delete removes the files", func(t *testing.T) {
+		added, err := client.New(p.api, "").Add(t.Context(), true, pending[0].URL)
+		require.NoError(t, err)
+		id := added[0].UUID
+		files := func() []string {
+			found, err := filepath.Glob(filepath.Join(p.dir, "thumbnails", id.String(), "*"))
+			require.NoError(t, err)
+			return found
+		}
+		require.Eventually(t, func() bool { return len(files()) > 0 }, time.Minute, 50*time.Millisecond)
+		require.Equal(t, id.String()+" deleted\n", p.must(t, "photo", id.String(), "--delete"))
+		out, code := p.run(t, "photo", id.String(), "--delete")
+		require.Equal(t, 1, code)
+		require.Contains(t, out, "there is no photo ")
+		require.Eventually(t, func() bool { return len(files()) == 0 }, time.Minute, 50*time.Millisecond)
+	})
 	t.Run("the worker has no libvips in it, its renderers have", func(t *testing.T) {
 		worker := p.pid(t, "worker")
 		maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", worker))

@@ -168,6 +168,17 @@ func TestPage(t *testing.T) {
 		p.click(t, "#detail-close")
 		p.wait(t, `!document.getElementById("detail").open && !location.hash.includes("photo=")`)
 	})
+	step("a photo is deleted", func(t *testing.T) {
+		addByForm(t, p, s.source+"/9/gone.jpg")
+		p.waitText(t, "#detail[open] #detail-name", "gone.jpg")
+		p.waitText(t, "#detail-status", "Completed")
+		evaluate[bool](t, p, `window.confirm = () => false, true`)
+		p.click(t, "#detail-delete")
+		evaluate[bool](t, p, `window.confirm = () => true, true`)
+		p.wait(t, `document.getElementById("detail").open`)
+		p.click(t, "#detail-delete")
+		p.wait(t, `!document.getElementById("detail").open && !(`+card("gone.jpg")+`)`)
+	})
 	step("a failed photo is processed again", func(t *testing.T) {
 		addByForm(t, p, s.source+"/locked/3/castle.jpg")
 		p.waitText(t, "#detail[open] #detail-name", "castle.jpg")

@@ -13,9 +13,10 @@ import (
 
 func newPhoto() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "photo UUID",
-		Short:   "Show a photo with its failure and thumbnails",
-		Example: `  photo-processor photo 8f9a6b1e-0d3c-4c7e-9a55-6f2c1f2b7a10`,
+		Use:   "photo UUID",
+		Short: "Show a photo with its failure and thumbnails, or delete it",
+		Example: `  photo-processor photo 8f9a6b1e-0d3c-4c7e-9a55-6f2c1f2b7a10
+  photo-processor photo 8f9a6b1e-0d3c-4c7e-9a55-6f2c1f2b7a10 --delete`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return exitcode.Usagef("one UUID is required")
@@ -25,9 +26,20 @@ func newPhoto() *cobra.Command {
 		},
 	}
 	output := addOutputFlag(cmd)
+	remove := cmd.Flags().Bool("delete", false, "delete the photo and its thumbnails")
 	setAPIRun(cmd, func(cmd *cobra.Command, args []string, api *client.Client, _ config.Config) error {
 		id, err := parseUUIDArgument(args[0])
 		if err != nil {
+			return err
+		}
+		if *remove {
+			err := api.DeletePhoto(cmd.Context(), id)
+			if client.IsNotFound(err) {
+				return fmt.Errorf("there is no photo %s: %w", id, err)
+			}
+			if err == nil && *output != outputJSON {
+				fmt.Fprintln(cmd.OutOrStdout(), id, "deleted")
+			}
 			return err
 		}
 		shown, err := api.Photo(cmd.Context(), id)

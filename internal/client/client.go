@@ -115,6 +115,18 @@ func (c *Client) Photo(ctx context.Context, id uuid.UUID) (Photo, error) {
 // ThumbnailURL returns the URL at which the API serves the thumbnail.
 func (c *Client) ThumbnailURL(t Thumbnail) string { return c.baseURL + "/thumbnails/" + t.URL }
 
+// DeletePhoto deletes a photo and its thumbnails.
+func (c *Client) DeletePhoto(ctx context.Context, id uuid.UUID) error {
+	resp, err := c.api.DeletePhotoWithResponse(ctx, id)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode() != http.StatusNoContent {
+		return unexpected(resp.HTTPResponse)
+	}
+	return nil
+}
+
 // MaxStatuses is how many photos one call of Statuses may read.
 const MaxStatuses = 1000
 

@@ -20,6 +20,9 @@ type Run struct {
 // allows one open workflow with an ID, and so one for each photo.
 func WorkflowID(id uuid.UUID) string { return workflowPrefix + id.String() }
 
+// DeleteWorkflowID returns the ID of the workflow that deletes the photo.
+func DeleteWorkflowID(id uuid.UUID) string { return "delete-photo-" + id.String() }
+
 // BatchWorkflowID returns the ID of the workflow that starts the photos of the
 // batch.
 func BatchWorkflowID(batch uuid.UUID) string { return "start-photos-" + batch.String() }

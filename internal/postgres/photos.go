@@ -100,6 +100,24 @@ func (db *DB) PhotosByUUID(ctx context.Context, ids []uuid.UUID) ([]photo.Photo,
 	return photos, nil
 }
 
+// DeletePhoto deletes a photo and the rows of its thumbnails in one transaction.
+// A run that is publishing thumbnails either commits before, or finds that it
+// does not own the photo. It is idempotent.
+func (db *DB) DeletePhoto(ctx context.Context, id uuid.UUID) error {
+	_, err := retryStale(func() (any, error) {
+		batch := &pgx.Batch{}
+		// The lock is the same as that of PublishThumbnails.
+		batch.Queue(`SELECT FROM photos WHERE uuid = $1 FOR UPDATE`, id)
+		batch.Queue(`DELETE FROM photo_thumbnails WHERE photo_uuid = $1`, id)
+		batch.Queue(`DELETE FROM photos WHERE uuid = $1`, id)
+		return nil, db.pool.SendBatch(ctx, batch).Close()
+	})
+	if err != nil {
+		return fmt.Errorf("delete photo: %w", translate(err))
+	}
+	return nil
+}
+
 // AddPhotos inserts a pending photo for each URL, all or none, and returns the
 // photos in the order of the URLs.
 func (db *DB) AddPhotos(ctx context.Context, urls []string) ([]photo.Photo, error) {

@@ -3,8 +3,10 @@ package postgres_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
@@ -65,4 +67,34 @@ func TestAddPhotosKeepsTheOrder(t *testing.T) {
 	for i, p := range added {
 		require.Equal(t, p.UUID, all[1+i].UUID, "the list has the same order")
 	}
+}
+
+// TestDeletePhotoWaitsForThumbnails deletes a photo while a transaction has
+// published a thumbnail of it and is not committed.
+func TestDeletePhotoWaitsForThumbnails(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	require.NoError(t, mark(t, b.db, b.older))
+	conn, err := pgx.Connect(t.Context(), b.url)
+	require.NoError(t, err)
+	defer conn.Close(t.Context())
+	tx, err := conn.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), `UPDATE photos SET updated_at = now() WHERE uuid = $1`, b.photo)
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), `INSERT INTO photo_thumbnails (photo_uuid, width, height, url) VALUES ($1, 1, 1, 'x')`, b.photo)
+	require.NoError(t, err)
+	deleted := make(chan error, 1)
+	go func() { deleted <- b.db.DeletePhoto(t.Context(), b.photo) }()
+	require.Eventually(t, func() bool {
+		var waiting int
+		require.NoError(t, b.db.QueryRowForTest(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waiting))
+		return waiting == 1
+	}, time.Minute, 10*time.Millisecond)
+	require.NoError(t, tx.Commit(t.Context()))
+	require.NoError(t, <-deleted)
+	_, err = b.db.Photo(t.Context(), b.photo)
+	require.ErrorIs(t, err, photo.ErrNotFound)
+	require.ErrorIs(t, b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(1, 1, "y")}), photo.ErrSuperseded)
+	require.NoError(t, b.db.DeletePhoto(t.Context(), b.photo), "again")
 }

@@ -45,6 +45,19 @@ func (s Starter) start(ctx context.Context, id uuid.UUID, priority temporal.Prio
 	}, workflows.ProcessPhoto, workflows.ProcessPhotoInput{Photo: id})
 }
 
+// StartDelete starts the DeletePhoto workflow of a photo, or returns the one that
+// is running.
+func (s Starter) StartDelete(ctx context.Context, id uuid.UUID) (client.WorkflowRun, error) {
+	return s.Temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+		ID:                       photo.DeleteWorkflowID(id),
+		TaskQueue:                s.TaskQueue,
+		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
+		WorkflowIDReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		StaticSummary:            "Delete photo " + id.String(),
+		Priority:                 workflows.PriorityFirst,
+	}, workflows.DeletePhoto, activities.DeletePhotoInput{Photo: id})
+}
+
 // StartBatch starts a StartPhotos workflow, which then starts the photos'
 // workflows as a batch with this UUID.
 // If the error is nil, Temporal has accepted all photos; otherwise it has

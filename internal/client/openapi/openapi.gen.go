@@ -536,6 +536,13 @@ type ClientInterface interface {
 	// Corresponds with POST /photos/status (the `ReadStatuses` operationId).
 	ReadStatuses(ctx context.Context, body ReadStatusesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// DeletePhoto Delete a photo with its thumbnails
+	//
+	// The photo is gone when the response arrives. A workflow cancels its run and removes its files. In a batch that is not done, the photo counts as failed with photo_not_found.
+	//
+	// Corresponds with DELETE /photos/{uuid} (the `DeletePhoto` operationId).
+	DeletePhoto(ctx context.Context, uuid UUID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetPhoto Show a photo with its thumbnails
 	//
 	// Corresponds with GET /photos/{uuid} (the `GetPhoto` operationId).
@@ -753,6 +760,23 @@ func (c *Client) ReadStatusesWithBody(ctx context.Context, contentType string, b
 // Corresponds with POST /photos/status (the `ReadStatuses` operationId).
 func (c *Client) ReadStatuses(ctx context.Context, body ReadStatusesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewReadStatusesRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeletePhoto Delete a photo with its thumbnails
+//
+// The photo is gone when the response arrives. A workflow cancels its run and removes its files. In a batch that is not done, the photo counts as failed with photo_not_found.
+//
+// Corresponds with DELETE /photos/{uuid} (the `DeletePhoto` operationId).
+func (c *Client) DeletePhoto(ctx context.Context, uuid UUID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeletePhotoRequest(c.Server, uuid)
 	if err != nil {
 		return nil, err
 	}
@@ -1386,6 +1410,40 @@ func NewReadStatusesRequestWithBody(server string, contentType string, body io.R
 	return req, nil
 }
 
+// NewDeletePhotoRequest constructs an http.Request for the DeletePhoto method
+func NewDeletePhotoRequest(server string, uuid UUID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "uuid", uuid, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/photos/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetPhotoRequest constructs an http.Request for the GetPhoto method
 func NewGetPhotoRequest(server string, uuid UUID) (*http.Request, error) {
 	var err error
@@ -1568,6 +1626,15 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /photos/status (the `ReadStatuses` operationId).
 	ReadStatusesWithResponse(ctx context.Context, body ReadStatusesJSONRequestBody, reqEditors ...RequestEditorFn) (*ReadStatusesResponse, error)
+
+	// DeletePhotoWithResponse Delete a photo with its thumbnails
+	//
+	// The photo is gone when the response arrives. A workflow cancels its run and removes its files. In a batch that is not done, the photo counts as failed with photo_not_found.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /photos/{uuid} (the `DeletePhoto` operationId).
+	DeletePhotoWithResponse(ctx context.Context, uuid UUID, reqEditors ...RequestEditorFn) (*DeletePhotoResponse, error)
 
 	// GetPhotoWithResponse Show a photo with its thumbnails
 	//
@@ -2638,6 +2705,96 @@ func (r ReadStatusesResponse) ContentType() string {
 	return ""
 }
 
+// DeletePhotoResponse401Headers the declared response headers of an HTTP 401 response for DeletePhoto
+type DeletePhotoResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// DeletePhotoResponse503Headers the declared response headers of an HTTP 503 response for DeletePhoto
+type DeletePhotoResponse503Headers struct {
+	RetryAfter int
+}
+
+type DeletePhotoResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequest
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *Unauthorized
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *Forbidden
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *NotFound
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalError
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *DeletePhotoResponse401Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *DeletePhotoResponse503Headers
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r DeletePhotoResponse) GetJSON400() *BadRequest {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r DeletePhotoResponse) GetJSON401() *Unauthorized {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r DeletePhotoResponse) GetJSON403() *Forbidden {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r DeletePhotoResponse) GetJSON404() *NotFound {
+	return r.JSON404
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r DeletePhotoResponse) GetJSON500() *InternalError {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r DeletePhotoResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r DeletePhotoResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeletePhotoResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeletePhotoResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeletePhotoResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetPhotoResponse401Headers the declared response headers of an HTTP 401 response for GetPhoto
 type GetPhotoResponse401Headers struct {
 	WWWAuthenticate string
@@ -2916,6 +3073,21 @@ func (c *ClientWithResponses) ReadStatusesWithResponse(ctx context.Context, body
 		return nil, err
 	}
 	return ParseReadStatusesResponse(rsp)
+}
+
+// DeletePhotoWithResponse Delete a photo with its thumbnails
+//
+// The photo is gone when the response arrives. A workflow cancels its run and removes its files. In a batch that is not done, the photo counts as failed with photo_not_found.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /photos/{uuid} (the `DeletePhoto` operationId).
+func (c *ClientWithResponses) DeletePhotoWithResponse(ctx context.Context, uuid UUID, reqEditors ...RequestEditorFn) (*DeletePhotoResponse, error) {
+	rsp, err := c.DeletePhoto(ctx, uuid, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeletePhotoResponse(rsp)
 }
 
 // GetPhotoWithResponse Show a photo with its thumbnails
@@ -3952,6 +4124,93 @@ func ParseReadStatusesResponse(rsp *http.Response) (*ReadStatusesResponse, error
 		response.Headers415 = &headers
 	case rsp.StatusCode == 503:
 		var headers ReadStatusesResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDeletePhotoResponse parses an HTTP response from a DeletePhotoWithResponse call
+func ParseDeletePhotoResponse(rsp *http.Response) (*DeletePhotoResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeletePhotoResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers DeletePhotoResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 503:
+		var headers DeletePhotoResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
