@@ -87,7 +87,7 @@ func (d decisions) step(ctx workflow.Context, activity any) error {
 func (d decisions) stepInto(ctx workflow.Context, activity, out any) error {
 	ctx = workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{ScheduleToCloseTimeout: 1, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1}})
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: 1, WaitForCancellation: true})
-	if !d.noLocal && (d.alwaysLocal || workflow.GetInfo(ctx).GetCurrentHistoryLength() <= 3) {
+	if d.isLocal(ctx) {
 		err := workflow.ExecuteLocalActivity(ctx, activity, nil).Get(ctx, out)
 		if err == nil || d.noRegular || isNonRetryable(err) {
 			return err
@@ -98,6 +98,10 @@ func (d decisions) stepInto(ctx workflow.Context, activity, out any) error {
 		return ctx.Err()
 	}
 	return err
+}
+
+func (d decisions) isLocal(ctx workflow.Context) bool {
+	return !d.noLocal && (d.alwaysLocal || workflow.GetInfo(ctx).GetCurrentHistoryLength() <= 3)
 }
 
 func isNonRetryable(err error) bool {
@@ -135,7 +139,7 @@ func (d decisions) processPhoto(ctx workflow.Context, _ workflows.ProcessPhotoIn
 	}
 	if next != nil && next.Notify && !d.noNotify {
 		local := workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{ScheduleToCloseTimeout: 1, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1}})
-		if d.noLocal || workflow.ExecuteLocalActivity(local, activityNames.Notify, nil).Get(ctx, nil) != nil {
+		if !d.isLocal(ctx) || workflow.ExecuteLocalActivity(local, activityNames.Notify, nil).Get(ctx, nil) != nil {
 			if err := d.child(ctx, "webhook-"+workflow.GetInfo(ctx).WorkflowExecution.RunID, "SendWebhook"); err != nil {
 				return err
 			}
