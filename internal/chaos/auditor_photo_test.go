@@ -38,6 +38,13 @@ func (a *auditor) auditPhoto(ctx context.Context, id uuid.UUID, want expected, r
 		}
 		return nil
 	}
+	if want.deleted { // its runs may have ended in any way
+		status, body, err := a.get(ctx, "/photos/"+id.String())
+		if err == nil && status != http.StatusNotFound {
+			a.violation("photo %s: was deleted, but the API answers %d %s", id, status, body)
+		}
+		return err
+	}
 	if len(runs) == 0 {
 		a.violation("photo %s: was accepted, but has no run", id)
 		return nil

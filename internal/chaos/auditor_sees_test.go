@@ -177,6 +177,9 @@ func TestAuditorSees(t *testing.T) {
 		{"a run of its own accord", expect(completed, func(want *expected) { want.posts = 0 }), "runs for 0 posts"},
 		{"a photo that was accepted has no run", expect(pending, func(want *expected) { want.posts, want.accepted = 1, true }),
 			pending.String() + ": was accepted, but has no run"},
+		{"a deleted photo is there", expect(completed, func(want *expected) { want.row, want.deleted = false, true }),
+			completed.String() + ": was deleted, but the API answers 200"},
+		{"a deletion is open", open("delete-photo-" + stranger.String()), "workflow delete-photo-" + stranger.String()},
 		{"a batch is not done", change(
 			`UPDATE batches SET started_at = NULL, done_at = NULL, result = NULL WHERE uuid = $1`,
 			`UPDATE batches SET started_at = now() WHERE uuid = $1`, batch), "batch /batches/" + batch.String()},

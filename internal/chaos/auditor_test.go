@@ -47,6 +47,7 @@ type auditor struct {
 // expected is what the auditor knows about a UUID from the clients and the source.
 type expected struct {
 	row      bool // there is a photo with this UUID
+	deleted  bool // there was one
 	posts    int  // that may have reached the API
 	accepted bool
 

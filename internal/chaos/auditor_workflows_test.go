@@ -46,7 +46,7 @@ func (a *auditor) auditWorkflows(ctx context.Context) (map[uuid.UUID][]run, erro
 func (a *auditor) workflows(ctx context.Context) (runs map[uuid.UUID][]run, open []string, err error) {
 	runs = map[uuid.UUID][]run{}
 	batches := 0
-	executions, err := a.list(ctx, "WorkflowType IN ('ProcessPhoto', 'StartPhotos')")
+	executions, err := a.list(ctx, "WorkflowType IN ('ProcessPhoto', 'StartPhotos', 'DeletePhoto')")
 	if err != nil {
 		return nil, nil, err
 	}

@@ -1,6 +1,7 @@
 package chaos_test
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -82,7 +83,7 @@ func process(t *testing.T, p plan) *batch {
 		b.ids = append(b.ids, uuid.New())
 	}
 
-	client := &client{api: b.api, accepted: map[uuid.UUID]bool{}, posts: map[uuid.UUID]int{}, locations: map[string]int{}}
+	client := &client{api: b.api, accepted: map[uuid.UUID]bool{}, deleted: map[uuid.UUID]bool{}, posts: map[uuid.UUID]int{}, locations: map[string]int{}}
 	faultInjector := &faultInjector{stack: b.stack}
 	began := time.Now()
 	b.execute(t, p, client, faultInjector)
@@ -106,7 +107,7 @@ func process(t *testing.T, p plan) *batch {
 	b.auditor.closeTime = 10 * time.Second // for the delay of the visibility store
 
 	for number, id := range b.ids {
-		want := expected{row: number < p.photos, posts: client.posts[id], accepted: client.accepted[id]}
+		want := expected{row: number < p.photos && !client.deleted[id], deleted: client.deleted[id], posts: client.posts[id], accepted: client.accepted[id]}
 		if want.row {
 			source := sources.all[number]
 			want.versions, want.fails = source.versions[:], source.code
@@ -134,6 +135,14 @@ func (b *batch) execute(t *testing.T, p plan, client *client, faultInjector *fau
 				return err
 			}
 			return faultInjector.inject(ctx, f)
+		})
+	}
+	for _, d := range p.deletes {
+		group.Go(func() error {
+			if err := waitUntil(ctx, began.Add(d.at)); err != nil {
+				return err
+			}
+			return client.delete(ctx, b.ids[d.photo])
 		})
 	}
 	for _, post := range p.posts {
@@ -178,7 +187,7 @@ func (b *batch) logResult(t *testing.T, p plan, sources *sources, faultInjector 
 	ended := map[string]int{}
 	for number, id := range b.ids[:p.photos] {
 		row := rows[id]
-		end := strings.TrimSpace(row.status + " " + row.code)
+		end := cmp.Or(strings.TrimSpace(row.status+" "+row.code), "deleted")
 		if row.status == "failed" && row.code != sources.all[number].code {
 			end += " (by chaos)"
 		}

@@ -21,6 +21,7 @@ type client struct {
 
 	mu       sync.Mutex
 	accepted map[uuid.UUID]bool
+	deleted  map[uuid.UUID]bool
 	posts    map[uuid.UUID]int // that may have reached the API
 	batches  int               // accepted requests whose photos a workflow starts
 
@@ -57,6 +58,33 @@ func (c *client) post(ctx context.Context, ids []uuid.UUID, sent func()) error {
 			return err
 		case errors.Is(err, syscall.ECONNREFUSED): // it did not reach the API
 			c.count(ids, -1)
+		}
+		if err := waitUntil(ctx, time.Now().Add(200*time.Millisecond)); err != nil {
+			return err
+		}
+	}
+}
+
+// delete deletes a photo, and repeats that until it gets a response.
+func (c *client) delete(ctx context.Context, id uuid.UUID) error {
+	for attempt := 1; ; attempt++ {
+		req, err := http.NewRequestWithContext(ctx, http.MethodDelete, c.api+"/photos/"+id.String(), nil)
+		if err != nil {
+			return err
+		}
+		resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+		if err == nil {
+			_ = resp.Body.Close()
+			// After the first attempt, a response may have been lost.
+			if resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotFound && attempt > 1 {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				c.deleted[id] = true
+				return nil
+			}
+			if resp.StatusCode < 500 {
+				return fmt.Errorf("%w: %s", errStatus, resp.Status)
+			}
 		}
 		if err := waitUntil(ctx, time.Now().Add(200*time.Millisecond)); err != nil {
 			return err

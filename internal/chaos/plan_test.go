@@ -35,12 +35,19 @@ type post struct {
 	kill   time.Duration // how long after the request the API is killed; 0 means never
 }
 
+// deletion is a request to delete a photo, by its number.
+type deletion struct {
+	at    time.Duration
+	photo int
+}
+
 // plan is everything that a seed determines.
 type plan struct {
 	seed    uint64
 	photos  int // rows; the last ones are never posted
 	missing int // posted UUIDs without a row, numbered after the photos
 	posts   []post
+	deletes []deletion
 	faults  []fault
 	bad     float64 // fraction of bad responses of the sources
 	maxBad  int     // most bad responses of one source
@@ -51,6 +58,7 @@ const (
 	// started by a workflow.
 	startDirectly = 20
 	neverPosted   = 3
+	deletions     = 5
 )
 
 // scale is the size of a plan.
@@ -103,6 +111,9 @@ func draw(seed uint64, s scale) plan {
 		p.posts[r.IntN(len(p.posts))].kill = between(time.Millisecond, 40*time.Millisecond)
 	}
 	slices.SortStableFunc(p.posts, func(a, b post) int { return cmp.Compare(a.at, b.at) })
+	for _, number := range r.Perm(s.photos - neverPosted)[:deletions] { // before, while or after they are processed
+		p.deletes = append(p.deletes, deletion{at: between(0, s.window), photo: number})
+	}
 
 	// Faults of one target do not overlap.
 	add := func(target string, number int, longest time.Duration, kinds ...string) {
@@ -150,6 +161,9 @@ func (p plan) String() string {
 			fmt.Fprintf(&text, ", and kill the API %s later", post.kill.Round(time.Millisecond))
 		}
 		text.WriteByte('\n')
+	}
+	for _, d := range p.deletes {
+		fmt.Fprintf(&text, "  %6.3f s  delete photo %d\n", d.at.Seconds(), d.photo)
 	}
 	for _, f := range p.faults {
 		fmt.Fprintf(&text, "  %6.3f s  %s: %s for %.3f s\n", f.at.Seconds(), f.target, f.kind, f.lasts.Seconds())
