@@ -119,11 +119,17 @@ var stepLabels = map[string]string{
 	"CreateBatch":    "create_batch",
 	"SelectPage":     "select_page",
 	"EndBatch":       "end_batch",
+	"AwaitBatch":     "await_batch",
+	"Notify":         "notify",
+	"DeleteRows":     "delete_rows",
+	"StopRun":        "stop_run",
+	"DeleteFiles":    "delete_files",
 }
 
 // outcomeLabel returns the value of the label outcome: "ok", "failed" for a
 // failure of the photo, "outage" for an infrastructure error, "busy" for a fetch
-// that found no turn at its host, "timeout" or "canceled" for an attempt whose
+// that found no turn at its host, "waiting" for a batch or run that is not done,
+// "timeout" or "canceled" for an attempt whose
 // context ended, or "superseded" for a run that lost its photo.
 func outcomeLabel(ctx context.Context, err error) string {
 	_, isFailure := errors.AsType[*photo.Failure](err)
@@ -139,6 +145,8 @@ func outcomeLabel(ctx context.Context, err error) string {
 		return "failed"
 	case errors.Is(err, source.ErrHostBusy), isAppErr && appErr.Type() == HostBusy:
 		return "busy"
+	case isAppErr && (appErr.Type() == BatchNotDone || appErr.Type() == RunIsOpen):
+		return "waiting"
 	case errors.Is(err, photo.ErrSuperseded), isAppErr && appErr.Type() == Superseded:
 		return "superseded"
 	case !isAppErr, appErr.Type() == DatabaseUnavailable, appErr.Type() == StorageUnavailable:

@@ -1,0 +1,4 @@
+package activities
+
+// StepLabelsForTest is stepLabels.
+var StepLabelsForTest = stepLabels
