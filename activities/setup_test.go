@@ -54,7 +54,7 @@ type testBundle struct {
 	thumbnails int // made by each run
 }
 
-var box = photo.Size{Width: 100, Height: 100}
+var box = photo.Box{Width: 100, Height: 100}
 
 func setup(t *testing.T) *testBundle {
 	t.Helper()
@@ -116,7 +116,7 @@ func open(t *testing.T, url string) *blob.Bucket {
 }
 
 // fit replaces the renderer by one that fits thumbnails into the boxes.
-func (b *testBundle) fit(boxes ...photo.Size) {
+func (b *testBundle) fit(boxes ...photo.Box) {
 	b.thumbnails = len(boxes)
 	b.Renderer = renderertest.New(b.t, renderer.Config{Options: renderer.Options{Boxes: boxes}})
 }

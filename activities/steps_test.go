@@ -45,7 +45,7 @@ func TestAPhotoFromMarkToFinish(t *testing.T) {
 
 func TestProcessingAgain(t *testing.T) {
 	b := setup(t)
-	b.fit(box, photo.Size{Width: 50, Height: 50})
+	b.fit(box, photo.Box{Width: 50, Height: 50})
 	b.process(t, b.run)
 	first := b.get(t).Thumbnails
 	require.Len(t, first, 2)
@@ -58,7 +58,7 @@ func TestProcessingAgain(t *testing.T) {
 	})
 	t.Run("with other sizes", func(t *testing.T) {
 		b.run = b.nextRun()
-		b.fit(box, photo.Size{Width: 200, Height: 200})
+		b.fit(box, photo.Box{Width: 200, Height: 200})
 		b.process(t, b.run)
 		second := b.get(t).Thumbnails
 		require.Len(t, second, 2)

@@ -64,7 +64,7 @@ func newStack(t *testing.T) *stack {
 	dir := t.TempDir()
 	s.act = &activities.Activities{
 		DB: s.db, Fetcher: fetcher, Format: photo.JPEG, Log: slog.New(slog.DiscardHandler), BucketTimeout: time.Minute,
-		Renderer: renderertest.New(t, renderer.Config{Options: renderer.Options{Boxes: []photo.Size{{Width: 320, Height: 320}}}}),
+		Renderer: renderertest.New(t, renderer.Config{Options: renderer.Options{Boxes: []photo.Box{{Width: 320, Height: 320}}}}),
 		Sources:  sourcecache.New(sourcecache.Config{Dir: filepath.Join(dir, "sources"), MaxMemory: 1 << 20, MaxDisk: 1 << 20, MaxAge: time.Minute, MaxDetachedFetches: 10}),
 		Temporal: temporal,
 		StartPhoto: func(ctx context.Context, id uuid.UUID) error {

@@ -71,7 +71,7 @@ type options struct {
 }
 
 // boxSets are the sizes of the thumbnails, by their number.
-var boxSets = map[int][]photo.Size{
+var boxSets = map[int][]photo.Box{
 	1: {{Width: 320, Height: 320}},
 	3: {{Width: 1024, Height: 1024}, {Width: 320, Height: 320}, {Width: 64, Height: 64}},
 }

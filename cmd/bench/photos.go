@@ -230,10 +230,10 @@ func (s *photoServer) urls(n int) []string {
 }
 
 // sizesText formats boxes for THUMBNAIL_SIZES.
-func sizesText(sizes []photo.Size) string {
+func sizesText(boxes []photo.Box) string {
 	var texts []string
-	for _, size := range sizes {
-		texts = append(texts, size.String())
+	for _, box := range boxes {
+		texts = append(texts, box.String())
 	}
 	return strings.Join(texts, ",")
 }

@@ -55,7 +55,7 @@ type stack struct {
 
 // startStack starts the development stack with an empty data directory on free
 // ports.
-func startStack(ctx context.Context, program, name string, boxes []photo.Size) (_ *stack, err error) {
+func startStack(ctx context.Context, program, name string, boxes []photo.Box) (_ *stack, err error) {
 	flags := stackFlags[name]
 	// Not os.TempDir: PostgreSQL's user must have access, and a socket's path must be
 	// short.

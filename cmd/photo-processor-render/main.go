@@ -30,6 +30,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/renderer/protocol"
@@ -140,8 +141,15 @@ func answer(out io.Writer, source []byte, options thumbnail.Options) error {
 	return err
 }
 
-// renderWarmup renders the picture of each kind that this libvips supports.
+// renderWarmup renders the picture of each kind that this libvips supports. If
+// a thumbnail is to be cropped, one of each picture is.
 func renderWarmup(options thumbnail.Options) error {
+	isCover := func(box photo.Box) bool { return box.Mode == photo.Cover }
+	if slices.ContainsFunc(options.Boxes, isCover) {
+		// The pictures may be smaller than the configured boxes or have their
+		// aspect ratio. No picture has the ratio of this box.
+		options.Boxes = append(slices.Clone(options.Boxes), photo.Box{Width: 2, Height: 8, Mode: photo.Cover})
+	}
 	return fs.WalkDir(warmup, ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err

@@ -132,8 +132,8 @@ type Config struct {
 	// BucketTimeout bounds one request to the bucket.
 	BucketTimeout time.Duration `env:"BUCKET_TIMEOUT" envDefault:"1m"`
 
-	// ThumbnailSizes are the boxes that thumbnails are fitted into.
-	ThumbnailSizes   []photo.Size `env:"THUMBNAIL_SIZES" envDefault:"320x320"`
+	// ThumbnailSizes are the boxes that thumbnails fit into or cover.
+	ThumbnailSizes   []photo.Box  `env:"THUMBNAIL_SIZES" envDefault:"320x320"`
 	ThumbnailFormat  photo.Format `env:"THUMBNAIL_FORMAT" envDefault:"jpeg"`
 	ThumbnailQuality int          `env:"THUMBNAIL_QUALITY" envDefault:"80"` // 1 to 100; PNG ignores it
 
@@ -367,6 +367,13 @@ func (c *Config) check(unparsed []error) (mistakes []error) {
 	}
 	checkDuration("BUCKET_TIMEOUT", c.BucketTimeout, time.Second, maxStepTimeout)
 	checkRange("THUMBNAIL_SIZES", int64(len(c.ThumbnailSizes)), 1, maxBoxes)
+	modes := map[photo.Size]photo.Mode{}
+	for _, box := range c.ThumbnailSizes {
+		if mode, ok := modes[box.Size()]; ok && mode != box.Mode {
+			wrong("THUMBNAIL_SIZES", "%s is given twice, as %s and as %s; a photo has one thumbnail of each size", box.Size(), mode, box.Mode)
+		}
+		modes[box.Size()] = box.Mode
+	}
 	checkRange("THUMBNAIL_QUALITY", int64(c.ThumbnailQuality), 1, 100)
 
 	checkRange("SOURCE_MAX_BYTES", c.SourceMaxBytes, 1, 1<<31)
@@ -439,7 +446,7 @@ func isLoopback(host string) bool {
 
 // parsers parse the types of package photo.
 var parsers = map[reflect.Type]env.ParserFunc{
-	reflect.TypeFor[photo.Size]():   func(text string) (any, error) { return photo.ParseSize(text) },
+	reflect.TypeFor[photo.Box]():    func(text string) (any, error) { return photo.ParseBox(text) },
 	reflect.TypeFor[photo.Format](): func(text string) (any, error) { return photo.ParseFormat(text) },
 }
 

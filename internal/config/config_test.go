@@ -31,7 +31,7 @@ func TestDefaultsRunOnThisMachine(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "127.0.0.1:3000", cfg.HTTPAddr, "reached from this machine alone")
 	require.Equal(t, "photo-processor", cfg.TaskQueue)
-	require.Equal(t, []photo.Size{{Width: 320, Height: 320}}, cfg.ThumbnailSizes)
+	require.Equal(t, []photo.Box{{Width: 320, Height: 320}}, cfg.ThumbnailSizes)
 	require.Equal(t, photo.JPEG, cfg.ThumbnailFormat)
 	require.Equal(t, "/data/sources", cfg.SourceCacheDir)
 	require.Equal(t, "file:///data/thumbnails", cfg.ThumbnailsBucket)
@@ -54,7 +54,7 @@ func TestRenderConcurrencyFollowsTheCPULimit(t *testing.T) {
 func TestValues(t *testing.T) {
 	t.Parallel()
 	cfg, err := parse(t, map[string]string{
-		"THUMBNAIL_SIZES":    "320x320,1024X768",
+		"THUMBNAIL_SIZES":    "320x320,1024X768:fit,96x96:cover,1200x630:cover-centre",
 		"THUMBNAIL_FORMAT":   "WebP",
 		"SOURCE_ALLOW_CIDRS": "10.0.0.0/8,fd00::/8",
 		"SOURCE_TIMEOUT":     "90s",
@@ -62,7 +62,8 @@ func TestValues(t *testing.T) {
 		"RENDER_CONCURRENCY": "", // counts as unset
 	})
 	require.NoError(t, err)
-	require.Equal(t, []photo.Size{{Width: 320, Height: 320}, {Width: 1024, Height: 768}}, cfg.ThumbnailSizes)
+	require.Equal(t, []photo.Box{{Width: 320, Height: 320}, {Width: 1024, Height: 768},
+		{Width: 96, Height: 96, Mode: photo.Cover}, {Width: 1200, Height: 630, Mode: photo.CoverCentre}}, cfg.ThumbnailSizes)
 	require.Equal(t, photo.WebP, cfg.ThumbnailFormat)
 	require.Len(t, cfg.SourceAllowCIDRs, 2)
 	require.Positive(t, cfg.RenderConcurrency)
@@ -107,6 +108,20 @@ func TestMistakesAreReportedAtOnceByName(t *testing.T) {
 		require.ErrorContains(t, err, "must be from 1 to 100, not 101", "the limit and the value")
 		require.NotContains(t, err.Error(), "hunter2")
 	})
+}
+
+func TestThumbnailSizes(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"320x320,96x96:crop":             `THUMBNAIL_SIZES: box "96x96:crop": the mode must be one of fit, cover, cover-centre, not "crop"`,
+		"96x96:cover,96x96:cover-centre": "THUMBNAIL_SIZES: 96x96 is given twice, as cover and as cover-centre",
+		"96x96,320x320,96x96:cover":      "THUMBNAIL_SIZES: 96x96 is given twice, as fit and as cover",
+	} {
+		_, err := parse(t, map[string]string{"THUMBNAIL_SIZES": text})
+		require.ErrorContains(t, err, want)
+	}
+	_, err := parse(t, map[string]string{"THUMBNAIL_SIZES": "96x96,96x96:fit"})
+	require.NoError(t, err, "a repetition changes nothing")
 }
 
 func TestAnAPIThatOthersReachNeedsAToken(t *testing.T) {

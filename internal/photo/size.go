@@ -10,8 +10,7 @@ import (
 // columns are smallint.
 const MaxDimension = 1<<15 - 1
 
-// Size is a width and a height in pixels, of a picture or of a box that
-// thumbnails are fitted into.
+// Size is a width and a height in pixels, of a picture or a thumbnail.
 type Size struct {
 	Width, Height int
 }

@@ -30,7 +30,7 @@ func cpu(b *testing.B, who int) time.Duration {
 func BenchmarkSandbox(b *testing.B) {
 	var source bytes.Buffer
 	require.NoError(b, samples.WriteJPEG(&source, 7, 3000, 2000, 88, 1))
-	options := renderer.Options{Boxes: []photo.Size{{Width: 320, Height: 320}}}
+	options := renderer.Options{Boxes: []photo.Box{{Width: 320, Height: 320}}}
 	r := renderertest.New(b, renderer.Config{Options: options})
 
 	var inProcess, sandboxed time.Duration

@@ -29,7 +29,7 @@ func FuzzRender(f *testing.F) {
 	f.Add([]byte{})
 	r, err := renderer.New(renderer.Config{
 		Path: renderertest.Path(f), Timeout: 20 * time.Second,
-		Options: renderer.Options{Boxes: []photo.Size{{Width: 32, Height: 32}}, MaxPixels: 1_000_000},
+		Options: renderer.Options{Boxes: []photo.Box{{Width: 32, Height: 32}}, MaxPixels: 1_000_000},
 	})
 	require.NoError(f, err)
 	f.Cleanup(r.Close)

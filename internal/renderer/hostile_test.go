@@ -25,7 +25,7 @@ import (
 var doubles = map[string]func(){
 	"worker": func() {
 		if _, err := renderer.New(renderer.Config{
-			Options: renderer.Options{Boxes: []photo.Size{box}}, Path: os.Getenv("RENDERER_PATH"), Concurrency: 2,
+			Options: renderer.Options{Boxes: []photo.Box{box}}, Path: os.Getenv("RENDERER_PATH"), Concurrency: 2,
 		}); err != nil {
 			panic(err)
 		}
@@ -43,7 +43,7 @@ var doubles = map[string]func(){
 				panic(err)
 			}
 		}
-		config := renderer.Config{Options: renderer.Options{Boxes: []photo.Size{box}}, Path: os.Getenv("RENDERER_PATH"), MaxPictures: 1}
+		config := renderer.Config{Options: renderer.Options{Boxes: []photo.Box{box}}, Path: os.Getenv("RENDERER_PATH"), MaxPictures: 1}
 		report := func(r *renderer.Renderer) {
 			for range 2 { // the second needs a process that started after the first
 				if _, err := r.Render(context.Background(), renderer.Bytes(picture)); err != nil {
@@ -298,7 +298,7 @@ func TestProcessDoesNotStart(t *testing.T) {
 // TestClaimedLengthReservesNoMemory is not parallel: it measures the
 // allocations of the whole process.
 func TestClaimedLengthReservesNoMemory(t *testing.T) {
-	options := renderer.Options{Boxes: []photo.Size{{Width: photo.MaxDimension, Height: photo.MaxDimension}}}
+	options := renderer.Options{Boxes: []photo.Box{{Width: photo.MaxDimension, Height: photo.MaxDimension}}}
 	claim := frame('T', 1<<32-1, thumbnails(1, photo.MaxDimension, photo.MaxDimension, 1<<32-100, "\xff\xd8\xff"))
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

@@ -27,7 +27,7 @@ func TestEveryFormat(t *testing.T) {
 	for _, format := range photo.Formats {
 		t.Run(string(format), func(t *testing.T) {
 			t.Parallel()
-			options := renderer.Options{Boxes: []photo.Size{{Width: 12, Height: 12}, {Width: 20, Height: 20}}, Format: format}
+			options := renderer.Options{Boxes: []photo.Box{{Width: 12, Height: 12}, {Width: 20, Height: 20}, {Width: 5, Height: 14, Mode: photo.Cover}}, Format: format}
 			b := setup(t, renderer.Config{Options: options}, "")
 			all := map[string][]byte{"a larger JPEG": small(t)}
 			for _, path := range sources {
@@ -40,7 +40,7 @@ func TestEveryFormat(t *testing.T) {
 				require.NoError(t, err, name)
 				got, err := b.Render(t.Context(), source)
 				require.NoError(t, err, name)
-				require.Len(t, got, 2)
+				require.Len(t, got, 3)
 				for i := range want {
 					require.Equal(t, want[i], got[i], name)
 				}

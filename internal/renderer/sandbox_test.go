@@ -31,7 +31,7 @@ func TestEarlierPicturesAreCleared(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root, to read the memory of a process that is nobody's")
 	}
-	b := setup(t, renderer.Config{Options: renderer.Options{Boxes: []photo.Size{box}, Format: photo.PNG}}, "")
+	b := setup(t, renderer.Config{Options: renderer.Options{Boxes: []photo.Box{box}, Format: photo.PNG}}, "")
 	// The source and the bitmap have this content; a thumbnail of this size is
 	// not resized.
 	marker := []byte("in the source: \xd8\x13\x9a")

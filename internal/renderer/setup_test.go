@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-var box = photo.Size{Width: 320, Height: 320}
+var box = photo.Box{Width: 320, Height: 320}
 
 // testBundle is a renderer whose processes are identified by the path of their
 // program.
@@ -80,7 +80,7 @@ func trySetup(t *testing.T, c renderer.Config, program string) (_ *testBundle, e
 	require.NoError(t, os.Symlink(c.Path, link))
 	c.Path = link
 	if c.Options.Boxes == nil {
-		c.Options.Boxes = []photo.Size{box}
+		c.Options.Boxes = []photo.Box{box}
 	}
 	b := &testBundle{config: c, logged: &bytes.Buffer{}}
 	b.config.Log = telemetry.NewLogger(b, slog.LevelDebug, false)
@@ -224,7 +224,7 @@ func large(t testing.TB) []byte {
 // configForLarge returns limits that admit large.
 func configForLarge() renderer.Config {
 	return renderer.Config{
-		Options:   renderer.Options{Boxes: []photo.Size{box}, MaxPixels: 1 << 30},
+		Options:   renderer.Options{Boxes: []photo.Box{box}, MaxPixels: 1 << 30},
 		MaxMemory: 3 << 30,
 	}
 }

@@ -225,7 +225,7 @@ func TestMissingProgram(t *testing.T) {
 	t.Run("at the start", func(t *testing.T) {
 		t.Parallel()
 		missing := filepath.Join(t.TempDir(), "photo-processor-render")
-		_, err := renderer.New(renderer.Config{Options: renderer.Options{Boxes: []photo.Size{box}}, Path: missing})
+		_, err := renderer.New(renderer.Config{Options: renderer.Options{Boxes: []photo.Box{box}}, Path: missing})
 		require.ErrorContains(t, err, missing)
 		_, err = renderer.Find(missing)
 		require.ErrorContains(t, err, "RENDERER_PATH")
@@ -234,7 +234,7 @@ func TestMissingProgram(t *testing.T) {
 	})
 	t.Run("another program", func(t *testing.T) {
 		t.Parallel()
-		_, err := renderer.New(renderer.Config{Options: renderer.Options{Boxes: []photo.Size{box}}, Path: "/bin/true"})
+		_, err := renderer.New(renderer.Config{Options: renderer.Options{Boxes: []photo.Box{box}}, Path: "/bin/true"})
 		require.ErrorContains(t, err, "/bin/true does not start")
 	})
 	t.Run("removed and restored", func(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 func BenchmarkMake(b *testing.B) {
 	source := asJPEG(b, scene(3000, 2000), 90)
 	for _, format := range photo.Formats {
-		for _, boxes := range [][]photo.Size{box320, {{Width: 1024, Height: 1024}, {Width: 320, Height: 320}, {Width: 128, Height: 128}}} {
+		for _, boxes := range [][]photo.Box{box320, {{Width: 1024, Height: 1024}, {Width: 320, Height: 320}, {Width: 128, Height: 128}}} {
 			b.Run(fmt.Sprintf("%s-%d", format, len(boxes)), func(b *testing.B) {
 				for b.Loop() {
 					_, err := Make(source, Options{Boxes: boxes, Format: format})
@@ -20,6 +20,20 @@ func BenchmarkMake(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// BenchmarkMakeModes compares the modes of boxes.
+func BenchmarkMakeModes(b *testing.B) {
+	source := asJPEG(b, scene(3000, 2000), 90)
+	for _, mode := range []photo.Mode{photo.Fit, photo.Cover, photo.CoverCentre} {
+		box := photo.Box{Width: 320, Height: 320, Mode: mode}
+		b.Run(box.String(), func(b *testing.B) {
+			for b.Loop() {
+				_, err := Make(source, Options{Boxes: []photo.Box{box}})
+				require.NoError(b, err)
+			}
+		})
 	}
 }
 

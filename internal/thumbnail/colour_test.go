@@ -15,7 +15,7 @@ import (
 )
 
 // box32 halves the pictures of the tests of colours.
-var box32 = []photo.Size{{Width: 32, Height: 32}}
+var box32 = []photo.Box{{Width: 32, Height: 32}}
 
 // matrixProfile is an RGB colour space.
 type matrixProfile struct {
@@ -183,7 +183,7 @@ func TestMakeIgnoresProfilesThatDoNotApply(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for _, source := range [][]byte{asJPEG(t, corners(160, 120), 95), asPNG(t, corners(160, 120))} {
-				p := mustMake(t, withProfile(t, source, profile), Options{Boxes: []photo.Size{{Width: 80, Height: 80}}})
+				p := mustMake(t, withProfile(t, source, profile), Options{Boxes: []photo.Box{{Width: 80, Height: 80}}})
 				requireCorners(t, decoded(t, p), 10)
 			}
 		})
@@ -196,7 +196,7 @@ func TestMakeIgnoresProfilesThatDoNotApply(t *testing.T) {
 		require.NoError(t, inks.TransformICCProfileWithFallback("cmyk", "srgb"))
 		img := vipsImage(t, halfTransparent(160, 120))
 		img.SetBlob("icc-profile-data", inks.GetICCProfile())
-		p := mustMake(t, export(t, img, (*vips.ImageRef).ExportTiff, plainTIFF), Options{Boxes: []photo.Size{{Width: 80, Height: 80}}, Format: photo.PNG})
+		p := mustMake(t, export(t, img, (*vips.ImageRef).ExportTiff, plainTIFF), Options{Boxes: []photo.Box{{Width: 80, Height: 80}}, Format: photo.PNG})
 		requireColour(t, red, at(decoded(t, p), 0.25, 0.5), 3)
 		requireColour(t, seeThrough, at(decoded(t, p), 0.75, 0.5), 3)
 	})
@@ -289,7 +289,7 @@ func TestMakeExtraSamples(t *testing.T) {
 	require.NoError(t, img.BandJoinConst([]float64{77}))
 	source := export(t, img, (*vips.ImageRef).ExportTiff, plainTIFF)
 	for _, format := range photo.Formats {
-		p := mustMake(t, source, Options{Boxes: []photo.Size{{Width: 80, Height: 80}}, Format: format})
+		p := mustMake(t, source, Options{Boxes: []photo.Box{{Width: 80, Height: 80}}, Format: format})
 		requireCorners(t, decoded(t, p), 10)
 	}
 }

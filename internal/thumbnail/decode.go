@@ -9,11 +9,11 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// decodeLargest returns the bitmap of the largest thumbnail and the sizes of
-// all. It tries the load modes of the kind in turn: a source that libvips refuses
+// decodeLargest returns the whole picture as a bitmap of the largest scaled
+// size, and the thumbnails to make of it. It tries the load modes of the kind in turn: a source that libvips refuses
 // in the strict mode, which is cheaper, is decoded in the tolerant mode, unless
 // a part of it is missing.
-func decodeLargest(source []byte, k kind, o Options) (bitmap *vips.ImageRef, sizes []photo.Size, err error) {
+func decodeLargest(source []byte, k kind, o Options) (bitmap *vips.ImageRef, targets []target, err error) {
 	if k.loader == vips.ImageTypeJPEG {
 		jpegMutex.Lock()
 		defer jpegMutex.Unlock()
@@ -22,12 +22,12 @@ func decodeLargest(source []byte, k kind, o Options) (bitmap *vips.ImageRef, siz
 		clearErrorBuffer()
 		var h header
 		if h, err = inspect(source, k, o, mode); err == nil {
-			sizes = targetSizes(h.upright(), o.Boxes)
-			bitmap, err = decode(source, h, sizes[0], o.Format, mode)
+			targets = newTargets(h.upright(), o.Boxes)
+			bitmap, err = decode(source, h, targets[0].scaled, o.Format, mode)
 		}
 		refusal, ok := errors.AsType[*loadError](err)
 		if !ok {
-			return bitmap, sizes, err
+			return bitmap, targets, err
 		}
 		if refusal.isOfMissingData() {
 			break
@@ -40,8 +40,8 @@ func decodeLargest(source []byte, k kind, o Options) (bitmap *vips.ImageRef, siz
 // must then have no warnings of other JPEGs.
 var jpegMutex sync.Mutex
 
-// decode returns the largest thumbnail, whose size is the one after
-// orientation, as a bitmap: 8-bit pixels in memory, in sRGB or grey, on white
+// decode returns the picture at the size, which is the one after orientation, as
+// a bitmap: 8-bit pixels in memory, in sRGB or grey, on white
 // if the format has no transparency. The caller closes it.
 //
 // libvips evaluates lazily: the steps before materialize only read the header.
@@ -237,6 +237,28 @@ func shrink(bitmap *vips.ImageRef, size photo.Size) (*vips.ImageRef, error) {
 		return nil, internalFailure("shrunk", err)
 	}
 	return smaller, nil
+}
+
+// crop returns the bitmap cropped to the target's size, as a new bitmap. The
+// caller closes both.
+func crop(bitmap *vips.ImageRef, t target) (*vips.ImageRef, error) {
+	cropped, err := bitmap.Copy()
+	if err != nil {
+		return nil, internalFailure("cropped", err)
+	}
+	defer cropped.Close()
+	interesting := vips.InterestingAttention
+	if t.mode == photo.CoverCentre {
+		interesting = vips.InterestingCentre
+	}
+	if err := cropped.SmartCrop(t.size.Width, t.size.Height, interesting); err != nil {
+		return nil, internalFailure("cropped", err)
+	}
+	pixels, err := materialize(cropped)
+	if err != nil {
+		return nil, internalFailure("cropped", err)
+	}
+	return pixels, nil
 }
 
 func sizeOf(img *vips.ImageRef) photo.Size {

@@ -17,7 +17,7 @@ func ExampleMake() {
 		log.Fatal(err)
 	}
 	thumbnails, err := thumbnail.Make(source, thumbnail.Options{
-		Boxes: []photo.Size{{Width: 128, Height: 128}, {Width: 320, Height: 320}},
+		Boxes: []photo.Box{{Width: 128, Height: 128}, {Width: 320, Height: 320}},
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -33,7 +33,7 @@ func ExampleMake() {
 // The error for an unsupported file has a code.
 func ExampleMake_failure() {
 	_, err := thumbnail.Make([]byte("hello, world"), thumbnail.Options{
-		Boxes: []photo.Size{{Width: 320, Height: 320}},
+		Boxes: []photo.Box{{Width: 320, Height: 320}},
 	})
 	fmt.Println(photo.CodeOf(err))
 	// Output: unsupported_image

@@ -35,7 +35,7 @@ func FuzzMake(f *testing.F) {
 	f.Add([]byte(svg))
 	f.Add([]byte{})
 
-	boxes := []photo.Size{{Width: 16, Height: 16}, {Width: 30, Height: 5}}
+	boxes := []photo.Box{{Width: 16, Height: 16}, {Width: 30, Height: 5}}
 	f.Fuzz(func(t *testing.T, source []byte) {
 		thumbnails, err := Make(source, Options{Boxes: boxes, MaxPixels: 1 << 20, MaxFrames: 100})
 		if err != nil {
@@ -58,7 +58,7 @@ func FuzzMake(f *testing.F) {
 }
 
 // fits reports whether the size is within one of the boxes.
-func fits(size photo.Size, boxes []photo.Size) bool {
+func fits(size photo.Size, boxes []photo.Box) bool {
 	for _, box := range boxes {
 		if size.Width >= 1 && size.Height >= 1 && size.Width <= box.Width && size.Height <= box.Height {
 			return true

@@ -39,7 +39,7 @@ func TestMakeShowsTheScreenOfGIF(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := mustMake(t, tt.source, Options{Boxes: []photo.Size{{Width: 700, Height: 700}}, Format: photo.PNG})
+			p := mustMake(t, tt.source, Options{Boxes: []photo.Box{{Width: 700, Height: 700}}, Format: photo.PNG})
 			require.Equal(t, tt.want, p.Size)
 			img := asNRGBA(decoded(t, p))
 			requireColour(t, red, img.NRGBAAt(20, 20), 3)

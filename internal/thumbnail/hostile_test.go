@@ -88,7 +88,7 @@ func TestMakeRefusesTruncated(t *testing.T) {
 			require.NoError(t, err)
 			whole := len(tt.source) - tt.spare
 			for _, length := range []int{16, 40, 200, whole / 10, whole / 4, whole / 2, whole * 3 / 4, whole * 9 / 10, whole - 100, whole - 10, whole - 1} {
-				_, err := Make(tt.source[:length], Options{Boxes: []photo.Size{{Width: 100, Height: 100}}})
+				_, err := Make(tt.source[:length], Options{Boxes: []photo.Box{{Width: 100, Height: 100}}})
 				requireFailure(t, err, photo.CorruptImage, "cut short")
 			}
 		})
@@ -112,7 +112,7 @@ func TestMakeRefusesMissingDataBeforeEnd(t *testing.T) {
 		for _, part := range []float64{0.3, 0.5, 0.6, 0.9} {
 			ended := append(bytes.Clone(source[:scan+int(part*float64(len(source)-scan))]), 0xff, 0xd9)
 			for _, side := range []int{400, 150, 80, 40, 10} { // the decoder shrinks by 1, 2, 4 and 8
-				_, err := Make(ended, Options{Boxes: []photo.Size{{Width: side, Height: side}}})
+				_, err := Make(ended, Options{Boxes: []photo.Box{{Width: side, Height: side}}})
 				requireFailure(t, err, photo.CorruptImage, "cut short")
 			}
 		}

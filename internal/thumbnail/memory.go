@@ -1,6 +1,10 @@
 package thumbnail
 
-import "github.com/davidbyttow/govips/v2/vips"
+import (
+	"github.com/davidbyttow/govips/v2/vips"
+
+	"github.com/photo-processor/photo-processor/internal/photo"
+)
 
 // decodeMemory estimates the memory in bytes that decoding the source takes
 // from what its header says: a value that is a little too low, or 0 for sources
@@ -41,4 +45,18 @@ func decodeMemory(source []byte, k kind, img *vips.ImageRef) int64 {
 	default: // TIFF has strips or tiles
 		return 0
 	}
+}
+
+// coverMemory estimates the memory in bytes of the whole picture at the scaled
+// size of the largest thumbnail, if that is cropped. The box does not limit
+// this size: a panorama that covers a box is many times as wide as the box. A
+// thumbnail that is not cropped counts 0, because its box limits its size.
+func coverMemory(h header, boxes []photo.Box, channels int) int64 {
+	largest := newTargets(h.upright(), boxes)[0]
+	if largest.size == largest.scaled {
+		return 0
+	}
+	// Grey has one channel. Colour has at least three, also where the source
+	// has one channel with a palette or four of CMYK.
+	return int64(largest.scaled.Width) * int64(largest.scaled.Height) * int64(min(channels, 3))
 }

@@ -28,7 +28,7 @@ func TestMakeTurnsUpright(t *testing.T) {
 		7: func(x, y int) (int, int) { return w - 1 - y, h - 1 - x },
 		8: func(x, y int) (int, int) { return y, h - 1 - x },
 	}
-	boxes := []photo.Size{{Width: 320, Height: 320}, {Width: 999, Height: 50}}
+	boxes := []photo.Box{{Width: 320, Height: 320}, {Width: 999, Height: 50}}
 	want, err := Make(asJPEG(t, upright, 95), Options{Boxes: boxes})
 	require.NoError(t, err)
 	require.Len(t, want, 2)

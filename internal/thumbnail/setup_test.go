@@ -53,7 +53,7 @@ func heldByLibvips() string {
 }
 
 // box320 is the box of the default configuration.
-var box320 = []photo.Size{{Width: 320, Height: 320}}
+var box320 = []photo.Box{{Width: 320, Height: 320}}
 
 // mustMake makes a single thumbnail.
 func mustMake(t testing.TB, source []byte, o Options) photo.EncodedThumbnail {

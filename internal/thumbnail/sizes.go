@@ -7,35 +7,30 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// targetSizes returns the sizes of a picture's thumbnails, largest first and
-// without duplicates. All have the picture's aspect ratio, so each is at least
-// as wide and as high as the next.
-func targetSizes(picture photo.Size, boxes []photo.Size) []photo.Size {
-	sizes := make([]photo.Size, len(boxes))
-	for i, box := range boxes {
-		sizes[i] = fit(picture, box)
-	}
-	slices.SortFunc(sizes, func(a, b photo.Size) int {
-		return cmp.Or(cmp.Compare(b.Width, a.Width), cmp.Compare(b.Height, a.Height))
-	})
-	return slices.Compact(sizes)
+// target describes one thumbnail of a picture.
+type target struct {
+	size   photo.Size // of the thumbnail
+	scaled photo.Size // of the whole picture, before it is cropped to size
+	mode   photo.Mode
 }
 
-// fit returns the largest size of the picture's aspect ratio that lies within
-// the box and does not enlarge the picture. Integers suffice: the limits on
-// both sizes keep the products far below an int's.
-func fit(picture, box photo.Size) photo.Size {
-	if picture.Width <= box.Width && picture.Height <= box.Height {
-		return picture
+// newTargets returns the thumbnails of a picture, those with the largest scaled
+// size first. Of the boxes that lead to the same size it uses the first. All
+// scaled sizes have the picture's aspect ratio, so each is at least as wide and
+// as high as the next.
+func newTargets(picture photo.Size, boxes []photo.Box) []target {
+	var targets []target
+	for _, box := range boxes {
+		size := box.ThumbnailSize(picture)
+		if !slices.ContainsFunc(targets, func(t target) bool { return t.size == size }) {
+			targets = append(targets, target{size, box.ScaledSize(picture), box.Mode})
+		}
 	}
-	if picture.Width*box.Height >= picture.Height*box.Width {
-		return photo.Size{Width: box.Width, Height: scale(picture.Height, box.Width, picture.Width)}
-	}
-	return photo.Size{Width: scale(picture.Width, box.Height, picture.Height), Height: box.Height}
+	slices.SortFunc(targets, func(a, b target) int { return compareSizes(b.scaled, a.scaled) })
+	return targets
 }
 
-// scale returns side*numerator/denominator, rounded to the nearest integer, and
-// at least 1.
-func scale(side, numerator, denominator int) int {
-	return max(1, (2*side*numerator+denominator)/(2*denominator))
+// compareSizes orders sizes by width, then height.
+func compareSizes(a, b photo.Size) int {
+	return cmp.Or(cmp.Compare(a.Width, b.Width), cmp.Compare(a.Height, b.Height))
 }

@@ -45,9 +45,9 @@ func TestMakeSizes(t *testing.T) {
 			t.Parallel()
 			size, err := photo.ParseSize(tt.source)
 			require.NoError(t, err)
-			var boxes []photo.Size
+			var boxes []photo.Box
 			for box := range strings.FieldsSeq(tt.boxes) {
-				b, err := photo.ParseSize(box)
+				b, err := photo.ParseBox(box)
 				require.NoError(t, err)
 				boxes = append(boxes, b)
 			}

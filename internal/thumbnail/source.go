@@ -161,7 +161,8 @@ func inspect(source []byte, k kind, o Options, mode loadMode) (header, error) {
 			return header{}, err
 		}
 	}
-	if need := decodeMemory(source, k, img); o.MaxMemory > 0 && need > o.MaxMemory {
+	need := decodeMemory(source, k, img) + coverMemory(h, o.Boxes, img.Bands())
+	if o.MaxMemory > 0 && need > o.MaxMemory {
 		return header{}, photo.Fail(photo.ImageTooLarge, "decoding the picture (%s, %s) takes more than %d MB of memory; the limit is %d MB (from RENDER_MAX_MEMORY)",
 			k.name, h.size, need/1_000_000, o.MaxMemory/1_000_000)
 	}

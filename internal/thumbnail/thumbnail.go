@@ -3,10 +3,12 @@
 //
 // One call to [Make] runs these steps:
 //
-//	source ──▶ identify ──▶ inspect ──▶ targetSizes ──▶ decode ──┬─▶ encode ──▶ thumbnail
-//	           signature    header,                     pixels,  │
-//	                        limits                      sRGB,    └─▶ shrink ──▶ encode ──▶ …
-//	                                                    upright
+//	source ──▶ identify ──▶ inspect ──▶ newTargets ──▶ decode ──┬─▶ crop ──▶ encode ──▶ thumbnail
+//	           signature    header,                    pixels,  │
+//	                        limits                     sRGB,    └─▶ shrink ──▶ crop ──▶ encode ──▶ …
+//	                                                   upright
+//
+// The step crop is for boxes of the modes Cover and CoverCentre.
 //
 // The source is untrusted input. Its signature must be one of an allowed format
 // before libvips reads it. Its header must be within the limits before memory
@@ -18,6 +20,8 @@ package thumbnail
 
 import (
 	"slices"
+
+	"github.com/davidbyttow/govips/v2/vips"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
@@ -41,9 +45,11 @@ const (
 
 // Options choose the thumbnails to make and the limits on sources.
 type Options struct {
-	// Boxes are the sizes in pixels that thumbnails must fit into, in any
-	// order. Sides are from 1 to [photo.MaxDimension]. Required.
-	Boxes []photo.Size
+	// Boxes describe the thumbnails, one for each. Sides are in pixels, from 1
+	// to [photo.MaxDimension]. Of the boxes that lead to the same size of a
+	// picture's thumbnail, the first is used and the others are ignored.
+	// Required.
+	Boxes []photo.Box
 
 	// Format of the thumbnails. Defaults to JPEG.
 	Format photo.Format
@@ -73,10 +79,11 @@ type Options struct {
 }
 
 // Make makes a thumbnail for each box in o.Boxes and returns them largest
-// first. A thumbnail shows the first frame of the source, upright and in sRGB,
-// and keeps its aspect ratio: sides are rounded to whole pixels, and are at
-// least one. A source is never enlarged. Boxes that lead to the same size share
-// one thumbnail.
+// first. A thumbnail shows the first frame of the source, upright and in sRGB. It
+// keeps the aspect ratio of the source, or is cropped to that of the box if the
+// box's mode says so: sides are rounded to whole pixels, and are at least one. A
+// source is never enlarged. Boxes that lead to the same size have one
+// thumbnail, made for the first of them.
 //
 // Errors are a [*photo.Failure] with one of the codes
 //
@@ -100,7 +107,7 @@ func Make(source []byte, o Options) ([]photo.EncodedThumbnail, error) {
 		return nil, err
 	}
 	loadable := k.withLoaderBrand(source)
-	bitmap, sizes, err := decodeLargest(loadable, k, o)
+	bitmap, targets, err := decodeLargest(loadable, k, o)
 	if &loadable[0] != &source[0] {
 		clear(loadable) // a copy that would wait for the garbage collector
 	}
@@ -109,23 +116,37 @@ func Make(source []byte, o Options) ([]photo.EncodedThumbnail, error) {
 	}
 	defer func() { bitmap.Close() }()
 
-	thumbnails := make([]photo.EncodedThumbnail, 0, len(sizes))
-	for _, size := range sizes {
-		// Each thumbnail is shrunk from the previous bitmap, which is at least
+	thumbnails := make([]photo.EncodedThumbnail, 0, len(targets))
+	for _, t := range targets {
+		// The picture is shrunk from the previous bitmap, which is at least
 		// as large. That is cheaper than from the source and loses no quality,
 		// because bitmaps are not compressed.
-		smaller, err := shrink(bitmap, size)
+		smaller, err := shrink(bitmap, t.scaled)
 		if err != nil {
 			return nil, err
 		}
 		bitmap = smaller
-		thumbnail, err := encode(bitmap, o.Format, o.Quality)
+		thumbnail, err := cropAndEncode(bitmap, t, o)
 		if err != nil {
 			return nil, err
 		}
 		thumbnails = append(thumbnails, thumbnail)
 	}
+	slices.SortFunc(thumbnails, func(a, b photo.EncodedThumbnail) int { return compareSizes(b.Size, a.Size) })
 	return thumbnails, nil
+}
+
+// cropAndEncode makes the thumbnail of the whole picture at its scaled size.
+func cropAndEncode(picture *vips.ImageRef, t target, o Options) (photo.EncodedThumbnail, error) {
+	if t.size == t.scaled {
+		return encode(picture, o.Format, o.Quality)
+	}
+	cropped, err := crop(picture, t)
+	if err != nil {
+		return photo.EncodedThumbnail{}, err
+	}
+	defer cropped.Close()
+	return encode(cropped, o.Format, o.Quality)
 }
 
 // complete sets the defaults and validates the options.
@@ -149,6 +170,9 @@ func (o Options) complete() (Options, error) {
 	for _, box := range o.Boxes {
 		if min(box.Width, box.Height) < 1 || max(box.Width, box.Height) > photo.MaxDimension {
 			return o, photo.Fail(photo.Internal, "thumbnail size %s: a side must be from 1 to %d", box, photo.MaxDimension)
+		}
+		if !box.Mode.IsValid() {
+			return o, photo.Fail(photo.Internal, "thumbnail size %s: unknown mode", box)
 		}
 	}
 	if !slices.Contains(photo.Formats, o.Format) {

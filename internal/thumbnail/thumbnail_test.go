@@ -36,7 +36,7 @@ func TestMakeReadsEveryKind(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := mustMake(t, source, Options{Boxes: []photo.Size{{Width: 100, Height: 100}}})
+			p := mustMake(t, source, Options{Boxes: []photo.Box{{Width: 100, Height: 100}}})
 			require.Equal(t, photo.Size{Width: 100, Height: 75}, p.Size)
 			requireCorners(t, decoded(t, p), 8)
 		})
@@ -70,9 +70,9 @@ func TestMakeShowsTheSource(t *testing.T) {
 	t.Parallel()
 	img := scene(600, 400)
 	want := map[photo.Size]*image.NRGBA{}
-	var boxes []photo.Size
+	var boxes []photo.Box
 	for _, side := range []int{60, 300, 140} {
-		boxes = append(boxes, photo.Size{Width: side, Height: side})
+		boxes = append(boxes, photo.Box{Width: side, Height: side})
 		size := photo.Size{Width: side, Height: (side*2 + 1) / 3}
 		want[size] = average(img, size)
 	}
@@ -85,7 +85,7 @@ func TestMakeShowsTheSource(t *testing.T) {
 			t.Parallel()
 			// With all boxes, each thumbnail is shrunk from the previous one;
 			// with one box, from the decoder's output.
-			for _, boxes := range [][]photo.Size{boxes, boxes[:1]} {
+			for _, boxes := range [][]photo.Box{boxes, boxes[:1]} {
 				thumbnails, err := Make(source, Options{Boxes: boxes})
 				require.NoError(t, err)
 				require.Len(t, thumbnails, len(boxes))
@@ -111,7 +111,7 @@ func TestMakeShowsTheSource(t *testing.T) {
 func TestMakeQuality(t *testing.T) {
 	t.Parallel()
 	source := asJPEG(t, scene(400, 300), 95)
-	boxes := []photo.Size{{Width: 160, Height: 160}}
+	boxes := []photo.Box{{Width: 160, Height: 160}}
 	for _, format := range []photo.Format{photo.JPEG, photo.WebP, photo.AVIF} {
 		low := mustMake(t, source, Options{Boxes: boxes, Format: format, Quality: 20})
 		usual := mustMake(t, source, Options{Boxes: boxes, Format: format})
@@ -174,9 +174,9 @@ func TestMakeChecksOptions(t *testing.T) {
 		words   string
 	}{
 		{Options{}, "no thumbnail size"},
-		{Options{Boxes: []photo.Size{{Width: 0, Height: 5}}}, "0x5"},
-		{Options{Boxes: []photo.Size{{Width: 5, Height: -1}}}, "5x-1"},
-		{Options{Boxes: []photo.Size{{Width: 5, Height: photo.MaxDimension + 1}}}, "5x32768"},
+		{Options{Boxes: []photo.Box{{Width: 0, Height: 5}}}, "0x5"},
+		{Options{Boxes: []photo.Box{{Width: 5, Height: -1}}}, "5x-1"},
+		{Options{Boxes: []photo.Box{{Width: 5, Height: photo.MaxDimension + 1}}}, "5x32768"},
 		{Options{Boxes: box320, Format: "bmp"}, "bmp"},
 		{Options{Boxes: box320, Quality: 101}, "101"},
 		{Options{Boxes: box320, Quality: -1}, "-1"},
@@ -210,7 +210,7 @@ func TestMakeLeaksNothing(t *testing.T) {
 			for i := range 4 {
 				for _, source := range good {
 					format := photo.Formats[i%2] // JPEG and WebP; AVIF is too slow
-					_, _ = Make(source, Options{Boxes: []photo.Size{{Width: 100, Height: 100}, {Width: 20, Height: 20}}, Format: format})
+					_, _ = Make(source, Options{Boxes: []photo.Box{{Width: 100, Height: 100}, {Width: 20, Height: 20}}, Format: format})
 					_, _ = Make(source[:len(source)*i/4], Options{Boxes: box320, Format: format})
 					_, _ = Make(source, Options{Boxes: box320, MaxPixels: 100})
 				}

@@ -34,7 +34,7 @@ func TestMakeTransparency(t *testing.T) {
 		for _, format := range photo.Formats {
 			t.Run(fmt.Sprintf("%s to %s", name, format), func(t *testing.T) {
 				t.Parallel()
-				boxes := []photo.Size{{Width: 80, Height: 80}, {Width: 40, Height: 40}}
+				boxes := []photo.Box{{Width: 80, Height: 80}, {Width: 40, Height: 40}}
 				thumbnails, err := Make(source, Options{Boxes: boxes, Format: format})
 				require.NoError(t, err)
 				for _, p := range thumbnails {
@@ -67,7 +67,7 @@ func TestMakeBlendsTransparency(t *testing.T) {
 			}
 		}
 	}
-	p = mustMake(t, asPNG(t, stripes), Options{Boxes: []photo.Size{{Width: 80, Height: 80}}, Format: photo.PNG})
+	p = mustMake(t, asPNG(t, stripes), Options{Boxes: []photo.Box{{Width: 80, Height: 80}}, Format: photo.PNG})
 	got := at(decoded(t, p), 0.5, 0.5)
 	require.InDelta(t, 128, got.A, 6)
 	got.A = 255

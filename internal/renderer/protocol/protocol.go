@@ -34,7 +34,7 @@ import (
 // Version is the version of the protocol. The worker and the render program come
 // from one build, but are two files, of which one may be older; the hello shows
 // it.
-const Version = 2
+const Version = 3
 
 // ExitOutOfMemory is the exit code of a render process after the kernel refused
 // it memory.
@@ -63,7 +63,7 @@ const (
 // thumbnail.Options, which the worker cannot import without libvips;
 // conversions between the two make the compiler compare their fields.
 type Options struct {
-	Boxes     []photo.Size // sizes to fit into; required
+	Boxes     []photo.Box  // one for each thumbnail; required
 	Format    photo.Format // of the thumbnails; defaults to JPEG
 	Quality   int          // from 1 to 100; defaults to 80
 	MaxPixels int64        // of a source; defaults to 250 million
@@ -278,7 +278,7 @@ func readThumbnail(r io.Reader, o Options) (photo.EncodedThumbnail, error) {
 	if size.Width < 1 || size.Height < 1 {
 		return photo.EncodedThumbnail{}, fmt.Errorf("a thumbnail of %s is empty", size)
 	}
-	if !slices.ContainsFunc(o.Boxes, func(box photo.Size) bool { return size.Width <= box.Width && size.Height <= box.Height }) {
+	if !slices.ContainsFunc(o.Boxes, func(box photo.Box) bool { return box.Admits(size) }) {
 		return photo.EncodedThumbnail{}, fmt.Errorf("a thumbnail of %s fits into none of the boxes", size)
 	}
 	n := int64(binary.BigEndian.Uint32(head[4:]))

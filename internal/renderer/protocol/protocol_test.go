@@ -13,7 +13,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/renderer/protocol"
 )
 
-var options = protocol.Options{Boxes: []photo.Size{{Width: 320, Height: 200}, {Width: 64, Height: 400}}}
+var options = protocol.Options{Boxes: []photo.Box{{Width: 320, Height: 200}, {Width: 64, Height: 400}}}
 
 func TestThumbnailsRoundTrip(t *testing.T) {
 	t.Parallel()
@@ -27,6 +27,36 @@ func TestThumbnailsRoundTrip(t *testing.T) {
 	require.NoError(t, err)
 	require.Nil(t, failure)
 	require.Equal(t, sent, received)
+}
+
+func TestSetupsRoundTrip(t *testing.T) {
+	t.Parallel()
+	sent := protocol.Setup{Options: protocol.Options{Boxes: []photo.Box{
+		{Width: 320, Height: 320}, {Width: 96, Height: 96, Mode: photo.Cover}, {Width: 1200, Height: 630, Mode: photo.CoverCentre}}}}
+	var pipe bytes.Buffer
+	require.NoError(t, protocol.WriteSetup(&pipe, sent))
+	received, err := protocol.ReadSetup(&pipe)
+	require.NoError(t, err)
+	require.Equal(t, sent, received)
+}
+
+// TestCoversHaveTheBoxsShape has thumbnails that fit into the box, but that no
+// picture has.
+func TestCoversHaveTheBoxsShape(t *testing.T) {
+	t.Parallel()
+	cover := protocol.Options{Boxes: []photo.Box{{Width: 320, Height: 200, Mode: photo.Cover}}}
+	for size, want := range map[photo.Size]bool{
+		{Width: 320, Height: 200}: true,
+		{Width: 160, Height: 100}: true, // of a small source
+		{Width: 320, Height: 199}: false,
+		{Width: 100, Height: 100}: false,
+		{Width: 640, Height: 400}: false,
+	} {
+		var pipe bytes.Buffer
+		require.NoError(t, protocol.WriteThumbnails(&pipe, []photo.EncodedThumbnail{{Size: size, Bytes: []byte("\xff\xd8\xff")}}))
+		_, _, err := protocol.ReadAnswer(&pipe, cover)
+		require.Equal(t, want, err == nil, "%s: %v", size, err)
+	}
 }
 
 func TestFailuresRoundTrip(t *testing.T) {
