@@ -21,7 +21,7 @@ func (b *testBundle) delete(t *testing.T) {
 
 func TestDeletePhoto(t *testing.T) {
 	b := setup(t)
-	b.fit(photo.Size{Width: 320, Height: 320})
+	b.fit(photo.Box{Width: 320, Height: 320})
 	b.serve(picture(t, 640, 426, color.White))
 	b.process(t, b.run)
 	require.NotEmpty(t, b.files(t))
@@ -38,7 +38,7 @@ func TestDeletePhotoWhileItIsProcessing(t *testing.T) {
 	for name, before := range map[string]int{"before the fetch": 1, "before the thumbnails": 2, "before the end": 3} {
 		t.Run(name, func(t *testing.T) {
 			b := setup(t)
-			b.fit(photo.Size{Width: 320, Height: 320})
+			b.fit(photo.Box{Width: 320, Height: 320})
 			b.serve(picture(t, 640, 426, color.White))
 			for i, step := range []func() error{
 				func() error { b.mark(t, b.run); return nil },
