@@ -40,9 +40,7 @@ const (
 // the newest events for all of them: what the database has to do does not depend
 // on the number of clients.
 type eventHub struct {
-	server   *Server
-	max      int
-	interval time.Duration
+	server *Server
 
 	mu       sync.Mutex
 	running  bool
@@ -64,7 +62,7 @@ type frame struct {
 }
 
 func newEventHub(s *Server) *eventHub {
-	return &eventHub{server: s, max: s.Config.HTTPMaxWatchers, interval: s.Config.EventsInterval, more: make(chan struct{})}
+	return &eventHub{server: s, more: make(chan struct{})}
 }
 
 // end returns the sequence number of the next event.
@@ -83,14 +81,14 @@ func (h *eventHub) start(ctx context.Context) error {
 	h.id = max(h.id, now.UnixMicro())
 	h.floor = h.id
 	go h.run(context.WithoutCancel(ctx), &changeReader{
-		server: h.server, newest: now, known: map[uuid.UUID]time.Time{}, batches: map[uuid.UUID][]byte{}, uncounted: true,
+		server: h.server, newest: now, since: now.Add(-changesOverlap), known: map[uuid.UUID]time.Time{}, batches: map[uuid.UUID][]byte{}, uncounted: true,
 	})
 	return nil
 }
 
 // run reads changes until no client has watched for a while.
 func (h *eventHub) run(ctx context.Context, reader *changeReader) {
-	ticker := time.NewTicker(h.interval)
+	ticker := time.NewTicker(h.server.Config.EventsInterval)
 	defer ticker.Stop()
 	for {
 		select {
@@ -151,7 +149,8 @@ type event struct {
 type changeReader struct {
 	server *Server
 	newest time.Time               // of all changes so far
-	known  map[uuid.UUID]time.Time // the changes of the last changesOverlap
+	since  time.Time               // where the next reading begins
+	known  map[uuid.UUID]time.Time // the changes since then that were sent
 
 	uncounted   bool // photos have changed since they were counted
 	counts      []byte
@@ -183,7 +182,7 @@ func pause(began time.Time) time.Time {
 }
 
 func (c *changeReader) readPhotos(ctx context.Context) ([]event, error) {
-	changes, err := c.server.DB.Changes(ctx, c.newest.Add(-changesOverlap), maxWindow)
+	changes, err := c.server.DB.Changes(ctx, c.since, maxWindow)
 	if err != nil {
 		return nil, err
 	}
@@ -197,12 +196,14 @@ func (c *changeReader) readPhotos(ctx context.Context) ([]event, error) {
 		known[change.Photo] = change.At
 		newest = change.At // they are ordered
 	}
+	since := newest.Add(-changesOverlap)
 	isReset := len(changed) > maxChanges
-	if len(changes) == maxWindow { // the rest would come too late
+	if len(changes) == maxWindow { // clients read the rest with their lists
 		isReset = true
 		if newest, err = c.server.DB.Now(ctx); err != nil {
 			return nil, err
 		}
+		since = newest
 	}
 	var events []event
 	if len(changed) > 0 && !isReset {
@@ -219,10 +220,13 @@ func (c *changeReader) readPhotos(ctx context.Context) ([]event, error) {
 		events = append(events, event{"photos", data})
 	}
 	if isReset {
-		events = []event{{"reset", []byte("{}\n")}}
+		events = []event{{"reset", emptyData}}
 	}
 	if newest.After(c.newest) {
 		c.newest = newest
+	}
+	if since.After(c.since) {
+		c.since = since
 	}
 	c.known = known
 	c.uncounted = c.uncounted || len(changed) > 0

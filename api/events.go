@@ -52,8 +52,8 @@ func (s *Server) watchEvents(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Accel-Buffering", "no") // of nginx
-	if write(position.first()) != nil {
+	w.Header().Set("X-Accel-Buffering", "no")                      // of nginx
+	if write(fmt.Appendf(nil, "id: %d\n\n", position.id)) != nil { // with which the client can reconnect before the first event
 		return
 	}
 	idle := time.NewTicker(keepAlive)
@@ -82,19 +82,16 @@ func (s *Server) watchEvents(w http.ResponseWriter, r *http.Request) {
 
 // position is how far a client has received the events.
 type position struct {
-	next  int64  // sequence number of the next event
-	id    int64  // of the last event
-	reset []byte // the event that tells the client to read the lists again; nil if it need not
+	next int64 // sequence number of the next event; lost if the hub may lack it
+	id   int64 // of the last event
 }
 
-// first returns the beginning of a client's stream: an ID, with which it can
-// reconnect before the first event.
-func (p position) first() []byte {
-	if p.reset != nil {
-		return p.reset
-	}
-	return fmt.Appendf(nil, "id: %d\n\n", p.id)
-}
+// lost is before every sequence number.
+const lost = -1
+
+// emptyData is the data of the event "reset", after which clients read the lists
+// again.
+var emptyData = []byte("{}\n")
 
 // formatEvent formats a server-sent event. The data is JSON, which has no line
 // breaks but the one at its end.
@@ -104,11 +101,11 @@ func formatEvent(name string, id int64, data []byte) []byte {
 
 // join has the hub read changes for one more client, and returns the client's
 // position: behind the event with the ID, or at the end if the ID is empty. If
-// events after the ID are lost, the position begins with a reset.
+// events after the ID are lost, the next event is a reset.
 func (h *eventHub) join(ctx context.Context, lastID string) (position, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.watchers >= h.max {
+	if h.watchers >= h.server.Config.HTTPMaxWatchers {
 		return position{}, errTooManyWatchers
 	}
 	if !h.running {
@@ -123,7 +120,7 @@ func (h *eventHub) join(ctx context.Context, lastID string) (position, error) {
 	}
 	id, err := strconv.ParseInt(lastID, 10, 64)
 	if err != nil || id < h.floor || id > h.id {
-		p.reset = formatEvent("reset", h.id, []byte("{}\n"))
+		p.next = lost
 		return p, nil
 	}
 	for i, frame := range h.frames {
@@ -154,9 +151,9 @@ func (h *eventHub) leave() {
 func (h *eventHub) next(p *position) (frames [][]byte, more <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if p.next < h.begin { // the client is too slow
+	if p.next < h.begin { // lost, or the client is too slow
 		p.next = h.end()
-		return [][]byte{formatEvent("reset", h.id, []byte("{}\n"))}, nil
+		return [][]byte{formatEvent("reset", h.id, emptyData)}, nil
 	}
 	for _, frame := range h.frames[min(p.next-h.begin, int64(len(h.frames))):] {
 		frames = append(frames, frame.text)
