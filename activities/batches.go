@@ -18,12 +18,8 @@ type CreateBatchInput struct {
 // CreateBatch creates a batch of photos that are not started yet. It is
 // idempotent: the API may have created the batch.
 func (a *Activities) CreateBatch(ctx context.Context, in CreateBatchInput) error {
-	return a.batchError(ctx, a.DB.CreateBatch(ctx, in.Batch, in.Photos))
+	return a.retryableError(ctx, a.DB.CreateBatch(ctx, in.Batch, in.Photos))
 }
-
-// Cursor is a position in a list of photos, which is ordered by CreatedAt and
-// UUID: after the photo with these values. The zero value is the start.
-type Cursor = ReconcileCursor
 
 // SelectPageInput selects a page of photos for a batch.
 type SelectPageInput struct {
@@ -46,11 +42,11 @@ type SelectPageResult struct {
 // before it returns.
 func (a *Activities) SelectPage(ctx context.Context, in SelectPageInput) (*SelectPageResult, error) {
 	if err := a.DB.SelectBatch(ctx, in.Batch, in.Query); err != nil {
-		return nil, a.batchError(ctx, err)
+		return nil, a.retryableError(ctx, err)
 	}
 	photos, next, err := a.DB.SelectPage(ctx, in.Batch, in.Selection, postgres.Cursor(in.After), in.Limit)
 	if err != nil {
-		return nil, a.batchError(ctx, err)
+		return nil, a.retryableError(ctx, err)
 	}
 	return &SelectPageResult{Photos: photos, Next: Cursor(next)}, nil
 }
@@ -71,25 +67,10 @@ type EndBatchResult struct {
 // idempotent.
 func (a *Activities) EndBatch(ctx context.Context, in EndBatchInput) (*EndBatchResult, error) {
 	if err := a.DB.EndBatch(ctx, in.Batch, in.Canceled, in.NotStarted); err != nil {
-		return nil, a.batchError(ctx, err)
+		return nil, a.retryableError(ctx, err)
 	}
 	if a.Webhook == nil {
 		return nil, nil
 	}
 	return &EndBatchResult{Notify: true}, nil
-}
-
-// batchError returns the error of an activity that belongs to no photo. Temporal
-// retries it without end, also if it is a defect: no photo may be lost for that.
-func (a *Activities) batchError(ctx context.Context, err error) error {
-	if err == nil {
-		return nil
-	}
-	failure, err := classify(ctx, err)
-	if failure == nil {
-		a.logOutage(ctx, err)
-		return err
-	}
-	a.logFailure(ctx, failure, err, false)
-	return failureError(failure, false)
 }

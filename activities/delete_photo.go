@@ -10,7 +10,6 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/activity"
-	"go.temporal.io/sdk/temporal"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
@@ -23,7 +22,7 @@ type DeletePhotoInput struct {
 // DeleteRows deletes the rows of the photo and its thumbnails. From then on no
 // run owns the photo, so that none can record a thumbnail. It is idempotent.
 func (a *Activities) DeleteRows(ctx context.Context, in DeletePhotoInput) error {
-	return a.batchError(ctx, a.DB.DeletePhoto(ctx, in.Photo))
+	return a.retryableError(ctx, a.DB.DeletePhoto(ctx, in.Photo))
 }
 
 // RunIsOpen is the error type of a run that has been canceled and is still open.
@@ -53,9 +52,8 @@ func (a *Activities) StopRun(ctx context.Context, in DeletePhotoInput) error {
 	if status != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
 		return nil
 	}
-	return temporal.NewApplicationErrorWithOptions("the photo's run is canceled and still open", RunIsOpen, temporal.ApplicationErrorOptions{
-		Category: temporal.ApplicationErrorCategoryBenign, NextRetryDelay: min(minStopPoll<<min(activity.GetInfo(ctx).Attempt-1, 6), maxStopPoll),
-	})
+	delay := min(minStopPoll<<min(activity.GetInfo(ctx).Attempt-1, 6), maxStopPoll)
+	return waitError("the photo's run is canceled and still open", RunIsOpen, delay)
 }
 
 // DeleteFiles deletes the files of a photo that has no row. It runs after the
@@ -66,5 +64,5 @@ func (a *Activities) DeleteFiles(ctx context.Context, in DeletePhotoInput) error
 	if err == nil {
 		err = a.deleteOrphanedFiles(ctx, in.Photo, files)
 	}
-	return a.batchError(ctx, err)
+	return a.retryableError(ctx, err)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/activity"
@@ -175,4 +176,27 @@ func failureError(failure *photo.Failure, nonRetryable bool) error {
 		NextRetryDelay: failure.RetryAfter,
 		Category:       temporal.ApplicationErrorCategoryBenign,
 	})
+}
+
+// retryableError returns the error of an activity that is no step of a photo; nil
+// if err is nil. Temporal retries it without end, also if it is a defect: no photo
+// may be lost for that.
+func (a *Activities) retryableError(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	failure, err := classify(ctx, err)
+	if failure == nil {
+		a.logOutage(ctx, err)
+		return err
+	}
+	a.logFailure(ctx, failure, err, false)
+	return failureError(failure, false)
+}
+
+// waitError returns the error of an activity that waits for something: Temporal
+// retries it after the delay.
+func waitError(message, errorType string, delay time.Duration) error {
+	return temporal.NewApplicationErrorWithOptions(message, errorType,
+		temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign, NextRetryDelay: delay})
 }

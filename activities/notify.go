@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/uuid"
 	"go.temporal.io/sdk/activity"
-	"go.temporal.io/sdk/temporal"
 
 	"github.com/photo-processor/photo-processor/internal/photo"
 	"github.com/photo-processor/photo-processor/internal/photojson"
@@ -43,7 +42,7 @@ func (a *Activities) Notify(ctx context.Context, in NotifyInput) error {
 	}
 	event, err := a.readEvent(ctx, in)
 	if err != nil {
-		return a.batchError(ctx, err)
+		return a.retryableError(ctx, err)
 	}
 	if event == nil {
 		return nil
@@ -98,15 +97,11 @@ func (a *Activities) AwaitBatch(ctx context.Context, in AwaitBatchInput) error {
 		return nil
 	}
 	if err != nil {
-		return a.batchError(ctx, err)
+		return a.retryableError(ctx, err)
 	}
 	if !batch.DoneAt.IsZero() {
 		return nil
 	}
-	return temporal.NewApplicationErrorWithOptions(
-		fmt.Sprintf("%d of %d photos are completed or failed", batch.Completed+batch.Failed, batch.Total()), BatchNotDone,
-		temporal.ApplicationErrorOptions{
-			Category:       temporal.ApplicationErrorCategoryBenign,
-			NextRetryDelay: min(max(time.Since(batch.CreatedAt)/10, minBatchPoll), maxBatchPoll),
-		})
+	message := fmt.Sprintf("%d of %d photos are completed or failed", batch.Completed+batch.Failed, batch.Total())
+	return waitError(message, BatchNotDone, min(max(time.Since(batch.CreatedAt)/10, minBatchPoll), maxBatchPoll))
 }

@@ -16,18 +16,17 @@ import (
 	"github.com/photo-processor/photo-processor/internal/postgres"
 )
 
-// ReconcileCursor is a position in the list of processing photos, which is
-// ordered by CreatedAt and UUID: after the photo with these values. The zero
-// value is the start.
-type ReconcileCursor struct {
+// Cursor is a position in a list of photos, which is ordered by CreatedAt and
+// UUID: after the photo with these values. The zero value is the start.
+type Cursor struct {
 	CreatedAt time.Time `json:"created_at"`
 	UUID      uuid.UUID `json:"uuid"`
 }
 
 // ReconcilePageInput selects the photos to check.
 type ReconcilePageInput struct {
-	After ReconcileCursor `json:"after"`
-	Limit int             `json:"limit"` // largest number of photos
+	After Cursor `json:"after"`
+	Limit int    `json:"limit"` // largest number of photos
 }
 
 // Reconciled counts photos.
@@ -40,8 +39,8 @@ type Reconciled struct {
 // ReconcilePageResult has the counts of one page, and the cursor of the next.
 type ReconcilePageResult struct {
 	Reconciled
-	Next ReconcileCursor `json:"next"`
-	Last bool            `json:"last"` // there is no next page
+	Next Cursor `json:"next"`
+	Last bool   `json:"last"` // there is no next page
 }
 
 // describeConcurrency is the number of concurrent DescribeWorkflowExecution
@@ -57,14 +56,14 @@ const describeConcurrency = 8
 func (a *Activities) ReconcilePage(ctx context.Context, in ReconcilePageInput) (*ReconcilePageResult, error) {
 	result, err := a.reconcilePage(ctx, in)
 	if err != nil {
-		return nil, a.batchError(ctx, err)
+		return nil, a.retryableError(ctx, err)
 	}
 	return result, nil
 }
 
 func (a *Activities) reconcilePage(ctx context.Context, in ReconcilePageInput) (*ReconcilePageResult, error) {
 	defer sendHeartbeats(ctx, func() any { return nil })()
-	if in.After == (ReconcileCursor{}) {
+	if in.After == (Cursor{}) {
 		if err := a.reconcileBatches(ctx); err != nil {
 			return nil, err
 		}
@@ -77,7 +76,7 @@ func (a *Activities) reconcilePage(ctx context.Context, in ReconcilePageInput) (
 	result.Checked = len(page)
 	if !result.Last {
 		last := page[len(page)-1]
-		result.Next = ReconcileCursor{CreatedAt: last.CreatedAt, UUID: last.Run.Photo}
+		result.Next = Cursor{CreatedAt: last.CreatedAt, UUID: last.Run.Photo}
 	}
 	var mu sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)

@@ -39,7 +39,7 @@ func (a *Activities) StartPage(ctx context.Context, in StartPageInput) error {
 	join := func() error {
 		if in.Batch != uuid.Nil {
 			if err := a.DB.JoinRuns(ctx, in.Batch, started); err != nil {
-				return a.batchError(ctx, err)
+				return a.retryableError(ctx, err)
 			}
 		}
 		joined.Add(int64(len(started)))

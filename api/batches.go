@@ -119,12 +119,8 @@ func parseFilter(query url.Values) (selection photo.Selection, err error) {
 
 // listBatches serves GET /batches.
 func (s *Server) listBatches(w http.ResponseWriter, r *http.Request) {
-	limit, after, err := parsePage(r.URL.Query())
+	limit, after, err := beginPage(r)
 	if err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	if err := memoryOf(r).wait(r.Context(), pageMemory); err != nil {
 		s.fail(w, r, err)
 		return
 	}
@@ -136,7 +132,7 @@ func (s *Server) listBatches(w http.ResponseWriter, r *http.Request) {
 	if len(batches) > limit {
 		batches = batches[:limit]
 		last := batches[limit-1]
-		setNextPage(w, "/batches", postgres.Cursor{CreatedAt: last.CreatedAt, UUID: last.ID}, limit, nil)
+		setNextPage(w, r.URL.Path, postgres.Cursor{CreatedAt: last.CreatedAt, UUID: last.ID}, limit, nil)
 	}
 	writeJSON(w, http.StatusOK, toBatches(batches))
 }

@@ -93,26 +93,37 @@ func (s *Server) deletePhoto(w http.ResponseWriter, r *http.Request) {
 // listPhotos serves GET /photos/{status}.
 func (s *Server) listPhotos(w http.ResponseWriter, r *http.Request) {
 	status := photo.Status(mux.Vars(r)["status"])
-	limit, after, err := parsePage(r.URL.Query())
+	s.servePhotos(w, r, nil, func(after postgres.Cursor, limit int) ([]photo.Photo, error) {
+		return s.DB.Photos(r.Context(), status, after, limit)
+	}, func(p photo.Photo) any { return s.format().Summary(p) })
+}
+
+// servePhotos writes a page of the photos that list reads, each as the JSON of
+// show. The filter is the part of the query that selects the list's photos.
+func (s *Server) servePhotos(w http.ResponseWriter, r *http.Request, filter url.Values, list func(postgres.Cursor, int) ([]photo.Photo, error), show func(photo.Photo) any) {
+	limit, after, err := beginPage(r)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	if err := memoryOf(r).wait(r.Context(), pageMemory); err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	page, next, err := readPage(limit, after, func(after postgres.Cursor, limit int) ([]photo.Photo, error) {
-		return s.DB.Photos(r.Context(), status, after, limit)
-	}, func(p photo.Photo) any { return s.format().Summary(p) })
+	page, next, err := readPage(limit, after, list, show)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
 	if next != nil {
-		setNextPage(w, "/photos/"+string(status), *next, limit, nil)
+		setNextPage(w, r.URL.Path, *next, limit, filter)
 	}
 	writeJSON(w, http.StatusOK, page)
+}
+
+// beginPage reads the query parameters of a list, and waits for the memory that a
+// page takes.
+func beginPage(r *http.Request) (limit int, after postgres.Cursor, err error) {
+	if limit, after, err = parsePage(r.URL.Query()); err != nil {
+		return 0, after, err
+	}
+	return limit, after, memoryOf(r).wait(r.Context(), pageMemory)
 }
 
 // setNextPage announces the next page of a list, which begins after the cursor.

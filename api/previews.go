@@ -37,37 +37,20 @@ func (s *Server) toPreview(p photo.Photo) photoPreview {
 // listPreviews serves GET /photos.
 func (s *Server) listPreviews(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
-	limit, after, err := parsePage(query)
-	if err != nil {
-		s.fail(w, r, err)
-		return
-	}
 	selection, err := parseFilter(query)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	if err := memoryOf(r).wait(r.Context(), pageMemory); err != nil {
-		s.fail(w, r, err)
-		return
+	filter := url.Values{}
+	for _, name := range []string{"status", "code"} {
+		if query.Has(name) {
+			filter.Set(name, query.Get(name))
+		}
 	}
-	page, next, err := readPage(limit, after, func(after postgres.Cursor, limit int) ([]photo.Photo, error) {
+	s.servePhotos(w, r, filter, func(after postgres.Cursor, limit int) ([]photo.Photo, error) {
 		return s.DB.PhotoPreviews(r.Context(), selection, after, limit)
 	}, func(p photo.Photo) any { return s.toPreview(p) })
-	if err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	if next != nil {
-		filter := url.Values{}
-		for _, name := range []string{"status", "code"} {
-			if query.Has(name) {
-				filter.Set(name, query.Get(name))
-			}
-		}
-		setNextPage(w, "/photos", *next, limit, filter)
-	}
-	writeJSON(w, http.StatusOK, page)
 }
 
 // countPhotos serves GET /photos/counts.

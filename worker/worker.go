@@ -65,6 +65,10 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		return err
 	}
 	defer fetcher.Close()
+	webhooks, err := newWebhookSender(cfg)
+	if err != nil {
+		return err
+	}
 	render, err := NewRenderer(cfg, log)
 	if err != nil {
 		return err
@@ -104,6 +108,8 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	if err := config.WaitForTemporal(ctx, log, temporal, options); err != nil || ctx.Err() != nil {
 		return err
 	}
+	namespace := cmp.Or(options.Namespace, client.DefaultNamespace)
+	hasAttribute := hasFailureAttribute(ctx, temporal, namespace, log)
 
 	watch, stopWatch := context.WithCancel(ctx)
 	defer stopWatch()
@@ -118,11 +124,6 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	sources := newSourceCache(cfg)
 	defer sources.Close()
 	start := starter.Starter{Temporal: temporal, TaskQueue: cfg.TaskQueue}
-	webhooks, err := newWebhookSender(cfg)
-	if err != nil {
-		return err
-	}
-	namespace := cmp.Or(options.Namespace, client.DefaultNamespace)
 	Register(w, &activities.Activities{
 		DB:            db,
 		Sources:       sources,
@@ -152,7 +153,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		StartConcurrency: cfg.StartConcurrency,
 		BatchRetention:   cfg.BatchRetention,
 
-		HasFailureAttribute: hasFailureAttribute(ctx, temporal, namespace, log),
+		HasFailureAttribute: hasAttribute,
 	})
 	if err := scheduleReconciler(ctx, temporal, cfg); err != nil {
 		return fmt.Errorf("schedule the reconciler: %w", err)

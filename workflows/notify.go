@@ -11,10 +11,10 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// localNotifyTimeout bounds the first attempt at a webhook, which occupies a
-// workflow task slot. A receiver that has not answered counts as away for a
-// while, so that its slowness delays few photos.
-const localNotifyTimeout = 3 * time.Second
+// notifyFirst is the first attempt at a webhook. It occupies a workflow task slot.
+// A receiver that has not answered in time counts as away for a while, so that
+// its slowness delays few photos.
+var notifyFirst = step{activity: activityNames.Notify, summary: notifyOptions.Summary, localTimeout: 3 * time.Second}
 
 // notifyOptions retry a webhook for a day: after 10, 20, 40 … seconds, then every
 // 10 minutes. A request takes at most WEBHOOK_TIMEOUT.
@@ -33,15 +33,8 @@ var notifyOptions = workflow.ActivityOptions{
 func notify(ctx workflow.Context, run photo.Run) error {
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	in := activities.NotifyInput{Run: run}
-	if workflow.GetInfo(ctx).GetCurrentHistoryLength() <= firstTaskStartedEventID {
-		local := workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{
-			ScheduleToCloseTimeout: localNotifyTimeout,
-			RetryPolicy:            &temporal.RetryPolicy{MaximumAttempts: 1},
-			Summary:                notifyOptions.Summary,
-		})
-		if workflow.ExecuteLocalActivity(local, activityNames.Notify, in).Get(ctx, nil) == nil {
-			return nil
-		}
+	if isFirstTask(ctx) && executeLocal(ctx, notifyFirst, in, nil) == nil {
+		return nil
 	}
 	return startAbandoned(ctx, "webhook-"+run.ID, "Webhook of photo "+run.Photo.String(), SendWebhook, in)
 }

@@ -119,8 +119,8 @@ var FailureAttribute = temporal.NewSearchAttributeKeyKeyword("PhotoFailure")
 func executeStep(ctx workflow.Context, s step, in activityInput, out any) error {
 	workflow.SetCurrentDetails(ctx, s.summary)
 	var localFailure *photo.Failure
-	if workflow.GetInfo(ctx).GetCurrentHistoryLength() <= firstTaskStartedEventID {
-		err := workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(ctx, s.localOptions()), s.activity, in).Get(ctx, out)
+	if isFirstTask(ctx) {
+		err := executeLocal(ctx, s, in, out)
 		if err == nil || isNonRetryable(err) {
 			return err
 		}
@@ -138,6 +138,14 @@ type activityInput interface {
 	// WithLocalFailure returns the input of the regular activity, which reports
 	// the failure of the local one; nil if that was no failure of the photo.
 	WithLocalFailure(*photo.Failure) any
+}
+
+func executeLocal(ctx workflow.Context, s step, in, out any) error {
+	return workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(ctx, s.localOptions()), s.activity, in).Get(ctx, out)
+}
+
+func isFirstTask(ctx workflow.Context) bool {
+	return workflow.GetInfo(ctx).GetCurrentHistoryLength() <= firstTaskStartedEventID
 }
 
 // firstTaskStartedEventID is the ID of the event that starts the first workflow

@@ -11,8 +11,8 @@ import (
 // ReconcilePhotosInput says where a run continues. The zero value starts with
 // the oldest photo.
 type ReconcilePhotosInput struct {
-	After  activities.ReconcileCursor `json:"after"`
-	Totals activities.Reconciled      `json:"totals"` // sums of the runs that this run continues
+	After  activities.Cursor     `json:"after"`
+	Totals activities.Reconciled `json:"totals"` // sums of the runs that this run continues
 }
 
 const (

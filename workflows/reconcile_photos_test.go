@@ -18,7 +18,7 @@ import (
 func page(checked int, last bool) *activities.ReconcilePageResult {
 	return &activities.ReconcilePageResult{
 		Reconciled: activities.Reconciled{Checked: checked, MarkedFailed: 1, Restarted: 2},
-		Next:       activities.ReconcileCursor{UUID: uuid.New(), CreatedAt: time.Now().UTC()},
+		Next:       activities.Cursor{UUID: uuid.New(), CreatedAt: time.Now().UTC()},
 		Last:       last,
 	}
 }

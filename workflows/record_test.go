@@ -223,13 +223,13 @@ func TestRecordHistories(t *testing.T) {
 		w := sdkworker.New(s.temporal, "many-pages", workerOptions)
 		w.RegisterWorkflow(workflows.ReconcilePhotos)
 		w.RegisterActivityWithOptions(func(_ context.Context, in activities.ReconcilePageInput) (*activities.ReconcilePageResult, error) {
-			next := activities.ReconcileCursor{CreatedAt: in.After.CreatedAt.Add(time.Second)}
+			next := activities.Cursor{CreatedAt: in.After.CreatedAt.Add(time.Second)}
 			return &activities.ReconcilePageResult{Next: next, Last: next.CreatedAt.Unix() == 25}, nil
 		}, activity.RegisterOptions{Name: "ReconcilePage"})
 		require.NoError(t, w.Start())
 		defer w.Stop()
 		run, err := s.temporal.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "reconciler-of-many", TaskQueue: "many-pages"},
-			workflows.ReconcilePhotos, workflows.ReconcilePhotosInput{After: activities.ReconcileCursor{CreatedAt: time.Unix(0, 0).UTC()}})
+			workflows.ReconcilePhotos, workflows.ReconcilePhotosInput{After: activities.Cursor{CreatedAt: time.Unix(0, 0).UTC()}})
 		require.NoError(t, err)
 		s.save(t, "reconciled_as_new_run", run, enumspb.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW)
 	})

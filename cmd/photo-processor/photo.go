@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"github.com/photo-processor/photo-processor/internal/client"
@@ -33,28 +34,35 @@ func newPhoto() *cobra.Command {
 			return err
 		}
 		if *remove {
-			err := api.DeletePhoto(cmd.Context(), id)
-			if client.IsNotFound(err) {
-				return fmt.Errorf("there is no photo %s: %w", id, err)
-			}
-			if err == nil && *output != outputJSON {
-				fmt.Fprintln(cmd.OutOrStdout(), id, "deleted")
-			}
-			return err
+			err = deletePhoto(cmd, api, id, *output)
+		} else {
+			err = showPhoto(cmd, api, id, *output)
 		}
-		shown, err := api.Photo(cmd.Context(), id)
 		if client.IsNotFound(err) {
 			return fmt.Errorf("there is no photo %s: %w", id, err)
 		}
-		if err != nil {
-			return err
-		}
-		if *output == outputJSON {
-			return printJSON(cmd.OutOrStdout(), shown)
-		}
-		return printPhoto(cmd.OutOrStdout(), shown, api.ThumbnailURL)
+		return err
 	})
 	return cmd
+}
+
+func deletePhoto(cmd *cobra.Command, api *client.Client, id uuid.UUID, output outputFormat) error {
+	err := api.DeletePhoto(cmd.Context(), id)
+	if err == nil && output != outputJSON {
+		fmt.Fprintln(cmd.OutOrStdout(), id, "deleted")
+	}
+	return err
+}
+
+func showPhoto(cmd *cobra.Command, api *client.Client, id uuid.UUID, output outputFormat) error {
+	shown, err := api.Photo(cmd.Context(), id)
+	switch {
+	case err != nil:
+		return err
+	case output == outputJSON:
+		return printJSON(cmd.OutOrStdout(), shown)
+	}
+	return printPhoto(cmd.OutOrStdout(), shown, api.ThumbnailURL)
 }
 
 func printPhoto(w io.Writer, p client.Photo, toURL func(client.Thumbnail) string) error {

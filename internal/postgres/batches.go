@@ -132,7 +132,7 @@ func (db *DB) EndBatch(ctx context.Context, batch uuid.UUID, canceled bool, notS
 
 // AbandonBatch is EndBatch for a batch whose workflow is gone: it was
 // terminated, or Temporal has lost it. The photos that are still pending in the
-// batch leave it, because nobody knows which of them were started.
+// batch leave it, because it is unknown which of them were started.
 func (db *DB) AbandonBatch(ctx context.Context, batch uuid.UUID) error {
 	return db.exec(ctx, "abandon batch", `WITH removed AS (DELETE FROM batch_photos USING (
 			SELECT photo_uuid FROM batch_photos m JOIN photos p ON p.uuid = m.photo_uuid

@@ -26,36 +26,24 @@ type Starter struct {
 // photo's workflow is running, StartPhoto returns that run; a closed workflow
 // gets a new run.
 func (s Starter) StartPhoto(ctx context.Context, id uuid.UUID) (client.WorkflowRun, error) {
-	return s.start(ctx, id, workflows.PriorityInteractive)
+	return s.startPhoto(ctx, id, workflows.PriorityInteractive)
 }
 
 // StartBatchPhoto is StartPhoto with PriorityBatch, for a photo of a batch.
 func (s Starter) StartBatchPhoto(ctx context.Context, id uuid.UUID) (client.WorkflowRun, error) {
-	return s.start(ctx, id, workflows.PriorityBatch)
+	return s.startPhoto(ctx, id, workflows.PriorityBatch)
 }
 
-func (s Starter) start(ctx context.Context, id uuid.UUID, priority temporal.Priority) (client.WorkflowRun, error) {
-	return s.Temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-		ID:                       photo.WorkflowID(id),
-		TaskQueue:                s.TaskQueue,
-		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
-		WorkflowIDReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-		StaticSummary:            "Thumbnails of photo " + id.String(),
-		Priority:                 priority,
-	}, workflows.ProcessPhoto, workflows.ProcessPhotoInput{Photo: id})
+func (s Starter) startPhoto(ctx context.Context, id uuid.UUID, priority temporal.Priority) (client.WorkflowRun, error) {
+	return s.start(ctx, photo.WorkflowID(id), "Thumbnails of photo "+id.String(), priority,
+		workflows.ProcessPhoto, workflows.ProcessPhotoInput{Photo: id})
 }
 
 // StartDelete starts the DeletePhoto workflow of a photo, or returns the one that
 // is running.
 func (s Starter) StartDelete(ctx context.Context, id uuid.UUID) (client.WorkflowRun, error) {
-	return s.Temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-		ID:                       photo.DeleteWorkflowID(id),
-		TaskQueue:                s.TaskQueue,
-		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
-		WorkflowIDReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-		StaticSummary:            "Delete photo " + id.String(),
-		Priority:                 workflows.PriorityFirst,
-	}, workflows.DeletePhoto, activities.DeletePhotoInput{Photo: id})
+	return s.start(ctx, photo.DeleteWorkflowID(id), "Delete photo "+id.String(), workflows.PriorityFirst,
+		workflows.DeletePhoto, activities.DeletePhotoInput{Photo: id})
 }
 
 // StartBatch starts a StartPhotos workflow, which then starts the photos'
@@ -63,33 +51,34 @@ func (s Starter) StartDelete(ctx context.Context, id uuid.UUID) (client.Workflow
 // If the error is nil, Temporal has accepted all photos; otherwise it has
 // accepted either all or none.
 func (s Starter) StartBatch(ctx context.Context, batch uuid.UUID, ids []uuid.UUID) (client.WorkflowRun, error) {
-	return s.startBatch(ctx, batch, fmt.Sprintf("Start %d photos", len(ids)),
+	return s.start(ctx, photo.BatchWorkflowID(batch), fmt.Sprintf("Start %d photos", len(ids)), workflows.PriorityFirst,
 		workflows.StartPhotos, workflows.StartPhotosInput{Batch: batch, Photos: ids})
 }
 
 // StartSelected starts a StartSelected workflow, which then starts the workflows
 // of the photos that its input selects.
 func (s Starter) StartSelected(ctx context.Context, in workflows.StartSelectedInput) (client.WorkflowRun, error) {
-	return s.startBatch(ctx, in.Batch, "Start the photos with "+in.Query, workflows.StartSelected, in)
+	return s.start(ctx, photo.BatchWorkflowID(in.Batch), "Start the photos with "+in.Query, workflows.PriorityFirst,
+		workflows.StartSelected, in)
 }
 
 // StartNotifyBatch starts a NotifyBatch workflow, for a batch without a workflow
 // of its own.
 func (s Starter) StartNotifyBatch(ctx context.Context, batch uuid.UUID) error {
-	_, err := s.Temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-		ID:            workflows.BatchWebhookID(batch),
-		TaskQueue:     s.TaskQueue,
-		StaticSummary: "Webhook of batch " + batch.String(),
-		Priority:      workflows.PriorityBatch,
-	}, workflows.NotifyBatch, activities.AwaitBatchInput{Batch: batch})
+	_, err := s.start(ctx, workflows.BatchWebhookID(batch), "Webhook of batch "+batch.String(), workflows.PriorityBatch,
+		workflows.NotifyBatch, activities.AwaitBatchInput{Batch: batch})
 	return err
 }
 
-func (s Starter) startBatch(ctx context.Context, batch uuid.UUID, summary string, workflow, in any) (client.WorkflowRun, error) {
+// start starts a workflow. If one with the ID is running, start returns that
+// run.
+func (s Starter) start(ctx context.Context, id, summary string, priority temporal.Priority, workflow, in any) (client.WorkflowRun, error) {
 	return s.Temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-		ID:            photo.BatchWorkflowID(batch),
-		TaskQueue:     s.TaskQueue,
-		StaticSummary: summary,
-		Priority:      workflows.PriorityFirst,
+		ID:                       id,
+		TaskQueue:                s.TaskQueue,
+		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
+		WorkflowIDReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		StaticSummary:            summary,
+		Priority:                 priority,
 	}, workflow, in)
 }

@@ -55,7 +55,7 @@ func sender(t *testing.T, url string) *webhook.Sender {
 var event = webhook.Event{ID: "run-1", Type: "photo.completed", At: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Data: map[string]string{"uuid": "x"}}
 
 // TestSend verifies the signatures with the standard's own library, as a receiver
-// does that knows only one of the secrets.
+// does that has only one of the secrets.
 func TestSend(t *testing.T) {
 	t.Parallel()
 	r := receive(t)
