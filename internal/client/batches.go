@@ -43,10 +43,7 @@ func (c *Client) ProcessSelected(ctx context.Context, selection Selection) (Batc
 	if err != nil {
 		return Batch{}, err
 	}
-	if resp.JSON202 == nil {
-		return Batch{}, unexpected(resp.HTTPResponse)
-	}
-	return *resp.JSON202, nil
+	return bodyOf(resp.JSON202, resp.HTTPResponse)
 }
 
 // Batch reads one batch.
@@ -55,10 +52,7 @@ func (c *Client) Batch(ctx context.Context, id uuid.UUID) (Batch, error) {
 	if err != nil {
 		return Batch{}, err
 	}
-	if resp.JSON200 == nil {
-		return Batch{}, unexpected(resp.HTTPResponse)
-	}
-	return *resp.JSON200, nil
+	return bodyOf(resp.JSON200, resp.HTTPResponse)
 }
 
 // Batches lists the newest batches, newest first, and at most limit of them.
@@ -89,8 +83,5 @@ func (c *Client) CancelBatch(ctx context.Context, id uuid.UUID) (Batch, error) {
 	if err != nil {
 		return Batch{}, err
 	}
-	if resp.JSON200 == nil {
-		return Batch{}, unexpected(resp.HTTPResponse)
-	}
-	return *resp.JSON200, nil
+	return bodyOf(resp.JSON200, resp.HTTPResponse)
 }

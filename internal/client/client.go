@@ -74,10 +74,7 @@ func (c *Client) Add(ctx context.Context, process bool, urls ...string) ([]Photo
 	if err != nil {
 		return nil, err
 	}
-	if resp.JSON201 == nil {
-		return nil, unexpected(resp.HTTPResponse)
-	}
-	return *resp.JSON201, nil
+	return bodyOf(resp.JSON201, resp.HTTPResponse)
 }
 
 // Process starts the photos' workflows, and returns the inputs that the API
@@ -106,10 +103,7 @@ func (c *Client) Photo(ctx context.Context, id uuid.UUID) (Photo, error) {
 	if err != nil {
 		return Photo{}, err
 	}
-	if resp.JSON200 == nil {
-		return Photo{}, unexpected(resp.HTTPResponse)
-	}
-	return *resp.JSON200, nil
+	return bodyOf(resp.JSON200, resp.HTTPResponse)
 }
 
 // ThumbnailURL returns the URL at which the API serves the thumbnail.
@@ -137,10 +131,7 @@ func (c *Client) Statuses(ctx context.Context, ids []uuid.UUID) ([]PhotoStatus, 
 	if err != nil {
 		return nil, err
 	}
-	if resp.JSON200 == nil {
-		return nil, unexpected(resp.HTTPResponse)
-	}
-	return *resp.JSON200, nil
+	return bodyOf(resp.JSON200, resp.HTTPResponse)
 }
 
 // Photos calls page for one page after the other of the photos with the status,

@@ -49,6 +49,15 @@ func unexpected(resp *http.Response) error {
 		resp.Request.Method, resp.Request.URL.Path, resp.Status, resp.Header.Get("Content-Type"))
 }
 
+// bodyOf returns the parsed body of a response. It is nil unless the response is
+// the success that api/openapi.yaml has.
+func bodyOf[T any](body *T, resp *http.Response) (value T, err error) {
+	if body == nil {
+		return value, unexpected(resp)
+	}
+	return *body, nil
+}
+
 // transport sends the requests of the generated client. It adds the token,
 // bounds the response, and turns a response that is not a success into an
 // *Error.
