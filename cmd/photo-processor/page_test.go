@@ -120,6 +120,10 @@ func newBatch(t *testing.T, p *tab, last string) string {
 	return evaluate[string](t, p, newest)
 }
 
+// detailClosed is an expression that is true when no photo's detail is open, also
+// in the history.
+const detailClosed = `!document.getElementById("detail").open && !location.hash.includes("photo=")`
+
 func waitBatch(t *testing.T, p *tab, id, progress string) {
 	t.Helper()
 	p.waitText(t, fmt.Sprintf(`.batch[data-batch="%s"][data-done] .progress`, id), progress)
@@ -166,7 +170,7 @@ func TestPage(t *testing.T) {
 		status, _ := get(t, link)
 		require.Equal(t, http.StatusOK, status)
 		p.click(t, "#detail-close")
-		p.wait(t, `!document.getElementById("detail").open && !location.hash.includes("photo=")`)
+		p.wait(t, detailClosed)
 	})
 	step("a photo is deleted", func(t *testing.T) {
 		addByForm(t, p, s.source+"/9/gone.jpg")
@@ -191,6 +195,7 @@ func TestPage(t *testing.T) {
 		p.wait(t, `document.getElementById("detail-failure").hidden`)
 		p.wait(t, `document.querySelector("#detail-thumbnails img")?.naturalWidth > 0`)
 		p.do(t, chromedp.KeyEvent(kb.Escape))
+		p.wait(t, detailClosed) // otherwise Back may leave the history entry of the open detail
 		waitCompleted(t, p, "castle.jpg")
 		p.do(t, chromedp.NavigateBack())
 		p.waitText(t, "#detail[open] #detail-name", "castle.jpg")
@@ -204,6 +209,7 @@ func TestPage(t *testing.T) {
 		addByForm(t, p, s.source+"/nonsense/not-found.jpg")
 		p.waitText(t, "#detail-code", "source_not_found")
 		p.do(t, chromedp.KeyEvent(kb.Escape))
+		p.wait(t, detailClosed)
 
 		p.click(t, "#filter-failed")
 		p.waitText(t, "#shown", "5")
@@ -236,6 +242,7 @@ func TestPage(t *testing.T) {
 		p.waitText(t, "#detail[open] #detail-name", name)
 		p.waitText(t, "#detail-status", "Completed")
 		p.do(t, chromedp.KeyEvent(kb.Escape))
+		p.wait(t, detailClosed)
 		waitCompleted(t, p, name)
 		require.True(t, evaluate[bool](t, p, `window.hacked === undefined && document.querySelector("img[src=x]") === null`))
 	})
