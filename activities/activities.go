@@ -81,5 +81,5 @@ type Activities struct {
 // closes the renderer, so that an activity which gets ErrClosed ends as
 // canceled. It is an interface so that tests can inject crashes and hangs.
 type Renderer interface {
-	Render(ctx context.Context, source renderer.Source) ([]photo.EncodedThumbnail, error)
+	Render(ctx context.Context, source renderer.Source) (photo.Rendering, error)
 }

@@ -61,10 +61,10 @@ type scripted struct {
 	renders int
 }
 
-func (s *scripted) Render(ctx context.Context, source renderer.Source) ([]photo.EncodedThumbnail, error) {
+func (s *scripted) Render(ctx context.Context, source renderer.Source) (photo.Rendering, error) {
 	s.renders++
 	if s.renders <= len(s.scripts) {
-		return nil, s.scripts[s.renders-1]()
+		return photo.Rendering{}, s.scripts[s.renders-1]()
 	}
 	return s.Renderer.Render(ctx, source)
 }

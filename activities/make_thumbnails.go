@@ -62,12 +62,12 @@ func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run, current 
 	defer source.Release()
 
 	start := time.Now()
-	encoded, err := a.Renderer.Render(ctx, source.ForRenderer())
+	rendering, err := a.Renderer.Render(ctx, source.ForRenderer())
 	a.Metrics.recordStep(ctx, "render", start, err)
 	if err != nil {
 		return nil, err
 	}
-	thumbnails, err := a.publish(ctx, run, source.SourceInfo, encoded)
+	thumbnails, err := a.publish(ctx, run, source.SourceInfo, rendering)
 	if err != nil {
 		return nil, err
 	}
@@ -81,16 +81,16 @@ func (a *Activities) makeThumbnails(ctx context.Context, run photo.Run, current 
 
 // publish writes the files and then the rows, so that a row's file always
 // exists.
-func (a *Activities) publish(ctx context.Context, run photo.Run, source photo.SourceInfo, encoded []photo.EncodedThumbnail) ([]photo.Thumbnail, error) {
+func (a *Activities) publish(ctx context.Context, run photo.Run, source photo.SourceInfo, rendering photo.Rendering) ([]photo.Thumbnail, error) {
 	published, err := a.thumbnailKeys(ctx, run.Photo)
 	if err != nil {
 		return nil, err
 	}
-	thumbnails, err := a.writeFiles(ctx, run, encoded, published)
+	thumbnails, err := a.writeFiles(ctx, run, rendering.Thumbnails, published)
 	if err == nil {
 		queryCtx, cancel := context.WithTimeout(ctx, databaseTimeout)
 		defer cancel()
-		err = a.DB.PublishThumbnails(queryCtx, run, source, thumbnails)
+		err = a.DB.PublishThumbnails(queryCtx, run, source, thumbnails, rendering.Placeholder)
 	}
 	if errors.Is(err, photo.ErrSuperseded) || ctx.Err() != nil {
 		// The run may have finished before this attempt wrote its files, so

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+	"go.n16f.net/thumbhash"
 
 	"github.com/photo-processor/photo-processor/activities"
 	"github.com/photo-processor/photo-processor/internal/photo"
@@ -50,8 +51,8 @@ func TestPictureFailures(t *testing.T) {
 // failing is a renderer that always returns the error.
 type failing struct{ err error }
 
-func (f failing) Render(context.Context, renderer.Source) ([]photo.EncodedThumbnail, error) {
-	return nil, f.err
+func (f failing) Render(context.Context, renderer.Source) (photo.Rendering, error) {
+	return photo.Rendering{}, f.err
 }
 
 // TestASourceThatIsNotInTheCache makes thumbnails on another worker than the
@@ -81,5 +82,9 @@ func TestASourceThatIsNotInTheCache(t *testing.T) {
 		Scan(&stored.Bytes, &stored.SHA256, &stored.MediaType))
 	require.Equal(t, want, stored)
 	require.Equal(t, photo.Size{Width: 67, Height: 100}, b.get(t).Thumbnails[0].Size)
+	shown, err := thumbhash.DecodeImage(b.get(t).Placeholder)
+	require.NoError(t, err)
+	red, green, blue, _ := shown.At(5, 5).RGBA()
+	require.Less(t, max(red, green, blue), uint32(0x1000), "the placeholder is black")
 	b.requireExact(t)
 }

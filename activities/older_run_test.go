@@ -63,10 +63,10 @@ type stalling struct {
 	stall func()
 }
 
-func (s stalling) Render(ctx context.Context, source renderer.Source) ([]photo.EncodedThumbnail, error) {
-	thumbnails, err := s.Renderer.Render(ctx, source)
+func (s stalling) Render(ctx context.Context, source renderer.Source) (photo.Rendering, error) {
+	made, err := s.Renderer.Render(ctx, source)
 	s.stall()
-	return thumbnails, err
+	return made, err
 }
 
 // onceRendered stalls the next attempt after it has rendered, until do has

@@ -13,9 +13,9 @@ import (
 )
 
 // pagePolicy is the Content-Security-Policy of the page and its files. The page
-// runs only its own script, and shows thumbnails that the script has fetched
-// with a token (blob:).
-const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; " +
+// runs only its own scripts, and shows thumbnails that a script has fetched with
+// a token (blob:), and placeholders (data:).
+const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; " +
 	"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 //go:embed page

@@ -82,7 +82,7 @@ func TestShowPhoto(t *testing.T) {
 	require.NoError(t, err)
 	source := photo.SourceInfo{Bytes: 1, SHA256: strings.Repeat("0", 64), MediaType: "image/jpeg"}
 	require.NoError(t, b.api.DB.PublishThumbnails(t.Context(), run, source,
-		[]photo.Thumbnail{{Size: photo.Size{Width: 320, Height: 213}, Key: "k.jpg"}}))
+		[]photo.Thumbnail{{Size: photo.Size{Width: 320, Height: 213}, Key: "k.jpg"}}, []byte("\x21\x08\x42\x07\x00placeholder")))
 	_, _, err = b.api.DB.Finish(t.Context(), run, photo.Fail(photo.SourceForbidden, "the source answered 403 Forbidden"))
 	require.NoError(t, err)
 
@@ -90,11 +90,11 @@ func TestShowPhoto(t *testing.T) {
 	require.NoError(t, err)
 	at := func(at time.Time) string { return at.UTC().Format(time.RFC3339Nano) }
 	requireJSON(t, b.get(t, path), http.StatusOK, fmt.Sprintf(`{"uuid":"%s","url":"https://user:xxxxx@photos.example/1.jpg","status":"failed",`+
-		`"created_at":"%s","updated_at":"%s","thumbnails":[{"uuid":"%s","width":320,"height":213,"url":"k.jpg","created_at":"%s"}],`+
+		`"created_at":"%s","placeholder":"IQhCBwBwbGFjZWhvbGRlcg==","updated_at":"%s","thumbnails":[{"uuid":"%s","width":320,"height":213,"url":"k.jpg","created_at":"%s"}],`+
 		`"failure":{"code":"source_forbidden","message":"the source answered 403 Forbidden"},"workflow_id":"process-photo-%s"}`+"\n",
 		p.UUID, at(shown.CreatedAt), at(shown.UpdatedAt), shown.Thumbnails[0].UUID, at(shown.Thumbnails[0].CreatedAt), p.UUID))
 	requireJSON(t, b.get(t, "/photos/failed"), http.StatusOK, fmt.Sprintf(`[{"uuid":"%s","url":"https://user:xxxxx@photos.example/1.jpg",`+
-		`"status":"failed","created_at":"%s","failure":{"code":"source_forbidden"}}]`+"\n", p.UUID, at(shown.CreatedAt)))
+		`"status":"failed","created_at":"%s","placeholder":"IQhCBwBwbGFjZWhvbGRlcg==","failure":{"code":"source_forbidden"}}]`+"\n", p.UUID, at(shown.CreatedAt)))
 
 	requireError(t, b.get(t, "/photos/"+uuid.NewString()), http.StatusNotFound)
 	requireError(t, b.get(t, "/photos/nonsense"), http.StatusNotFound)

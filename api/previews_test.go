@@ -34,7 +34,7 @@ func (b *testBundle) addProcessed(t *testing.T) []photo.Photo {
 		thumbnails = append(thumbnails, photo.Thumbnail{Size: size, Key: fmt.Sprintf("%dx%d.jpg", size.Width, size.Height)})
 	}
 	source := photo.SourceInfo{Bytes: 1, SHA256: strings.Repeat("0", 64), MediaType: "image/jpeg"}
-	require.NoError(t, b.api.DB.PublishThumbnails(t.Context(), completed, source, thumbnails))
+	require.NoError(t, b.api.DB.PublishThumbnails(t.Context(), completed, source, thumbnails, nil))
 	b.finish(t, completed, nil)
 	for i := 3; i < 6; i++ {
 		b.finish(t, run(i), photo.Fail(photo.SourceTimeout, "too slow"))

@@ -152,9 +152,9 @@ type failingOnce struct {
 	crashed atomic.Bool
 }
 
-func (f *failingOnce) Render(ctx context.Context, source renderer.Source) ([]photo.EncodedThumbnail, error) {
+func (f *failingOnce) Render(ctx context.Context, source renderer.Source) (photo.Rendering, error) {
 	if !f.crashed.Swap(true) {
-		return nil, photo.Fail(photo.RenderCrashed, "the renderer crashed")
+		return photo.Rendering{}, photo.Fail(photo.RenderCrashed, "the renderer crashed")
 	}
 	return f.Renderer.Render(ctx, source)
 }
@@ -162,7 +162,7 @@ func (f *failingOnce) Render(ctx context.Context, source renderer.Source) ([]pho
 // hanging is a renderer that never returns a picture.
 type hanging struct{}
 
-func (hanging) Render(ctx context.Context, _ renderer.Source) ([]photo.EncodedThumbnail, error) {
+func (hanging) Render(ctx context.Context, _ renderer.Source) (photo.Rendering, error) {
 	<-ctx.Done()
-	return nil, ctx.Err()
+	return photo.Rendering{}, ctx.Err()
 }

@@ -468,16 +468,17 @@ function updateCard(entry, photo) {
   picture.dataset.shown = shown;
   dropImages(picture);
   const texts = { pending: "Not processed yet", processing: "Processing…", completed: "No thumbnail", failed: "No thumbnail" };
-  picture.replaceChildren(thumbnail ? newImage(thumbnail, name) : texts[photo.status] ?? "");
+  picture.replaceChildren(thumbnail ? newImage(thumbnail, photo) : texts[photo.status] ?? "");
 }
 
 // ----------------------------------------------------------------- thumbnails
 
 // newImage returns a lazy picture. A browser cannot send a token for it, so
 // with a token it is fetched when it comes into view and shown as blob.
-function newImage(thumbnail, name) {
-  const image = element("img", { alt: `Thumbnail of ${name}`, width: thumbnail.width, height: thumbnail.height, loading: "lazy", decoding: "async" });
+function newImage(thumbnail, photo) {
+  const image = element("img", { alt: `Thumbnail of ${nameOf(photo.url).name}`, width: thumbnail.width, height: thumbnail.height, loading: "lazy", decoding: "async" });
   image.onerror = () => failImage(image);
+  if (photo.placeholder) showPlaceholder(image, photo.placeholder);
   const path = `thumbnails/${thumbnail.url.split("/").map(encodeURIComponent).join("/")}`;
   if (token) {
     image.path = path;
@@ -603,7 +604,7 @@ function renderDetail() {
   parent.dataset.shown = shown;
   dropImages(parent);
   parent.replaceChildren(...thumbnails.map((thumbnail) => element("figure", {},
-    newImage(thumbnail, nameOf(detail.url).name), element("figcaption", {}, `${thumbnail.width} × ${thumbnail.height}`))));
+    newImage(thumbnail, detail), element("figcaption", {}, `${thumbnail.width} × ${thumbnail.height}`))));
 }
 
 function setMessage(el, text, failed = false) {

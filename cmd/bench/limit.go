@@ -170,8 +170,8 @@ func mapFile(path string) ([]byte, error) {
 
 func makeAsRenderer(source []byte, boxes int) error {
 	made, err := thumbnail.Make(source, thumbnail.Options{Boxes: boxSets[boxes]})
-	if err == nil && len(made) != boxes {
-		err = fmt.Errorf("%d thumbnails instead of %d", len(made), boxes)
+	if err == nil && len(made.Thumbnails) != boxes {
+		err = fmt.Errorf("%d thumbnails instead of %d", len(made.Thumbnails), boxes)
 	}
 	return err
 }

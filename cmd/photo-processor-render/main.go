@@ -124,18 +124,17 @@ func serve(in io.Reader, out io.Writer, options thumbnail.Options) error {
 	}
 }
 
-// answer makes the thumbnails of one source and writes them, or the failure, to
-// out.
+// answer renders one source, and writes the result or the failure to out.
 func answer(out io.Writer, source []byte, options thumbnail.Options) error {
-	thumbnails, err := thumbnail.Make(source, options)
+	made, err := thumbnail.Make(source, options)
 	if failure, ok := errors.AsType[*photo.Failure](err); ok {
 		return protocol.WriteFailure(out, failure)
 	}
 	if err != nil {
 		return err
 	}
-	err = protocol.WriteThumbnails(out, thumbnails)
-	for _, t := range thumbnails {
+	err = protocol.WriteRendering(out, made)
+	for _, t := range made.Thumbnails {
 		clear(t.Bytes)
 	}
 	return err

@@ -2,8 +2,11 @@ package main_test
 
 import (
 	"context"
+	"encoding/base64"
 	"flag"
 	"fmt"
+	"image"
+	"image/color"
 	"io"
 	"net"
 	"net/http"
@@ -25,6 +28,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+	"go.n16f.net/thumbhash"
 
 	"github.com/photo-processor/photo-processor/internal/devstack"
 	"github.com/photo-processor/photo-processor/internal/devstack/devstacktest"
@@ -318,6 +322,21 @@ func TestPage(t *testing.T) {
 		addByForm(t, p, s.source+"/12/g.jpg", s.source+"/13/h.jpg")
 		waitCompleted(t, p, "h.jpg")
 
+		// A thumbnail that takes long has its placeholder meanwhile.
+		evaluate[bool](t, p, `(() => {
+			const usual = window.fetch;
+			const released = new Promise((resolve) => { window.release = resolve; });
+			window.fetch = (path, options) => path.startsWith("thumbnails/") ? released.then(() => usual(path, options)) : usual(path, options);
+			return true;
+		})()`)
+		addByForm(t, p, s.source+"/14/i.jpg")
+		image := card("i.jpg") + `?.querySelector("img")`
+		p.wait(t, image+`?.style.backgroundImage.startsWith('url("data:image/png;')`)
+		require.Zero(t, evaluate[int](t, p, image+`.naturalWidth`))
+		evaluate[bool](t, p, `window.release() ?? true`)
+		waitCompleted(t, p, "i.jpg")
+		p.wait(t, image+`.style.backgroundImage === ""`)
+
 		p.do(t, chromedp.Reload())
 		waitCompleted(t, p, "harbour.jpg")
 		require.False(t, evaluate[bool](t, p, `document.getElementById("token").open`))
@@ -333,7 +352,45 @@ func TestPage(t *testing.T) {
 		second.sendKeys(t, "#token-input", token+kb.Enter)
 		waitCompleted(t, second, "harbour.jpg")
 	})
+	step("placeholders are decoded as by other programs", func(t *testing.T) {
+		p := b.open(t, s.api)
+		defer p.close()
+		p.wait(t, `typeof placeholderImage === "function"`)
+		for name, picture := range map[string]image.Image{
+			"landscape":   gradient(64, 40, 255),
+			"portrait":    gradient(30, 64, 255),
+			"square":      gradient(50, 50, 255),
+			"translucent": gradient(64, 40, 100),
+		} {
+			hash := thumbhash.EncodeImage(picture)
+			want, err := thumbhash.DecodeImage(hash)
+			require.NoError(t, err)
+			got := evaluate[struct {
+				Width, Height int
+				Pixels        []uint8
+			}](t, p, fmt.Sprintf(`(({ width, height, data }) => ({ width, height, pixels: [...data] }))(placeholderImage(%q))`, base64.StdEncoding.EncodeToString(hash)))
+			require.Equal(t, want.Bounds().Size(), image.Pt(got.Width, got.Height), name)
+			for i, value := range want.(*image.RGBA).Pix { // which are multiplied by alpha
+				shown := float64(got.Pixels[i])
+				if i%4 < 3 {
+					shown *= float64(got.Pixels[i|3]) / 255
+				}
+				require.InDelta(t, value, shown, 2, "%s: value %d", name, i)
+			}
+		}
+	})
 	b.requireNoProblems(t)
+}
+
+// gradient returns a picture whose colours change from corner to corner.
+func gradient(width, height int, alpha uint8) image.Image {
+	img := image.NewRGBA(image.Rect(0, 0, width, height))
+	for y := range height {
+		for x := range width {
+			img.SetRGBA(x, y, color.RGBA{uint8(255 * x / width), uint8(255 * y / height), uint8(255 - 255*x/width), alpha})
+		}
+	}
+	return img
 }
 
 // startAPI starts another API of the stack, and returns its URL.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -20,7 +21,7 @@ func newRender() *cobra.Command {
 	return &cobra.Command{
 		Use:    "render FILE [PREFIX]",
 		Short:  "Render a picture as a worker would",
-		Long:   "Render a picture as a worker would, and write the thumbnails to files whose names\nbegin with PREFIX. Without PREFIX, only print their sizes.",
+		Long:   "Render a picture as a worker would, and write the thumbnails to files whose names\nbegin with PREFIX. Without PREFIX, only print their sizes and the placeholder.",
 		Args:   cobra.RangeArgs(1, 2),
 		Hidden: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -44,14 +45,15 @@ func render(cmd *cobra.Command, cfg config.Config, args []string) error {
 		return err
 	}
 	defer r.Close()
-	thumbnails, err := r.Render(cmd.Context(), renderer.Bytes(source))
+	made, err := r.Render(cmd.Context(), renderer.Bytes(source))
 	if failure, ok := errors.AsType[*photo.Failure](err); ok {
 		return fmt.Errorf("%s: %w", failure.Code, err)
 	}
 	if err != nil {
 		return err
 	}
-	return writeThumbnails(cmd.OutOrStdout(), thumbnails, cfg.ThumbnailFormat, args[1:])
+	fmt.Fprintln(cmd.OutOrStdout(), "placeholder", base64.StdEncoding.EncodeToString(made.Placeholder))
+	return writeThumbnails(cmd.OutOrStdout(), made.Thumbnails, cfg.ThumbnailFormat, args[1:])
 }
 
 func writeThumbnails(out io.Writer, thumbnails []photo.EncodedThumbnail, format photo.Format, prefix []string) error {

@@ -150,7 +150,7 @@ func (b *testBundle) publish(t *testing.T, run photo.Run, keys ...string) {
 	for i, key := range keys {
 		thumbnails = append(thumbnails, photo.Thumbnail{Size: photo.Size{Width: i + 1, Height: 1}, Key: key})
 	}
-	require.NoError(t, b.db.PublishThumbnails(t.Context(), run, aSource, thumbnails))
+	require.NoError(t, b.db.PublishThumbnails(t.Context(), run, aSource, thumbnails, nil))
 }
 
 func (b *testBundle) finish(t *testing.T, run photo.Run) {

@@ -40,6 +40,16 @@ func (f Format) Extension() string {
 // MediaType returns the media type, such as "image/jpeg".
 func (f Format) MediaType() string { return "image/" + string(f) }
 
+// Rendering is what is made from a photo's source, before it is stored.
+type Rendering struct {
+	Thumbnails  []EncodedThumbnail // the largest first; at least one
+	Placeholder []byte             // a ThumbHash, of up to MaxPlaceholder bytes
+}
+
+// MaxPlaceholder is the length in bytes of the longest ThumbHash, that of a
+// picture with transparency. See https://evanw.github.io/thumbhash.
+const MaxPlaceholder = 25
+
 // EncodedThumbnail is a thumbnail as the bytes of a file, before it is stored.
 type EncodedThumbnail struct {
 	Size  Size   // in pixels; not larger than its box or the source

@@ -46,9 +46,10 @@ type Photo struct {
 	CreatedAt time.Time
 	UpdatedAt time.Time
 
-	Thumbnails []Thumbnail // ordered by width, then height; empty in lists of photos
-	Failure    *Failure    // of the last run; nil unless Status is Failed
-	RunID      string      // the run that owns, or last owned, the photo; empty before the first
+	Thumbnails  []Thumbnail // ordered by width, then height; empty in lists of photos
+	Placeholder []byte      // made with the thumbnails; see Rendering
+	Failure     *Failure    // of the last run; nil unless Status is Failed
+	RunID       string      // the run that owns, or last owned, the photo; empty before the first
 }
 
 // Thumbnail is a stored thumbnail of a photo.

@@ -34,7 +34,10 @@ type PhotoSummary struct {
 	URL       string       `json:"url"`
 	Status    photo.Status `json:"status"`
 	CreatedAt time.Time    `json:"created_at"`
-	Failure   *FailureCode `json:"failure,omitempty"`
+	// Placeholder is a ThumbHash, in base64; absent before the photo has
+	// thumbnails.
+	Placeholder []byte       `json:"placeholder,omitempty"`
+	Failure     *FailureCode `json:"failure,omitempty"`
 }
 
 // FailureCode is a failure without its message, which is in the detail.
@@ -69,7 +72,7 @@ func (f Format) Summary(p photo.Photo) PhotoSummary {
 	if f.FullURLs {
 		redact = source.RedactPassword
 	}
-	summary := PhotoSummary{UUID: p.UUID, URL: redact(p.URL), Status: p.Status, CreatedAt: p.CreatedAt.UTC()}
+	summary := PhotoSummary{UUID: p.UUID, URL: redact(p.URL), Status: p.Status, CreatedAt: p.CreatedAt.UTC(), Placeholder: p.Placeholder}
 	if p.Failure != nil {
 		summary.Failure = &FailureCode{p.Failure.Code}
 	}

@@ -212,7 +212,7 @@ func TestPhotoPreviews(t *testing.T) {
 	ids := append([]uuid.UUID{b.photo}, b.addPhotos(t, 4)...)
 	run := b.begin(t, ids[1])
 	require.NoError(t, b.db.PublishThumbnails(t.Context(), run, aSource,
-		[]photo.Thumbnail{thumbnail(96, 64, "small"), thumbnail(200, 300, "near"), thumbnail(1200, 800, "large")}))
+		[]photo.Thumbnail{thumbnail(96, 64, "small"), thumbnail(200, 300, "near"), thumbnail(1200, 800, "large")}, aPlaceholder))
 	require.NoError(t, finish(t, b.db, run, nil))
 	b.process(t, ids[2], aFailure)
 	b.begin(t, ids[3])

@@ -23,7 +23,7 @@ func BenchmarkRun(b *testing.B) {
 		require.NoError(b, mark(b, db, run))
 		_, err := db.SourceURL(b.Context(), run)
 		require.NoError(b, err)
-		require.NoError(b, db.PublishThumbnails(b.Context(), run, aSource, []photo.Thumbnail{thumbnail(320, 213, "a")}))
+		require.NoError(b, db.PublishThumbnails(b.Context(), run, aSource, []photo.Thumbnail{thumbnail(320, 213, "a")}, aPlaceholder))
 		require.NoError(b, finish(b, db, run, nil))
 	}
 }

@@ -100,7 +100,7 @@ func callEveryMethod(ctx context.Context, db *postgres.DB, seed int) error {
 			return fmt.Errorf("IsProcessing: %v, %w", processing, err)
 		}
 		thumbnails := []photo.Thumbnail{thumbnail(320, 213, fmt.Sprint("a", i)), thumbnail(64, 43, "b")}
-		if err := db.PublishThumbnails(ctx, run, aSource, thumbnails); err != nil {
+		if err := db.PublishThumbnails(ctx, run, aSource, thumbnails, aPlaceholder); err != nil {
 			return fmt.Errorf("PublishThumbnails: %w", err)
 		}
 		if _, err := db.ListProcessing(ctx, postgres.Cursor{}, 100); err != nil {

@@ -14,11 +14,11 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-const photoColumns = `uuid, url, status, created_at, updated_at, coalesce(run_id, ''), failure_code, failure_message`
+const photoColumns = `uuid, url, status, created_at, updated_at, coalesce(run_id, ''), placeholder, failure_code, failure_message`
 
 func scanPhoto(row pgx.CollectableRow) (p photo.Photo, err error) {
 	var code, message *string
-	err = row.Scan(&p.UUID, &p.URL, &p.Status, &p.CreatedAt, &p.UpdatedAt, &p.RunID, &code, &message)
+	err = row.Scan(&p.UUID, &p.URL, &p.Status, &p.CreatedAt, &p.UpdatedAt, &p.RunID, &p.Placeholder, &code, &message)
 	if code != nil && message != nil {
 		p.Failure = &photo.Failure{Code: photo.Code(*code), Message: *message}
 	}

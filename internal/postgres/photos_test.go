@@ -95,6 +95,6 @@ func TestDeletePhotoWaitsForThumbnails(t *testing.T) {
 	require.NoError(t, <-deleted)
 	_, err = b.db.Photo(t.Context(), b.photo)
 	require.ErrorIs(t, err, photo.ErrNotFound)
-	require.ErrorIs(t, b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(1, 1, "y")}), photo.ErrSuperseded)
+	require.ErrorIs(t, b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(1, 1, "y")}, aPlaceholder), photo.ErrSuperseded)
 	require.NoError(t, b.db.DeletePhoto(t.Context(), b.photo), "again")
 }

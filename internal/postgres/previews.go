@@ -49,7 +49,7 @@ func (db *DB) PreviewsByUUID(ctx context.Context, ids []uuid.UUID) ([]photo.Phot
 // previews reads photos of a table expression, each with one thumbnail.
 func (db *DB) previews(ctx context.Context, from, suffix string, args ...any) ([]photo.Photo, error) {
 	previews, err := retryRead(db, func() ([]photo.Photo, error) {
-		rows, err := db.pool.Query(ctx, fmt.Sprintf(`SELECT p.uuid, p.url, p.status, p.created_at, p.updated_at, coalesce(p.failure_code, ''),
+		rows, err := db.pool.Query(ctx, fmt.Sprintf(`SELECT p.uuid, p.url, p.status, p.created_at, p.updated_at, p.placeholder, coalesce(p.failure_code, ''),
 			coalesce(t.url, ''), coalesce(t.width, 0), coalesce(t.height, 0)
 			FROM %s AS p LEFT JOIN LATERAL (
 				SELECT url, width, height FROM photo_thumbnails WHERE photo_uuid = p.uuid
@@ -60,7 +60,7 @@ func (db *DB) previews(ctx context.Context, from, suffix string, args ...any) ([
 		previews, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p photo.Photo, err error) {
 			var code photo.Code
 			var t photo.Thumbnail
-			err = row.Scan(&p.UUID, &p.URL, &p.Status, &p.CreatedAt, &p.UpdatedAt, &code, &t.Key, &t.Size.Width, &t.Size.Height)
+			err = row.Scan(&p.UUID, &p.URL, &p.Status, &p.CreatedAt, &p.UpdatedAt, &p.Placeholder, &code, &t.Key, &t.Size.Width, &t.Size.Height)
 			if code != "" {
 				p.Failure = &photo.Failure{Code: code}
 			}

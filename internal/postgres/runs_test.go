@@ -27,7 +27,7 @@ func TestARunFromMarkToFinish(t *testing.T) {
 	require.Equal(t, "https://photos.example/1.jpg", url)
 
 	for range 2 {
-		require.NoError(t, b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(320, 213, "a"), thumbnail(100, 67, "b")}))
+		require.NoError(t, b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(320, 213, "a"), thumbnail(100, 67, "b")}, aPlaceholder))
 	}
 	for _, want := range []bool{true, false} {
 		_, first, err := b.db.Finish(t.Context(), b.older, nil)
@@ -84,7 +84,7 @@ func TestARunThatStartsAgain(t *testing.T) {
 	require.NoError(t, mark(t, b.db, b.older), "its late mark")
 	_, err := b.db.SourceURL(t.Context(), again)
 	require.NoError(t, err, "changes nothing")
-	require.ErrorIs(t, b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(1, 1, "late")}), photo.ErrSuperseded)
+	require.ErrorIs(t, b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(1, 1, "late")}, aPlaceholder), photo.ErrSuperseded)
 	_, first, err := b.db.Finish(t.Context(), b.older, aFailure)
 	require.NoError(t, err)
 	require.False(t, first)
@@ -106,7 +106,7 @@ func TestAnOlderRunChangesNothing(t *testing.T) {
 			b := setup(t)
 			require.NoError(t, mark(t, b.db, b.older))
 			require.NoError(t, mark(t, b.db, b.newer))
-			require.NoError(t, b.db.PublishThumbnails(t.Context(), b.newer, aSource, []photo.Thumbnail{thumbnail(320, 213, "newer")}))
+			require.NoError(t, b.db.PublishThumbnails(t.Context(), b.newer, aSource, []photo.Thumbnail{thumbnail(320, 213, "newer")}, aPlaceholder))
 			if newerIs == "finished" {
 				require.NoError(t, finish(t, b.db, b.newer, nil))
 			}
@@ -115,7 +115,7 @@ func TestAnOlderRunChangesNothing(t *testing.T) {
 			require.ErrorIs(t, mark(t, b.db, b.older), photo.ErrSuperseded)
 			_, err := b.db.SourceURL(t.Context(), b.older)
 			require.ErrorIs(t, err, photo.ErrSuperseded)
-			require.ErrorIs(t, b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(1, 1, "older")}), photo.ErrSuperseded)
+			require.ErrorIs(t, b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(1, 1, "older")}, aPlaceholder), photo.ErrSuperseded)
 			require.ErrorIs(t, finish(t, b.db, b.older, aFailure), photo.ErrSuperseded)
 
 			require.Equal(t, before, b.get(t))

@@ -90,7 +90,7 @@ func TestThumbnailsArePublishedAfterAFailover(t *testing.T) {
 	admin := connect(t, b.url)
 	require.NoError(t, mark(t, b.db, b.older))
 	publish := func() error {
-		return b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(320, 213, "a")})
+		return b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(320, 213, "a")}, aPlaceholder)
 	}
 	promote := beginFailover(t, admin)
 	require.Eventually(t, func() bool { // the first attempts find closed connections

@@ -59,8 +59,9 @@ func (b testBundle) get(t *testing.T) photo.Photo {
 }
 
 var (
-	aSource  = photo.SourceInfo{Bytes: 7, SHA256: strings.Repeat("0a", 32), MediaType: "image/jpeg"}
-	aFailure = photo.Fail(photo.SourceForbidden, "the source answered 403 Forbidden")
+	aPlaceholder = []byte("\x21\x08\x42\x07\x00")
+	aSource      = photo.SourceInfo{Bytes: 7, SHA256: strings.Repeat("0a", 32), MediaType: "image/jpeg"}
+	aFailure     = photo.Fail(photo.SourceForbidden, "the source answered 403 Forbidden")
 )
 
 func thumbnail(width, height int, key string) photo.Thumbnail {

@@ -13,10 +13,10 @@ import (
 )
 
 // PublishThumbnails makes the photo's thumbnails exactly those given, and
-// records their source, in one transaction and one round trip. It keeps rows
+// records their source and the placeholder, in one transaction and one round trip. It keeps rows
 // that are equal, and deletes the others. It is idempotent, and returns
 // photo.ErrSuperseded unless the run owns the photo.
-func (db *DB) PublishThumbnails(ctx context.Context, run photo.Run, source photo.SourceInfo, thumbnails []photo.Thumbnail) error {
+func (db *DB) PublishThumbnails(ctx context.Context, run photo.Run, source photo.SourceInfo, thumbnails []photo.Thumbnail, placeholder []byte) error {
 	var widths, heights []int16
 	var keys []string
 	for _, t := range thumbnails {
@@ -30,8 +30,8 @@ func (db *DB) PublishThumbnails(ctx context.Context, run photo.Run, source photo
 		// attempt needs a new batch, because pgx keeps the names of the
 		// session's prepared statements in it.
 		batch := &pgx.Batch{}
-		batch.Queue(`UPDATE photos SET source_media_type = $4, source_bytes = $5, source_sha256 = $6, updated_at = now() WHERE `+owned,
-			append(fenceArgs(run), source.MediaType, source.Bytes, source.SHA256)...)
+		batch.Queue(`UPDATE photos SET source_media_type = $4, source_bytes = $5, source_sha256 = $6, placeholder = $7, updated_at = now() WHERE `+owned,
+			append(fenceArgs(run), source.MediaType, source.Bytes, source.SHA256, placeholder)...)
 		batch.Queue(`DELETE FROM photo_thumbnails
 		WHERE photo_uuid = $1 AND NOT (url, width, height) IN (SELECT * FROM unnest($4::text[], $5::smallint[], $6::smallint[]))
 		AND EXISTS (SELECT FROM photos WHERE `+owned+`)`,

@@ -15,7 +15,7 @@ func TestPublishThumbnailsAfterFinishChangesNothing(t *testing.T) {
 	b := setup(t)
 	require.NoError(t, mark(t, b.db, b.older))
 	require.NoError(t, finish(t, b.db, b.older, aFailure))
-	require.ErrorIs(t, b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(1, 1, "late")}), photo.ErrSuperseded)
+	require.ErrorIs(t, b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(1, 1, "late")}, aPlaceholder), photo.ErrSuperseded)
 	require.Empty(t, b.get(t).Thumbnails)
 }
 
@@ -25,7 +25,7 @@ func TestPublishThumbnailsReplacesStaleRows(t *testing.T) {
 	publish := func(run photo.Run, thumbnails ...photo.Thumbnail) []photo.Thumbnail {
 		t.Helper()
 		require.NoError(t, mark(t, b.db, run))
-		require.NoError(t, b.db.PublishThumbnails(t.Context(), run, aSource, thumbnails))
+		require.NoError(t, b.db.PublishThumbnails(t.Context(), run, aSource, thumbnails, aPlaceholder))
 		require.NoError(t, finish(t, b.db, run, nil))
 		return b.get(t).Thumbnails
 	}
@@ -49,7 +49,7 @@ func TestPublishThumbnailsConcurrently(t *testing.T) {
 	var group errgroup.Group
 	for range 8 {
 		group.Go(func() error {
-			return b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(320, 213, "a"), thumbnail(100, 67, "b")})
+			return b.db.PublishThumbnails(t.Context(), b.older, aSource, []photo.Thumbnail{thumbnail(320, 213, "a"), thumbnail(100, 67, "b")}, aPlaceholder)
 		})
 	}
 	require.NoError(t, group.Wait())

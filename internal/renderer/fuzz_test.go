@@ -29,7 +29,7 @@ func FuzzRender(f *testing.F) {
 	f.Add([]byte{})
 	r, err := renderer.New(renderer.Config{
 		Path: renderertest.Path(f), Timeout: 20 * time.Second,
-		Options: renderer.Options{Boxes: []photo.Box{{Width: 32, Height: 32}}, MaxPixels: 1_000_000},
+		Options: renderer.Options{Boxes: []photo.Box{{Width: 32, Height: 32}, {Width: 20, Height: 30, Mode: photo.Cover}}, MaxPixels: 1_000_000},
 	})
 	require.NoError(f, err)
 	f.Cleanup(r.Close)
@@ -38,8 +38,10 @@ func FuzzRender(f *testing.F) {
 		switch code := photo.CodeOf(err); code {
 		case "":
 			require.NoError(t, err)
-			require.Len(t, made, 1)
-			require.LessOrEqual(t, max(made[0].Size.Width, made[0].Size.Height), 32)
+			require.NotEmpty(t, made.Thumbnails)
+			for _, p := range made.Thumbnails {
+				require.LessOrEqual(t, max(p.Size.Width, p.Size.Height), 32)
+			}
 		case photo.UnsupportedImage, photo.CorruptImage, photo.ImageTooLarge:
 		default:
 			t.Fatalf("%s: %v", code, err)

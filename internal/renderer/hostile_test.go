@@ -89,22 +89,24 @@ var doubles = map[string]func(){
 	"oversized-failure":   answerThenExit(frame('F', 1<<32-1, bytes.Repeat([]byte{1}, 1<<16))),
 	"no-thumbnails":       answerThenExit(frame('T', 1, []byte{0})),
 	"too-many-thumbnails": answerThenExit(frame('T', 1, []byte{200})),
-	"too-wide":            answerThenExit(thumbnailsFrame(thumbnails(1, 321, 100, 3, "\xff\xd8\xff"))),
-	"of-no-height":        answerThenExit(thumbnailsFrame(thumbnails(1, 320, 0, 3, "\xff\xd8\xff"))),
-	"not-an-image":        answerThenExit(thumbnailsFrame(thumbnails(1, 320, 200, 6, "<html>"))),
-	"more-after-it":       answerThenExit(thumbnailsFrame(append(thumbnails(1, 320, 200, 3, "\xff\xd8\xff"), 0))),
+	"too-wide":            answerThenExit(renderingFrame(thumbnails(1, 321, 100, 3, "\xff\xd8\xff"))),
+	"of-no-height":        answerThenExit(renderingFrame(thumbnails(1, 320, 0, 3, "\xff\xd8\xff"))),
+	"not-an-image":        answerThenExit(renderingFrame(thumbnails(1, 320, 200, 6, "<html>"))),
+	"more-after-it":       answerThenExit(framed('T', string(thumbnails(1, 320, 200, 3, "\xff\xd8\xff"))+aPlaceholder+"\x00")),
+	"no-placeholder":      answerThenExit(framed('T', string(thumbnails(1, 320, 200, 3, "\xff\xd8\xff"))+"\x00")),
+	"long-placeholder":    answerThenExit(framed('T', string(thumbnails(1, 320, 200, 3, "\xff\xd8\xff"))+"\xff"+strings.Repeat("\x07", 255))),
 	"shorter-than-said":   answerThenExit(frame('T', 9, thumbnails(1, 320, 200, 3, "\xff\xd8\xff"))),
 	"truncated":           answerThenExit(frame('T', 100, thumbnails(1, 320, 200, 91, "\xff\xd8\xff"))),
 	"unknown-code":        answerThenExit(framed('F', "\xeesecret")),
 	"empty-failure":       answerThenExit(frame('F', 0, nil)),
 	"exits":               answerThenExit(nil),
 	"forges-its-message":  answerThenWait(framed('F', "\x01nothing\n\x1b[2Jlevel=ERROR msg=\"all is lost\"\u202e")),
-	"answers-twice": answerThenWait(append(thumbnailsFrame(thumbnails(1, 320, 200, 3, "\xff\xd8\xff")),
-		thumbnailsFrame(thumbnails(1, 100, 100, 3, "\xff\xd8\xff"))...)),
+	"answers-twice": answerThenWait(append(renderingFrame(thumbnails(1, 320, 200, 3, "\xff\xd8\xff")),
+		renderingFrame(thumbnails(1, 100, 100, 3, "\xff\xd8\xff"))...)),
 	"swells": func() { // by more than maxGrowth with each picture
 		startUp()
 		kept := bytes.Repeat([]byte{1}, 300<<20)
-		os.Stdout.Write(thumbnailsFrame(thumbnails(1, 320, 200, 3, "\xff\xd8\xff")))
+		os.Stdout.Write(renderingFrame(thumbnails(1, 320, 200, 3, "\xff\xd8\xff")))
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		runtime.KeepAlive(kept)
 	},
@@ -188,7 +190,10 @@ func frame(kind byte, n uint32, payload []byte) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{kind}, n), payload...)
 }
 
-func thumbnailsFrame(payload []byte) []byte { return frame('T', uint32(len(payload)), payload) }
+func renderingFrame(thumbnails []byte) []byte { return framed('T', string(thumbnails)+aPlaceholder) }
+
+// aPlaceholder is the ThumbHash of an opaque square, after its length.
+const aPlaceholder = "\x18\x21\x08\x42\x07\x00" + "\x77\x77\x77\x77\x77\x77\x77\x77\x77\x77\x77\x77\x77\x77\x77\x77\x77\x77\x77"
 
 func framed(kind byte, payload string) []byte {
 	return frame(kind, uint32(len(payload)), []byte(payload))
@@ -205,7 +210,7 @@ func TestInvalidAnswers(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{
 		"no-frame", "wrong-kind", "oversized", "oversized-thumbnail", "oversized-failure", "no-thumbnails", "too-many-thumbnails", "too-wide",
-		"of-no-height", "not-an-image", "more-after-it", "shorter-than-said", "truncated", "unknown-code", "empty-failure", "exits",
+		"of-no-height", "not-an-image", "more-after-it", "no-placeholder", "long-placeholder", "shorter-than-said", "truncated", "unknown-code", "empty-failure", "exits",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

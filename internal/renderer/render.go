@@ -59,7 +59,7 @@ func (r sourceReader) Read(p []byte) (int, error) {
 // render has the process make the thumbnails of one photo. It kills the process
 // as soon as the job's context ends, the timeout is over or the renderer is
 // closed; that also unblocks the reads and writes of the pipes.
-func (r *Renderer) render(p *process, j job) ([]photo.EncodedThumbnail, condition, error) {
+func (r *Renderer) render(p *process, j job) (none photo.Rendering, after condition, err error) {
 	ctx, cancel := context.WithTimeoutCause(j.ctx, r.config.Timeout, errTimeout)
 	defer cancel()
 	defer context.AfterFunc(r.closing, cancel)()
@@ -70,14 +70,14 @@ func (r *Renderer) render(p *process, j job) ([]photo.EncodedThumbnail, conditio
 	source, err := j.source.Open(ctx)
 	if err != nil {
 		stopKill()
-		return nil, healthy, &SourceReadError{err}
+		return none, healthy, &SourceReadError{err}
 	}
 	defer source.Close()
 
 	go p.watchMemory(ctx, r.config.MaxMemory+uncounted, func() { exceed(errMemory) })
 	p.log.nextPicture(j.ctx)
-	thumbnails, failure, err := p.exchange(source, j.source.Size, r.config.Options)
-	after := healthy
+	made, failure, err := p.exchange(source, j.source.Size, r.config.Options)
+	after = healthy
 	if !stopKill() { // the kill may have come a moment after the answer
 		after = killed
 	}
@@ -85,11 +85,11 @@ func (r *Renderer) render(p *process, j job) ([]photo.EncodedThumbnail, conditio
 	case isSourceReadError(err) && j.ctx.Err() == nil && r.closing.Err() == nil:
 		// The process waits for the rest of the frame. If the timeout is over,
 		// the source was what took the time.
-		return nil, killed, err
+		return none, killed, err
 	case err != nil && after == killed:
-		return nil, killed, r.killError(ctx, p, j)
+		return none, killed, r.killError(ctx, p, j)
 	case err != nil:
-		return nil, mustReplace, r.classifyExit(j.ctx, p, err)
+		return none, mustReplace, r.classifyExit(j.ctx, p, err)
 	case p.stdout.Buffered() > 0:
 		r.config.Log.ErrorContext(j.ctx, "a render process sent more than one answer; the first is used and the process replaced", "process", p.pid())
 		after = mustReplace
@@ -100,9 +100,9 @@ func (r *Renderer) render(p *process, j job) ([]photo.EncodedThumbnail, conditio
 		after = mustReplace
 	}
 	if failure != nil {
-		return nil, after, failure
+		return none, after, failure
 	}
-	return thumbnails, after, nil
+	return made, after, nil
 }
 
 // killError returns the error of a job whose process was killed: a failure with
@@ -151,18 +151,17 @@ func megabytes(n int64) string { return fmt.Sprintf("%d MB", n/1_000_000) }
 
 // exchange sends the source to the process and reads the answer. The error is
 // a *SourceReadError, errSourceNotSent, or one of reading the answer.
-func (p *process) exchange(source io.Reader, size int64, o Options) ([]photo.EncodedThumbnail, *photo.Failure, error) {
+func (p *process) exchange(source io.Reader, size int64, o Options) (made photo.Rendering, failure *photo.Failure, err error) {
 	switch err := protocol.WriteSource(p.stdin, sourceReader{source}, size); {
 	case isSourceReadError(err):
-		return nil, nil, err
+		return made, nil, err
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return nil, nil, &SourceReadError{err}
+		return made, nil, &SourceReadError{err}
 	case err != nil:
-		return nil, nil, fmt.Errorf("%w: %w", errSourceNotSent, err)
+		return made, nil, fmt.Errorf("%w: %w", errSourceNotSent, err)
 	}
-	thumbnails, failure, err := protocol.ReadAnswer(p.stdout, o)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read the answer: %w", err)
+	if made, failure, err = protocol.ReadAnswer(p.stdout, o); err != nil {
+		return made, nil, fmt.Errorf("read the answer: %w", err)
 	}
-	return thumbnails, failure, nil
+	return made, failure, nil
 }

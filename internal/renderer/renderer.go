@@ -152,8 +152,8 @@ type job struct {
 }
 
 type result struct {
-	thumbnails []photo.EncodedThumbnail
-	err        error
+	made photo.Rendering
+	err  error
 }
 
 // ErrClosed is the error of Render after Close.
@@ -255,20 +255,20 @@ func (r *Renderer) logSandbox() {
 }
 
 // Render waits for a free process and makes the configured thumbnails of the
-// source, largest first. Its errors are a [*photo.Failure], a
+// source, and its placeholder. Its errors are a [*photo.Failure], a
 // [*SourceReadError], the context's error or ErrClosed. When the context ends,
 // the process that renders the picture is killed.
 //
 // While no process can be started, Render waits: that is an infrastructure
 // error, which must not fail a photo. The log has the reason.
-func (r *Renderer) Render(ctx context.Context, source Source) ([]photo.EncodedThumbnail, error) {
+func (r *Renderer) Render(ctx context.Context, source Source) (photo.Rendering, error) {
 	if source.Size > protocol.MaxSource {
-		return nil, photo.Fail(photo.SourceTooLarge, "the source has %d bytes; no more than %d can be rendered", source.Size, int64(protocol.MaxSource))
+		return photo.Rendering{}, photo.Fail(photo.SourceTooLarge, "the source has %d bytes; no more than %d can be rendered", source.Size, int64(protocol.MaxSource))
 	}
 	results := make(chan result, 1)
 	r.submit(job{ctx, source, results})
-	made := <-results
-	return made.thumbnails, made.err
+	got := <-results
+	return got.made, got.err
 }
 
 // submit hands the job to the first free supervisor, which sends the result. It

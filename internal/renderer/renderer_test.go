@@ -38,12 +38,10 @@ func TestEveryFormat(t *testing.T) {
 			for name, source := range all {
 				want, err := thumbnail.Make(source, thumbnail.Options(options))
 				require.NoError(t, err, name)
-				got, err := b.Render(t.Context(), source)
+				got, err := b.Renderer.Render(t.Context(), renderer.Bytes(source))
 				require.NoError(t, err, name)
-				require.Len(t, got, 3)
-				for i := range want {
-					require.Equal(t, want[i], got[i], name)
-				}
+				require.Len(t, got.Thumbnails, 3)
+				require.Equal(t, want, got, name)
 			}
 		})
 	}

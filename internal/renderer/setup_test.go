@@ -179,7 +179,8 @@ type outcome struct {
 
 // Render renders bytes in memory.
 func (b *testBundle) Render(ctx context.Context, source []byte) ([]photo.EncodedThumbnail, error) {
-	return b.Renderer.Render(ctx, renderer.Bytes(source))
+	made, err := b.Renderer.Render(ctx, renderer.Bytes(source))
+	return made.Thumbnails, err
 }
 
 // render renders in the background.

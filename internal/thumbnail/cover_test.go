@@ -144,20 +144,6 @@ func TestMakeCoverKeepsTransparency(t *testing.T) {
 	mustMake(t, asPNG(t, grey), Options{Boxes: []photo.Box{{Width: 80, Height: 80, Mode: photo.Cover}}})
 }
 
-func TestMakeCoverTurnsUpright(t *testing.T) {
-	t.Parallel()
-	upright := corners(640, 400)
-	turned := image.NewNRGBA(image.Rect(0, 0, 400, 640))
-	for y := range 640 {
-		for x := range 400 {
-			turned.SetNRGBA(x, y, upright.NRGBAAt(639-y, x))
-		}
-	}
-	p := mustMake(t, withOrientation(asJPEG(t, turned, 95), 6), Options{Boxes: []photo.Box{{Width: 120, Height: 60, Mode: photo.CoverCentre}}})
-	require.Equal(t, photo.Size{Width: 120, Height: 60}, p.Size)
-	requireCorners(t, decoded(t, p), 10)
-}
-
 // TestMakeUsesTheFirstBoxOfASize has boxes that lead to the same size with
 // different crops.
 func TestMakeUsesTheFirstBoxOfASize(t *testing.T) {
@@ -176,7 +162,7 @@ func TestMakeMixesModes(t *testing.T) {
 	t.Parallel()
 	img := scene(600, 400)
 	boxes := []photo.Box{{Width: 50, Height: 50, Mode: photo.CoverCentre}, {Width: 300, Height: 300}, {Width: 60, Height: 60}, {Width: 400, Height: 80, Mode: photo.Cover}}
-	thumbnails, err := Make(asJPEG(t, img, 95), Options{Boxes: boxes})
+	thumbnails, err := makeThumbnails(asJPEG(t, img, 95), Options{Boxes: boxes})
 	require.NoError(t, err)
 	var sizes []string
 	for _, p := range thumbnails {

@@ -16,13 +16,13 @@ func ExampleMake() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	thumbnails, err := thumbnail.Make(source, thumbnail.Options{
+	made, err := thumbnail.Make(source, thumbnail.Options{
 		Boxes: []photo.Box{{Width: 128, Height: 128}, {Width: 320, Height: 320}},
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
-	for _, p := range thumbnails {
+	for _, p := range made.Thumbnails {
 		fmt.Println(p.Size)
 	}
 	// Output:

@@ -2,6 +2,7 @@ package thumbnail
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 
 	"github.com/davidbyttow/govips/v2/vips"
@@ -35,34 +36,26 @@ func FuzzMake(f *testing.F) {
 	f.Add([]byte(svg))
 	f.Add([]byte{})
 
-	boxes := []photo.Box{{Width: 16, Height: 16}, {Width: 30, Height: 5}}
+	boxes := []photo.Box{{Width: 16, Height: 16}, {Width: 30, Height: 5}, {Width: 12, Height: 20, Mode: photo.Cover}}
 	f.Fuzz(func(t *testing.T, source []byte) {
-		thumbnails, err := Make(source, Options{Boxes: boxes, MaxPixels: 1 << 20, MaxFrames: 100})
+		made, err := Make(source, Options{Boxes: boxes, MaxPixels: 1 << 20, MaxFrames: 100})
 		if err != nil {
 			var failure *photo.Failure
 			require.ErrorAs(t, err, &failure)
 			require.Contains(t, []photo.Code{photo.UnsupportedImage, photo.CorruptImage, photo.ImageTooLarge}, failure.Code, "%s", failure.Message)
-			require.Empty(t, thumbnails)
+			require.Empty(t, made)
 			return
 		}
-		require.NotEmpty(t, thumbnails)
-		for i, p := range thumbnails {
+		require.NotEmpty(t, made.Thumbnails)
+		for i, p := range made.Thumbnails {
 			require.Equal(t, p.Size, sizeIn(decoded(t, p)))
-			require.True(t, fits(p.Size, boxes), "%s", p.Size)
+			require.True(t, slices.ContainsFunc(boxes, func(box photo.Box) bool { return box.Admits(p.Size) }), "%s", p.Size)
 			if i > 0 {
-				before := thumbnails[i-1].Size
-				require.True(t, p.Size != before && p.Size.Width <= before.Width && p.Size.Height <= before.Height, "%s after %s", p.Size, before)
+				before := made.Thumbnails[i-1].Size
+				require.Negative(t, compareSizes(p.Size, before), "%s after %s", p.Size, before)
 			}
 		}
+		require.LessOrEqual(t, len(made.Placeholder), photo.MaxPlaceholder)
+		decodedHash(t, made.Placeholder)
 	})
-}
-
-// fits reports whether the size is within one of the boxes.
-func fits(size photo.Size, boxes []photo.Box) bool {
-	for _, box := range boxes {
-		if size.Width >= 1 && size.Height >= 1 && size.Width <= box.Width && size.Height <= box.Height {
-			return true
-		}
-	}
-	return false
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
-// TestMakeTurnsUpright makes the same thumbnail of all eight orientations of a
+// TestMakeTurnsUpright makes the same thumbnails and placeholder of all eight orientations of a
 // picture.
 func TestMakeTurnsUpright(t *testing.T) {
 	t.Parallel()
@@ -28,10 +28,10 @@ func TestMakeTurnsUpright(t *testing.T) {
 		7: func(x, y int) (int, int) { return w - 1 - y, h - 1 - x },
 		8: func(x, y int) (int, int) { return y, h - 1 - x },
 	}
-	boxes := []photo.Box{{Width: 320, Height: 320}, {Width: 999, Height: 50}}
+	boxes := []photo.Box{{Width: 320, Height: 320}, {Width: 999, Height: 50}, {Width: 120, Height: 60, Mode: photo.CoverCentre}}
 	want, err := Make(asJPEG(t, upright, 95), Options{Boxes: boxes})
 	require.NoError(t, err)
-	require.Len(t, want, 2)
+	require.Len(t, want.Thumbnails, 3)
 
 	for orientation, place := range places {
 		t.Run(fmt.Sprint(orientation), func(t *testing.T) {
@@ -46,15 +46,16 @@ func TestMakeTurnsUpright(t *testing.T) {
 					stored.SetNRGBA(x, y, upright.NRGBAAt(ux, uy))
 				}
 			}
-			thumbnails, err := Make(withOrientation(asJPEG(t, stored, 95), orientation), Options{Boxes: boxes})
+			made, err := Make(withOrientation(asJPEG(t, stored, 95), orientation), Options{Boxes: boxes})
 			require.NoError(t, err)
-			require.Len(t, thumbnails, 2)
-			for i, p := range thumbnails {
-				require.Equal(t, want[i].Size, p.Size)
+			require.Len(t, made.Thumbnails, 3)
+			for i, p := range made.Thumbnails {
+				require.Equal(t, want.Thumbnails[i].Size, p.Size)
 				img := decoded(t, p)
 				requireCorners(t, img, 10)
-				require.Less(t, difference(t, decoded(t, want[i]), img), 1.5)
+				require.Less(t, difference(t, decoded(t, want.Thumbnails[i]), img), 1.5)
 			}
+			require.Less(t, difference(t, decodedHash(t, want.Placeholder), decodedHash(t, made.Placeholder)), 10.0)
 		})
 	}
 }

@@ -55,10 +55,16 @@ func heldByLibvips() string {
 // box320 is the box of the default configuration.
 var box320 = []photo.Box{{Width: 320, Height: 320}}
 
+// makeThumbnails is Make without the placeholder.
+func makeThumbnails(source []byte, o Options) ([]photo.EncodedThumbnail, error) {
+	made, err := Make(source, o)
+	return made.Thumbnails, err
+}
+
 // mustMake makes a single thumbnail.
 func mustMake(t testing.TB, source []byte, o Options) photo.EncodedThumbnail {
 	t.Helper()
-	thumbnails, err := Make(source, o)
+	thumbnails, err := makeThumbnails(source, o)
 	require.NoError(t, err)
 	require.Len(t, thumbnails, 1)
 	return thumbnails[0]

@@ -57,7 +57,7 @@ func TestMakeSizes(t *testing.T) {
 				"JPEG": asJPEG(t, img, 90),
 				"WebP": asWebP(t, img),
 			} {
-				thumbnails, err := Make(source, Options{Boxes: boxes})
+				thumbnails, err := makeThumbnails(source, Options{Boxes: boxes})
 				require.NoError(t, err)
 				var got []string
 				for _, p := range thumbnails {

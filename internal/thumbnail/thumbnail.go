@@ -6,7 +6,7 @@
 //	source ──▶ identify ──▶ inspect ──▶ newTargets ──▶ decode ──┬─▶ crop ──▶ encode ──▶ thumbnail
 //	           signature    header,                    pixels,  │
 //	                        limits                     sRGB,    └─▶ shrink ──▶ crop ──▶ encode ──▶ …
-//	                                                   upright
+//	                                                   upright                └─▶ placeholder
 //
 // The step crop is for boxes of the modes Cover and CoverCentre.
 //
@@ -78,8 +78,8 @@ type Options struct {
 	MaxFrames int
 }
 
-// Make makes a thumbnail for each box in o.Boxes and returns them largest
-// first. A thumbnail shows the first frame of the source, upright and in sRGB. It
+// Make makes a thumbnail for each box in o.Boxes, the largest first, and a
+// placeholder, which shows the whole picture. A thumbnail shows the first frame of the source, upright and in sRGB. It
 // keeps the aspect ratio of the source, or is cropped to that of the box if the
 // box's mode says so: sides are rounded to whole pixels, and are at least one. A
 // source is never enlarged. Boxes that lead to the same size have one
@@ -93,18 +93,17 @@ type Options struct {
 //	internal           invalid options, or libvips cannot start
 //
 // Make may be called concurrently.
-func Make(source []byte, o Options) ([]photo.EncodedThumbnail, error) {
-	o, err := o.complete()
-	if err != nil {
-		return nil, err
+func Make(source []byte, o Options) (made photo.Rendering, err error) {
+	if o, err = o.complete(); err != nil {
+		return made, err
 	}
 	if err := Startup(); err != nil {
-		return nil, photo.Fail(photo.Internal, "%v", err)
+		return made, photo.Fail(photo.Internal, "%v", err)
 	}
 
 	k, err := identify(source)
 	if err != nil {
-		return nil, err
+		return made, err
 	}
 	loadable := k.withLoaderBrand(source)
 	bitmap, targets, err := decodeLargest(loadable, k, o)
@@ -112,28 +111,31 @@ func Make(source []byte, o Options) ([]photo.EncodedThumbnail, error) {
 		clear(loadable) // a copy that would wait for the garbage collector
 	}
 	if err != nil {
-		return nil, err
+		return made, err
 	}
 	defer func() { bitmap.Close() }()
 
-	thumbnails := make([]photo.EncodedThumbnail, 0, len(targets))
 	for _, t := range targets {
 		// The picture is shrunk from the previous bitmap, which is at least
 		// as large. That is cheaper than from the source and loses no quality,
 		// because bitmaps are not compressed.
 		smaller, err := shrink(bitmap, t.scaled)
 		if err != nil {
-			return nil, err
+			return photo.Rendering{}, err
 		}
 		bitmap = smaller
 		thumbnail, err := cropAndEncode(bitmap, t, o)
 		if err != nil {
-			return nil, err
+			return photo.Rendering{}, err
 		}
-		thumbnails = append(thumbnails, thumbnail)
+		made.Thumbnails = append(made.Thumbnails, thumbnail)
 	}
-	slices.SortFunc(thumbnails, func(a, b photo.EncodedThumbnail) int { return compareSizes(b.Size, a.Size) })
-	return thumbnails, nil
+	slices.SortFunc(made.Thumbnails, func(a, b photo.EncodedThumbnail) int { return compareSizes(b.Size, a.Size) })
+
+	if made.Placeholder, err = placeholder(bitmap); err != nil {
+		return photo.Rendering{}, err
+	}
+	return made, nil
 }
 
 // cropAndEncode makes the thumbnail of the whole picture at its scaled size.

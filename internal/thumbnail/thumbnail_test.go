@@ -86,7 +86,7 @@ func TestMakeShowsTheSource(t *testing.T) {
 			// With all boxes, each thumbnail is shrunk from the previous one;
 			// with one box, from the decoder's output.
 			for _, boxes := range [][]photo.Box{boxes, boxes[:1]} {
-				thumbnails, err := Make(source, Options{Boxes: boxes})
+				thumbnails, err := makeThumbnails(source, Options{Boxes: boxes})
 				require.NoError(t, err)
 				require.Len(t, thumbnails, len(boxes))
 				for _, p := range thumbnails {

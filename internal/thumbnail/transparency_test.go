@@ -35,7 +35,7 @@ func TestMakeTransparency(t *testing.T) {
 			t.Run(fmt.Sprintf("%s to %s", name, format), func(t *testing.T) {
 				t.Parallel()
 				boxes := []photo.Box{{Width: 80, Height: 80}, {Width: 40, Height: 40}}
-				thumbnails, err := Make(source, Options{Boxes: boxes, Format: format})
+				thumbnails, err := makeThumbnails(source, Options{Boxes: boxes, Format: format})
 				require.NoError(t, err)
 				for _, p := range thumbnails {
 					got := decoded(t, p)

@@ -118,7 +118,10 @@ type NotStarted struct {
 type PhotoDetail struct {
 	CreatedAt time.Time `json:"created_at"`
 	Failure   *Failure  `json:"failure,omitempty"`
-	Status    Status    `json:"status"`
+
+	// Placeholder A ThumbHash of the picture in base64, to show until a thumbnail is loaded; see https://evanw.github.io/thumbhash. Missing before the photo has thumbnails.
+	Placeholder *Placeholder `json:"placeholder,omitempty"`
+	Status      Status       `json:"status"`
 
 	// Thumbnails By width, then height. A run that fails keeps the thumbnails of the run before.
 	Thumbnails []Thumbnail `json:"thumbnails"`
@@ -155,12 +158,18 @@ type PhotoSummary struct {
 
 	// Failure The detail of the photo has the message, too.
 	Failure *FailureSummary `json:"failure,omitempty"`
-	Status  Status          `json:"status"`
+
+	// Placeholder A ThumbHash of the picture in base64, to show until a thumbnail is loaded; see https://evanw.github.io/thumbhash. Missing before the photo has thumbnails.
+	Placeholder *Placeholder `json:"placeholder,omitempty"`
+	Status      Status       `json:"status"`
 
 	// URL The URL as posted. A password, and by default each value of the query, is replaced with xxxxx.
 	URL  string             `json:"url"`
 	UUID openapi_types.UUID `json:"uuid"`
 }
+
+// Placeholder A ThumbHash of the picture in base64, to show until a thumbnail is loaded; see https://evanw.github.io/thumbhash. Missing before the photo has thumbnails.
+type Placeholder = []byte
 
 // ProcessResult Example: {"accepted":["8f9a6b1e-0d3c-4c7e-9a55-6f2c1f2b7a10"],"rejected":[7]}
 type ProcessResult struct {

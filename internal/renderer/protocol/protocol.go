@@ -5,7 +5,7 @@
 //	  ──── setup ─────────────────────▶   once: the thumbnails to make and the memory limit
 //	  ◀─────────────────── hello ─────    once: the sandbox is entered; its measures
 //	  ──── source ────────────────────▶   one picture …
-//	  ◀──── thumbnails | failure ─────    … one answer; repeated until the pipe closes
+//	  ◀───── rendering | failure ─────    … one answer; repeated until the pipe closes
 //
 // A frame is one byte for its kind, the length of its payload in four bytes,
 // big-endian, and the payload.
@@ -28,13 +28,15 @@ import (
 	"strings"
 	"sync"
 
+	"go.n16f.net/thumbhash"
+
 	"github.com/photo-processor/photo-processor/internal/photo"
 )
 
 // Version is the version of the protocol. The worker and the render program come
 // from one build, but are two files, of which one may be older; the hello shows
 // it.
-const Version = 3
+const Version = 4
 
 // ExitOutOfMemory is the exit code of a render process after the kernel refused
 // it memory.
@@ -42,11 +44,11 @@ const ExitOutOfMemory = 121
 
 // The kinds of frames.
 const (
-	kindSetup      = 'S'
-	kindHello      = 'H'
-	kindSource     = 'P'
-	kindThumbnails = 'T'
-	kindFailure    = 'F'
+	kindSetup     = 'S'
+	kindHello     = 'H'
+	kindSource    = 'P'
+	kindRendering = 'T'
+	kindFailure   = 'F'
 )
 
 // Bounds of frames.
@@ -181,17 +183,18 @@ func ReadSource(r io.Reader, buf []byte) ([]byte, error) {
 	return buf, readFull(r, buf)
 }
 
-// WriteThumbnails sends the thumbnails to the worker, as the answer to a
-// source.
-func WriteThumbnails(w io.Writer, thumbnails []photo.EncodedThumbnail) error {
-	payload := []byte{byte(len(thumbnails))}
-	for _, t := range thumbnails {
+// WriteRendering sends the thumbnails and the placeholder to the worker, as the
+// answer to a source.
+func WriteRendering(w io.Writer, r photo.Rendering) error {
+	payload := []byte{byte(len(r.Thumbnails))}
+	for _, t := range r.Thumbnails {
 		payload = binary.BigEndian.AppendUint16(payload, uint16(t.Size.Width))
 		payload = binary.BigEndian.AppendUint16(payload, uint16(t.Size.Height))
 		payload = binary.BigEndian.AppendUint32(payload, uint32(len(t.Bytes)))
 		payload = append(payload, t.Bytes...)
 	}
-	return write(w, kindThumbnails, payload)
+	payload = append(append(payload, byte(len(r.Placeholder))), r.Placeholder...)
+	return write(w, kindRendering, payload)
 }
 
 // codes are the failure codes that a render process may report. A frame holds
@@ -208,22 +211,22 @@ func WriteFailure(w io.Writer, f *photo.Failure) error {
 	return write(w, kindFailure, append([]byte{byte(code)}, Sanitize(f.Message, maxMessage)...))
 }
 
-// ReadAnswer reads the answer to a source: thumbnails, or a failure. The error
+// ReadAnswer reads the answer to a source: a rendering, or a failure. The error
 // means that the answer was invalid or did not arrive.
-func ReadAnswer(r io.Reader, o Options) ([]photo.EncodedThumbnail, *photo.Failure, error) {
+func ReadAnswer(r io.Reader, o Options) (photo.Rendering, *photo.Failure, error) {
 	kind, n, err := readAnyHeader(r)
 	if err != nil {
-		return nil, nil, noEOF(err)
+		return photo.Rendering{}, nil, noEOF(err)
 	}
 	switch kind {
-	case kindThumbnails:
-		thumbnails, err := readThumbnails(r, n, o)
-		return thumbnails, nil, err
+	case kindRendering:
+		rendering, err := readRendering(r, n, o)
+		return rendering, nil, err
 	case kindFailure:
 		failure, err := readFailure(r, n)
-		return nil, failure, err
+		return photo.Rendering{}, failure, err
 	default:
-		return nil, nil, fmt.Errorf("a frame of kind %#x is not an answer", kind)
+		return photo.Rendering{}, nil, fmt.Errorf("a frame of kind %#x is not an answer", kind)
 	}
 }
 
@@ -241,10 +244,42 @@ func readFailure(r io.Reader, n uint32) (*photo.Failure, error) {
 	return &photo.Failure{Code: codes[payload[0]], Message: Sanitize(string(payload[1:]), maxMessage)}, nil
 }
 
-func readThumbnails(r io.Reader, total uint32, o Options) ([]photo.EncodedThumbnail, error) {
+func readRendering(r io.Reader, total uint32, o Options) (made photo.Rendering, err error) {
 	limited := &io.LimitedReader{R: r, N: int64(total)}
+	if made.Thumbnails, err = readThumbnails(limited, o); err != nil {
+		return photo.Rendering{}, err
+	}
+	if made.Placeholder, err = readPlaceholder(limited); err != nil {
+		return photo.Rendering{}, err
+	}
+	if limited.N != 0 {
+		return photo.Rendering{}, fmt.Errorf("%d bytes too many after the placeholder", limited.N)
+	}
+	return made, nil
+}
+
+// readPlaceholder reads a ThumbHash, which programs of clients decode.
+func readPlaceholder(r io.Reader) ([]byte, error) {
+	var length [1]byte
+	if err := readFull(r, length[:]); err != nil {
+		return nil, err
+	}
+	if length[0] > photo.MaxPlaceholder {
+		return nil, fmt.Errorf("a placeholder of %d bytes is over the limit of %d", length[0], photo.MaxPlaceholder)
+	}
+	hash := make([]byte, length[0])
+	if err := readFull(r, hash); err != nil {
+		return nil, err
+	}
+	if err := new(thumbhash.Hash).Decode(hash, &thumbhash.DecodingCfg{}); err != nil {
+		return nil, fmt.Errorf("the placeholder %x is no ThumbHash", hash)
+	}
+	return hash, nil
+}
+
+func readThumbnails(r io.Reader, o Options) ([]photo.EncodedThumbnail, error) {
 	var count [1]byte
-	if err := readFull(limited, count[:]); err != nil {
+	if err := readFull(r, count[:]); err != nil {
 		return nil, err
 	}
 	if count[0] < 1 || int(count[0]) > len(o.Boxes) {
@@ -252,7 +287,7 @@ func readThumbnails(r io.Reader, total uint32, o Options) ([]photo.EncodedThumbn
 	}
 	var thumbnails []photo.EncodedThumbnail
 	for range count[0] {
-		t, err := readThumbnail(limited, o)
+		t, err := readThumbnail(r, o)
 		if err != nil {
 			return nil, err
 		}
@@ -262,9 +297,6 @@ func readThumbnails(r io.Reader, total uint32, o Options) ([]photo.EncodedThumbn
 			}
 		}
 		thumbnails = append(thumbnails, t)
-	}
-	if limited.N != 0 {
-		return nil, fmt.Errorf("%d bytes too many after the thumbnails", limited.N)
 	}
 	return thumbnails, nil
 }
