@@ -86,8 +86,9 @@ BOXES  ?=
 REPEAT ?= 0
 WATCHERS ?= 0
 SVG    ?=
-bench: build ## Measure throughput and cost of N photos (300); also STACK="native cluster", BOXES="1 3", SVG=file
-	@go run ./cmd/bench -n $(N) -stack "$(STACK)" -boxes "$(BOXES)" -repeat $(REPEAT) -watchers $(WATCHERS) -svg "$(SVG)"
+COMPARE ?=
+bench: build ## Measure throughput and cost of N photos (300); also STACK="native cluster", BOXES="1 3", SVG=file, COMPARE=revision
+	@go run ./cmd/bench -n $(N) -stack "$(STACK)" -boxes "$(BOXES)" -repeat $(REPEAT) -watchers $(WATCHERS) -svg "$(SVG)" -compare "$(COMPARE)"
 
 PHOTOS ?= 500
 test-cluster: deps ## Kill a worker, Temporal and PostgreSQL of a cluster while PHOTOS (500) are processed

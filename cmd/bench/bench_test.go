@@ -64,6 +64,21 @@ func TestSmoke(t *testing.T) {
 	var shown strings.Builder
 	r.write(&shown)
 	t.Log(shown.String())
+
+	o.repeats = 2
+	c := comparison{other: "abc1234", this: "def5678 + changes"}
+	require.NoError(t, c.measure(t.Context(), o, o.program, func(string, ...any) {}))
+	require.Len(t, c.columns, 2)
+	for _, column := range c.columns {
+		require.Len(t, column.runs, 2)
+		for _, run := range column.runs {
+			require.Len(t, run.Completed, 12)
+			require.Positive(t, run.CPU[renderRole])
+		}
+	}
+	shown.Reset()
+	c.write(&shown)
+	t.Log(shown.String())
 }
 
 func TestPhotosAreTheSameEachTime(t *testing.T) {
@@ -263,5 +278,9 @@ func TestUsage(t *testing.T) {
 	for _, args := range []string{"-n 0", "-n 10001", "-stack moon", "-boxes 2", "-boxes x", "-repeat -1", "extra"} {
 		err := realMain(context.Background(), strings.Fields(args), io.Discard, io.Discard)
 		require.Error(t, err, args)
+	}
+	for _, args := range []string{"-watchers 1", "-stack native,cluster", "-stack native,native", "-n 1000", "-svg chart.svg"} {
+		err := realMain(t.Context(), append(strings.Fields(args), "-compare", "HEAD"), io.Discard, io.Discard)
+		require.ErrorContains(t, err, "usage: -compare takes one stack", args)
 	}
 }

@@ -4,6 +4,7 @@
 //	make bench                          300 photos, 1 and 3 boxes, the native stack
 //	make bench STACK="native cluster"   both stacks
 //	make bench N=10000                  does the cost per photo grow with the backlog?
+//	make bench COMPARE=HEAD             this tree and another revision, in pairs (compare.go)
 //
 // It draws photos (photos.go), starts the development stack (stack.go), posts all
 // photos in one request and single photos meanwhile, and waits until all are
@@ -64,8 +65,9 @@ type options struct {
 	stacks     []string // of stackFlags
 	boxes      []int    // keys of boxSets
 	repeats    int
-	watchers   int  // clients of GET /events in every second batch; 0 measures none
-	crossCheck bool // also measure plain govips
+	watchers   int    // clients of GET /events in every second batch; 0 measures none
+	crossCheck bool   // also measure plain govips
+	compare    string // a revision to compare this tree with; "" compares with the limit
 	recipe     []recipe
 	cache      string // directory of the photos
 }
@@ -81,18 +83,22 @@ func realMain(ctx context.Context, args []string, out, progress io.Writer) error
 	program := flags.String("program", "bin/photo-processor", "the built `program`; its renderer and development stack are next to it")
 	n := flags.Int("n", smallBatch, fmt.Sprintf("photos in a POST, up to %d", maxBatch))
 	stacks := flags.String("stack", "native", "native, cluster, or both")
-	boxes := flags.String("boxes", "", "how many thumbnails of each photo: 1, 3, or both (the default; of large batches 1)")
-	repeats := flags.Int("repeat", 0, "how often each is measured (3; large batches once)")
+	boxes := flags.String("boxes", "", "how many thumbnails of each photo: 1, 3, or both (the default; 1 for large batches and with -compare)")
+	repeats := flags.Int("repeat", 0, "how often each is measured (3; large batches once; with -compare 5 pairs)")
+	revision := flags.String("compare", "", "compare this tree with another git `revision`, in pairs of batches")
 	watchers := flags.Int("watchers", 0, "compare with batches that this many clients of GET /events watch")
 	svg := flags.String("svg", "", "draw the result to this `file`")
 	crossCheck := flags.Bool("govips", true, "measure plain govips beside the limit")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	o := options{batches: []int{*n}, repeats: 3, recipe: defaultRecipe, watchers: *watchers, crossCheck: *crossCheck}
+	o := options{batches: []int{*n}, repeats: 3, recipe: defaultRecipe, watchers: *watchers, crossCheck: *crossCheck, compare: *revision}
 	defaultBoxes := "1 3"
 	if *n >= largeBatch {
 		o.batches, o.repeats, defaultBoxes = []int{smallBatch, *n}, 1, "1"
+	}
+	if o.compare != "" {
+		o.repeats, defaultBoxes = comparePairs, "1"
 	}
 	if *repeats > 0 {
 		o.repeats = *repeats
@@ -113,6 +119,9 @@ func realMain(ctx context.Context, args []string, out, progress io.Writer) error
 	if flags.NArg() > 0 || *n < 1 || *n > maxBatch || *repeats < 0 || *watchers < 0 {
 		return fmt.Errorf("usage: bench [flags]; -n must be from 1 to %d", maxBatch)
 	}
+	if o.compare != "" && (*watchers > 0 || len(o.stacks) > 1 || *n >= largeBatch || *svg != "") {
+		return fmt.Errorf("usage: -compare takes one stack and fewer than %d photos, and neither -watchers nor -svg", largeBatch)
+	}
 	var err error
 	if o.program, err = filepath.Abs(*program); err != nil {
 		return err
@@ -123,6 +132,14 @@ func realMain(ctx context.Context, args []string, out, progress io.Writer) error
 	}
 	o.cache = filepath.Join(caches, "photo-processor", "bench")
 
+	if o.compare != "" {
+		comparison, err := compare(ctx, o, progress)
+		if err != nil {
+			return err
+		}
+		comparison.write(out)
+		return nil
+	}
 	report, err := measure(ctx, o, progress)
 	if err != nil {
 		return err
@@ -151,18 +168,13 @@ const limitPasses = 5
 
 // measure does everything but show it.
 func measure(ctx context.Context, o options, progress io.Writer) (*report, error) {
-	report := &report{machine: machineFacts(), settings: settings()}
-	say := func(format string, args ...any) { fmt.Fprintf(progress, format+"\n", args...) }
-	set, err := loadPhotos(ctx, o.cache, o.recipe, say)
-	if err != nil {
-		return nil, fmt.Errorf("photos: %w", err)
-	}
-	report.photos = set.facts()
-	server, err := set.serve()
+	say := sayTo(progress)
+	report, server, err := newReport(ctx, o, say)
 	if err != nil {
 		return nil, err
 	}
 	defer server.Close()
+	set := server.set
 
 	for _, boxes := range o.boxes {
 		limit := &column{stack: limitColumn, boxes: boxes, photos: limitPasses * len(o.recipe)}
@@ -204,48 +216,99 @@ func measure(ctx context.Context, o options, progress io.Writer) (*report, error
 	return report, nil
 }
 
+// sayTo returns a function that prints a line of progress.
+func sayTo(progress io.Writer) func(string, ...any) {
+	return func(format string, args ...any) { fmt.Fprintf(progress, format+"\n", args...) }
+}
+
+// newReport returns a report without columns, and a server of the photos.
+func newReport(ctx context.Context, o options, say func(string, ...any)) (*report, *photoServer, error) {
+	report := &report{machine: machineFacts(), settings: settings()}
+	set, err := loadPhotos(ctx, o.cache, o.recipe, say)
+	if err != nil {
+		return nil, nil, fmt.Errorf("photos: %w", err)
+	}
+	report.photos = set.facts()
+	server, err := set.serve()
+	return report, server, err
+}
+
 // warmup is how many photos a stack processes before it is measured: its pools
 // have their connections then, and its renderers have run.
 const warmup = 20
 
 func measureStack(ctx context.Context, o options, name string, boxes int, server *photoServer, report *report, say func(string, ...any)) (columns []*column, err error) {
-	say("starting the %s stack …", name)
-	s, err := startStack(ctx, o.program, name, boxSets[boxes])
+	s, err := startWarmStack(ctx, o, o.program, name, boxes, server, say)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	if report.versions[name] == "" {
-		if report.versions == nil {
-			report.versions = map[string]string{}
-		}
-		if report.versions[name], err = s.versions(ctx); err != nil {
-			return nil, err
-		}
-	}
-	if _, err := s.batch(ctx, server, min(warmup, slices.Max(o.batches)), boxes); err != nil {
-		return nil, fmt.Errorf("the first photos: %w", err)
+	if err := report.addVersions(ctx, name, s); err != nil {
+		return nil, err
 	}
 	for _, n := range o.batches {
-		variants := []*column{{stack: name, boxes: boxes, photos: n}}
+		variants := []variant{{s, &column{stack: name, boxes: boxes, photos: n}}}
 		if o.watchers > 0 {
-			variants = append(variants, &column{stack: name, boxes: boxes, photos: n, watchers: o.watchers})
+			variants = append(variants, variant{s, &column{stack: name, boxes: boxes, photos: n, watchers: o.watchers}})
 		}
-		for range o.repeats {
-			for _, c := range variants { // alternating, since machines change
-				say("%s, %d photos, %d boxes, %d watchers …", name, n, boxes, c.watchers)
-				stopWatching, err := s.watch(ctx, c.watchers)
-				if err != nil {
-					return nil, err
-				}
-				figures, err := s.batch(ctx, server, n, boxes)
-				if err = errors.Join(err, stopWatching()); err != nil {
-					return nil, err
-				}
-				c.runs = append(c.runs, figures)
-			}
+		if err := alternate(ctx, variants, o.repeats, server, say); err != nil {
+			return nil, err
 		}
-		columns = append(columns, variants...)
+		for _, v := range variants {
+			columns = append(columns, v.column)
+		}
 	}
 	return columns, nil
+}
+
+// startWarmStack starts a stack, which processes its first photos.
+func startWarmStack(ctx context.Context, o options, program, name string, boxes int, server *photoServer, say func(string, ...any)) (*stack, error) {
+	say("starting the %s stack …", name)
+	s, err := startStack(ctx, program, name, boxSets[boxes])
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.batch(ctx, server, min(warmup, slices.Max(o.batches)), boxes); err != nil {
+		return nil, errors.Join(fmt.Errorf("the first photos: %w", err), s.stop())
+	}
+	return s, nil
+}
+
+// variant is a column, and the stack that runs its batches.
+type variant struct {
+	stack *stack
+	*column
+}
+
+// alternate measures rounds of batches, one batch of each variant per round,
+// because the speed of machines changes. All batches of a round have the same
+// photos.
+func alternate(ctx context.Context, variants []variant, rounds int, server *photoServer, say func(string, ...any)) error {
+	for i := range rounds {
+		first := server.next.Load()
+		for _, v := range orderInRound(variants, i) {
+			say("%s, %d photos …", v.name(), v.photos)
+			server.next.Store(first)
+			stopWatching, err := v.stack.watch(ctx, v.watchers)
+			if err != nil {
+				return err
+			}
+			figures, err := v.stack.batch(ctx, server, v.photos, v.boxes)
+			if err = errors.Join(err, stopWatching()); err != nil {
+				return fmt.Errorf("%s: %w", v.name(), err)
+			}
+			v.runs = append(v.runs, figures)
+		}
+	}
+	return nil
+}
+
+// orderInRound returns the variants in the order of round i. Every second round has the
+// reverse order, so that no variant always runs first.
+func orderInRound[T any](variants []T, i int) []T {
+	order := slices.Clone(variants)
+	if i%2 == 1 {
+		slices.Reverse(order)
+	}
+	return order
 }

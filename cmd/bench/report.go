@@ -3,18 +3,11 @@ package main
 import (
 	"fmt"
 	"io"
-	"maps"
-	"os"
-	"os/exec"
-	"reflect"
 	"runtime"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/davidbyttow/govips/v2/vips"
-
-	"github.com/photo-processor/photo-processor/internal/config"
 	"github.com/photo-processor/photo-processor/internal/renderer"
 )
 
@@ -43,7 +36,8 @@ type column struct {
 	photos int
 	runs   []figures
 
-	watchers int // clients of GET /events
+	watchers int    // clients of GET /events
+	revision string // of a comparison
 }
 
 // mid returns the median of the runs.
@@ -91,6 +85,9 @@ func (c *column) name() string {
 	}
 	if c.watchers > 0 {
 		name += fmt.Sprintf(", %d watchers", c.watchers)
+	}
+	if c.revision != "" {
+		name += ", " + c.revision
 	}
 	return name
 }
@@ -284,17 +281,13 @@ func (r *report) facts() []string {
 			stackRuns = max(stackRuns, len(c.runs))
 		}
 	}
-	facts := []string{
-		"Machine: " + r.machine.String(),
-		fmt.Sprintf("Versions: %s, libvips %s, %s", runtime.Version(), vips.Version, r.stackVersions()),
-		"Photos: " + r.photos,
-		fmt.Sprintf("Boxes: 1 is %s, 3 are %s", sizesText(boxSets[1]), sizesText(boxSets[3])),
+	facts := append(r.conditions(),
 		fmt.Sprintf("The limit: one process, %d goroutines, %s from memory with %s, no network and no database; each file equally often", runtime.NumCPU(), byMake,
 			strings.Join(renderer.Environment(), " ")),
 		fmt.Sprintf("Runs: %d of the limit, %d of each stack, on the same stack after %d photos to warm up; rates and costs are medians, latencies are over all runs, memory is the peak of all", limitRuns, stackRuns, warmup),
-		fmt.Sprintf("While a batch was under way, single photos were posted every %s, at most one for %d of the batch; they count as photos", singleInterval, singleShare),
+		singlesFact(),
 		"Memory: the largest that a process of its kind ever was; where it says “in … processes”, the largest sum, looked at each second, with what they share counted once",
-	}
+	)
 	if r.versions["cluster"] != "" {
 		facts = append(facts, "In the cluster, Temporal keeps its data in the same PostgreSQL, whose figures include that")
 	}
@@ -303,74 +296,5 @@ func (r *report) facts() []string {
 		facts = append(facts, fmt.Sprintf("Cross-check%s: NewThumbnailFromBuffer and ExportJpeg for each box, the allocator as it comes: %.1f photos/s, %.1f CPU ms per photo, %d MiB (the limit: %.1f photos/s, %.1f ms)",
 			(&column{boxes: g.boxes}).name(), g.rate(), g.cost(g.CPU[limitRole]), g.Memory[limitRole].Largest>>20, limit.rate(), limit.totalCost()))
 	}
-	settings := "all as by default"
-	if len(r.settings) > 0 {
-		settings = strings.Join(r.settings, " ")
-	}
-	facts = append(facts, "Settings: "+settings)
-	if r.machine.load > busyLoad*float64(runtime.NumCPU()) {
-		facts = append(facts, fmt.Sprintf("**The machine was busy before (load %.1f): do not use these figures**", r.machine.load))
-	}
-	return facts
-}
-
-func (r *report) stackVersions() string {
-	var texts []string
-	for _, name := range slices.Sorted(maps.Keys(r.versions)) {
-		texts = append(texts, name+": "+r.versions[name])
-	}
-	return strings.Join(texts, "; ")
-}
-
-// busyLoad is the load per CPU above which measurements are not reliable.
-const busyLoad = 0.25
-
-// machine describes the machine.
-type machine struct {
-	cpu, kernel string
-	memory      int64
-	load        float64 // over one minute, before the start
-}
-
-func (m machine) String() string {
-	return fmt.Sprintf("%d × %s, %d GiB, Linux %s, load %.2f before", runtime.NumCPU(), m.cpu, m.memory>>30, m.kernel, m.load)
-}
-
-// machineFacts reads /proc. Missing facts are left out.
-func machineFacts() (m machine) {
-	if content, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		for line := range strings.Lines(string(content)) {
-			if name, value, _ := strings.Cut(line, ":"); strings.TrimSpace(name) == "model name" {
-				m.cpu = strings.TrimSpace(value)
-				break
-			}
-		}
-	}
-	if content, err := os.ReadFile("/proc/meminfo"); err == nil {
-		_, _ = fmt.Sscanf(string(content), "MemTotal: %d", &m.memory)
-		m.memory <<= 10
-	}
-	if content, err := os.ReadFile("/proc/loadavg"); err == nil {
-		_, _ = fmt.Sscan(string(content), &m.load)
-	}
-	if output, err := exec.Command("uname", "-r").Output(); err == nil {
-		m.kernel = strings.TrimSpace(string(output))
-	}
-	return m
-}
-
-// ownSettings are variables that the benchmark sets for its stack.
-var ownSettings = []string{"DATA_DIR", "THUMBNAIL_SIZES", "DATABASE_URL", "THUMBNAILS_BUCKET", "API_TOKEN", "RENDERER_PATH", "SOURCE_ALLOW_CIDRS"}
-
-// settings returns the other variables of photo-processor in the environment, which
-// apply to the stack.
-func settings() (set []string) {
-	fields := reflect.TypeFor[config.Config]()
-	for i := range fields.NumField() {
-		name, _, _ := strings.Cut(fields.Field(i).Tag.Get("env"), ",")
-		if value := os.Getenv(name); name != "" && value != "" && !slices.Contains(ownSettings, name) && !slices.Contains(ports, name) {
-			set = append(set, name+"="+value)
-		}
-	}
-	return set
+	return append(facts, r.reservations()...)
 }

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/photo-processor/photo-processor/internal/devstack"
+)
+
+// findRevision returns the hash of the commit that a revision of the repository
+// names. dir is a directory of the repository.
+func findRevision(ctx context.Context, dir, revision string) (commit string, err error) {
+	commit, err = git(ctx, dir, "rev-parse", "--verify", revision+"^{commit}")
+	if err != nil {
+		return "", fmt.Errorf("%q is no revision of this repository: %w", revision, err)
+	}
+	return commit, nil
+}
+
+// checkout is another revision of the repository, built in a work tree of its own.
+type checkout struct {
+	repository string // a directory of the repository
+	root       string // a temporary directory; the work tree is in it
+	added      bool   // the repository has a record of the work tree
+	program    string // the built photo-processor
+}
+
+// checkOut checks out a commit in a new directory below parent, and builds it
+// with make.
+func checkOut(ctx context.Context, repository, commit, parent string) (_ *checkout, err error) {
+	c := &checkout{repository: repository}
+	if c.root, err = os.MkdirTemp(parent, "photo-processor-bench-"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.remove())
+		}
+	}()
+	// A git that is killed would leave a locked work tree.
+	if _, err := git(context.WithoutCancel(ctx), repository, "worktree", "add", "--detach", c.tree(), commit); err != nil {
+		return nil, err
+	}
+	c.added = true
+	if _, err := runProgram(ctx, c.tree(), "make", "build"); err != nil {
+		return nil, err
+	}
+	c.program = filepath.Join(c.tree(), "bin", "photo-processor")
+	return c, nil
+}
+
+func (c *checkout) tree() string { return filepath.Join(c.root, "tree") }
+
+// remove deletes the work tree and the repository's record of it.
+func (c *checkout) remove() error {
+	var err error
+	if c.added {
+		_, err = git(context.Background(), c.repository, "worktree", "remove", "--force", c.tree())
+	}
+	return errors.Join(err, os.RemoveAll(c.root))
+}
+
+// git runs git in a directory, and returns its output without the last newline.
+func git(ctx context.Context, dir string, args ...string) (string, error) {
+	output, err := runProgram(ctx, dir, "git", args...)
+	return strings.TrimSuffix(output, "\n"), err
+}
+
+// inheritedVariables would apply to the other work tree: an outer make's, and
+// those that git sets for hooks.
+var inheritedVariables = []string{"MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"}
+
+// runProgram runs a program in a directory, and returns its standard output. The
+// program has its own process group: Ctrl-C reaches this process alone, and the
+// end of ctx kills the whole group.
+func runProgram(ctx context.Context, dir, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(variable string) bool {
+		name, _, _ := strings.Cut(variable, "=")
+		return slices.Contains(inheritedVariables, name)
+	})
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := devstack.StartChild(cmd)
+	if err == nil {
+		err = cmd.Wait()
+	}
+	if err == nil {
+		return stdout.String(), nil
+	}
+	text := fmt.Sprintf("%s %s", name, strings.Join(args, " "))
+	if ctx.Err() != nil {
+		return "", fmt.Errorf("%s: %w", text, ctx.Err())
+	}
+	return "", fmt.Errorf("%s: %w\n%s", text, err, bytes.TrimSpace(append(stdout.Bytes(), stderr.Bytes()...)))
+}
