@@ -79,11 +79,11 @@ type Options struct {
 }
 
 // Make makes a thumbnail for each box in o.Boxes, the largest first, and a
-// placeholder, which shows the whole picture. A thumbnail shows the first frame of the source, upright and in sRGB. It
-// keeps the aspect ratio of the source, or is cropped to that of the box if the
-// box's mode says so: sides are rounded to whole pixels, and are at least one. A
-// source is never enlarged. Boxes that lead to the same size have one
-// thumbnail, made for the first of them.
+// placeholder, which shows the whole picture. A thumbnail shows the first frame
+// of the source, upright and in sRGB. It keeps the aspect ratio of the source,
+// or is cropped to that of the box if the box's mode says so: sides are rounded
+// to whole pixels, and are at least one. A source is never enlarged. Boxes that
+// lead to the same size have one thumbnail, made for the first of them.
 //
 // Errors are a [*photo.Failure] with one of the codes
 //
