@@ -18,10 +18,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestMain is the process that measures the limit when TestSmoke starts it.
+// TestMain is a process that measures the limit when TestSmoke starts it.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == limitCommand {
-		if err := runLimit(os.Args[2:], os.Stdout); err != nil {
+		if err := runLimit(os.Args[2:], os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

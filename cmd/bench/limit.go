@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -12,19 +14,16 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/davidbyttow/govips/v2/vips"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/photo-processor/photo-processor/internal/renderer"
 	"github.com/photo-processor/photo-processor/internal/thumbnail"
 )
 
-// limitCommand is the first argument of the process that measures the limit. It is
-// a process of its own, so that its CPU time and memory can be measured.
+// limitCommand is the first argument of a process that measures the limit.
 const limitCommand = "limit"
 
 // How the limit makes thumbnails.
@@ -36,58 +35,120 @@ const (
 	byGovips = "plain govips"
 )
 
-// startLimit makes thumbnails of the first n photos in a process that does nothing
-// else, with one goroutine per CPU.
-func startLimit(ctx context.Context, set *photoSet, boxes, n int, how string) (figures, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return figures{}, err
+// measureLimit makes thumbnails of all photos, so many times on each CPU, in
+// processes that do nothing else: one for each CPU, as the worker has render
+// processes. All begin at the same time, after they have warmed up.
+func measureLimit(ctx context.Context, set *photoSet, boxes, times int, how string) (f figures, err error) {
+	var processes []*limitProcess
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for range runtime.NumCPU() {
+		p, err := startLimitProcess(ctx, set, boxes, times, how)
+		if err != nil {
+			return f, err
+		}
+		processes = append(processes, p)
 	}
-	cmd := exec.CommandContext(ctx, self, limitCommand, "-dir", set.dir, "-n", strconv.Itoa(n), "-boxes", strconv.Itoa(boxes), "-how", how)
-	cmd.Env = []string{}
-	if how == byMake {
-		cmd.Env = renderer.Environment()
+	for _, p := range processes {
+		if err := p.waitUntilWarm(); err != nil {
+			return f, err
+		}
 	}
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
 	before, err := machineCPU()
 	if err != nil {
-		return figures{}, err
+		return f, err
 	}
-	output, err := cmd.Output()
-	if err != nil {
-		return figures{}, fmt.Errorf("%w\n%s", err, stderr.Bytes())
+	start := time.Now()
+	for _, p := range processes {
+		if err := p.release.Close(); err != nil {
+			return f, err
+		}
 	}
+	f.CPU = map[role]time.Duration{}
+	used := memory{Processes: len(processes)}
+	for _, p := range processes {
+		made, err := p.result()
+		if err != nil {
+			return f, err
+		}
+		f.Photos += made.Photos
+		f.CPU[limitRole] += made.CPU
+		used.Largest = max(used.Largest, made.Memory)
+		used.Sum += made.Memory
+	}
+	f.Wall = time.Since(start)
+	f.Memory = map[role]memory{limitRole: used}
 	after, err := machineCPU()
 	if err != nil {
-		return figures{}, err
+		return f, err
 	}
-	var made limitResult
-	if err := json.Unmarshal(output, &made); err != nil {
-		return figures{}, err
-	}
-	f := figures{
-		Photos: n, Wall: made.Wall,
-		CPU:    map[role]time.Duration{limitRole: made.CPU},
-		Memory: map[role]memory{limitRole: {Processes: 1, Largest: made.PeakMemory - made.SetBytes, Sum: made.PeakMemory - made.SetBytes}},
-	}
-	f.setShares(before, after, made.AllCPU, 0)
+	f.setShares(before, after, f.CPU[limitRole], 0)
 	return f, nil
 }
 
-// limitResult is the output of that process, as JSON.
-type limitResult struct {
-	Wall, CPU  time.Duration // of the photos alone
-	AllCPU     time.Duration // with the start
-	PeakMemory int64
-	SetBytes   int64 // of PeakMemory, for the photos' files
+// limitProcess is a process that measures the limit.
+type limitProcess struct {
+	cmd     *exec.Cmd
+	release io.Closer // its stdin
+	output  *bufio.Reader
+	stderr  bytes.Buffer
 }
 
-// runLimit is the main function of that process.
-func runLimit(args []string, out io.Writer) error {
+func startLimitProcess(ctx context.Context, set *photoSet, boxes, times int, how string) (*limitProcess, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	p := &limitProcess{cmd: exec.CommandContext(ctx, self, limitCommand, "-dir", set.dir, "-times", strconv.Itoa(times), "-boxes", strconv.Itoa(boxes), "-how", how)}
+	p.cmd.Env = []string{}
+	if how == byMake {
+		p.cmd.Env = renderer.Environment()
+	}
+	p.cmd.Stderr = &p.stderr
+	if p.release, err = p.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	output, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	p.output = bufio.NewReader(output)
+	return p, p.cmd.Start()
+}
+
+// waitUntilWarm waits for the line that the process writes when it is warm.
+func (p *limitProcess) waitUntilWarm() error {
+	if _, err := p.output.ReadString('\n'); err != nil {
+		return p.explain(err)
+	}
+	return nil
+}
+
+// result waits until the process has made all thumbnails.
+func (p *limitProcess) result() (made limitResult, err error) {
+	if err := json.NewDecoder(p.output).Decode(&made); err != nil {
+		return made, p.explain(err)
+	}
+	return made, nil
+}
+
+// explain waits for the process to exit, and returns why it failed.
+func (p *limitProcess) explain(err error) error {
+	return fmt.Errorf("%w\n%s", errors.Join(err, p.cmd.Wait()), p.stderr.Bytes())
+}
+
+// limitResult is the output of such a process, as JSON.
+type limitResult struct {
+	Photos int
+	CPU    time.Duration
+	Memory int64 // peak, without the photos' files
+}
+
+// runLimit is the main function of such a process.
+func runLimit(args []string, in io.Reader, out io.Writer) error {
 	flags := flag.NewFlagSet(limitCommand, flag.ContinueOnError)
 	dir := flags.String("dir", "", "where the photos are")
-	n := flags.Int("n", 0, "how many to make thumbnails of")
+	times := flags.Int("times", 0, "how often to make thumbnails of each photo")
 	boxes := flags.Int("boxes", 0, "a key of boxSets")
 	how := flags.String("how", "", "byMake or byGovips")
 	if err := flags.Parse(args); err != nil {
@@ -97,59 +158,52 @@ func runLimit(args []string, out io.Writer) error {
 	if makeThumbnails == nil {
 		return fmt.Errorf("-how %q", *how)
 	}
-	paths, err := filepath.Glob(filepath.Join(*dir, "[0-9][0-9]-*")) // in their order
+	paths, err := filepath.Glob(filepath.Join(*dir, "[0-9][0-9]-*"))
 	if err != nil {
 		return err
 	}
 	if len(paths) == 0 {
 		return fmt.Errorf("there are no photos in %s", *dir)
 	}
-	var result limitResult
-	var set [][]byte
+	set := map[string][]byte{}
+	var setBytes int64
 	for _, path := range paths {
-		content, err := mapFile(path)
-		if err != nil {
+		if set[path], err = mapFile(path); err != nil {
 			return err
 		}
-		set = append(set, content)
-		result.SetBytes += int64(len(content))
+		setBytes += int64(len(set[path]))
 	}
 	if err := thumbnail.Startup(); err != nil {
 		return err
 	}
-	do := func(n int) error {
-		var next atomic.Int64
-		var group errgroup.Group
-		for range runtime.NumCPU() {
-			group.Go(func() error {
-				for {
-					i := int(next.Add(1) - 1)
-					if i >= n {
-						return nil
-					}
-					if err := makeThumbnails(set[i%len(set)], *boxes); err != nil {
-						return fmt.Errorf("%s: %w", paths[i%len(set)], err)
-					}
+	do := func(times int) error {
+		for range times {
+			for _, path := range paths {
+				if err := makeThumbnails(set[path], *boxes); err != nil {
+					return fmt.Errorf("%s: %w", path, err)
 				}
-			})
+			}
 		}
-		return group.Wait()
+		return nil
 	}
 	// Warm up: libvips loads its modules at the first use.
-	if err := do(len(set)); err != nil {
+	if err := do(1); err != nil {
 		return err
 	}
-	cpu, start := ownCPU(), time.Now()
-	if err := do(*n); err != nil {
+	fmt.Fprintln(out, "warm")
+	if _, err := io.Copy(io.Discard, in); err != nil {
 		return err
 	}
-	result.Wall, result.AllCPU = time.Since(start), ownCPU()
-	result.CPU = result.AllCPU - cpu
+	cpu := ownCPU()
+	if err := do(*times); err != nil {
+		return err
+	}
+	result := limitResult{Photos: *times * len(paths), CPU: ownCPU() - cpu}
 	status, err := readMemory(os.Getpid())
 	if err != nil {
 		return err
 	}
-	result.PeakMemory = status.peak
+	result.Memory = status.peak - setBytes
 	return json.NewEncoder(out).Encode(result)
 }
 

@@ -1,5 +1,5 @@
 // Command bench measures photo-processor end to end, and compares it with the
-// limit: one process that only makes the same thumbnails.
+// limit: processes that only make the same thumbnails.
 //
 //	make bench                          300 photos, 1 and 3 boxes, the native stack
 //	make bench STACK="native cluster"   both stacks
@@ -24,6 +24,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,7 +46,7 @@ func main() {
 	defer stop()
 	var err error
 	if len(os.Args) > 1 && os.Args[1] == limitCommand {
-		err = runLimit(os.Args[2:], os.Stdout)
+		err = runLimit(os.Args[2:], os.Stdin, os.Stdout)
 	} else {
 		err = realMain(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	}
@@ -162,9 +163,9 @@ func list(text, byDefault string) []string {
 	return words(byDefault)
 }
 
-// limitPasses is how often the limit makes thumbnails of each file: enough to
-// last some seconds. It has no backlog, so more would show nothing else.
-const limitPasses = 5
+// limitTimes is how often the limit makes thumbnails of each file on each CPU:
+// enough to last some seconds. It has no backlog, so more would show nothing else.
+const limitTimes = 3
 
 // measure does everything but show it.
 func measure(ctx context.Context, o options, progress io.Writer) (*report, error) {
@@ -177,12 +178,12 @@ func measure(ctx context.Context, o options, progress io.Writer) (*report, error
 	set := server.set
 
 	for _, boxes := range o.boxes {
-		limit := &column{stack: limitColumn, boxes: boxes, photos: limitPasses * len(o.recipe)}
+		limit := &column{stack: limitColumn, boxes: boxes, photos: limitTimes * len(o.recipe) * runtime.NumCPU()}
 		report.columns = append(report.columns, limit)
-		measureLimit := func(times int) error {
-			for range times {
+		repeatLimit := func(repeats int) error {
+			for range repeats {
 				say("the limit, %d photos, %d boxes …", limit.photos, boxes)
-				figures, err := startLimit(ctx, set, boxes, limit.photos, byMake)
+				figures, err := measureLimit(ctx, set, boxes, limitTimes, byMake)
 				if err != nil {
 					return fmt.Errorf("limit: %w", err)
 				}
@@ -191,7 +192,7 @@ func measure(ctx context.Context, o options, progress io.Writer) (*report, error
 			return nil
 		}
 		// As often before as after, since machines change.
-		if err := measureLimit((o.repeats + 1) / 2); err != nil {
+		if err := repeatLimit((o.repeats + 1) / 2); err != nil {
 			return nil, err
 		}
 		for _, name := range o.stacks {
@@ -201,12 +202,12 @@ func measure(ctx context.Context, o options, progress io.Writer) (*report, error
 			}
 			report.columns = append(report.columns, columns...)
 		}
-		if err := measureLimit((o.repeats + 1) / 2); err != nil {
+		if err := repeatLimit((o.repeats + 1) / 2); err != nil {
 			return nil, err
 		}
 		if o.crossCheck {
 			say("plain govips, %d photos, %d boxes …", limit.photos, boxes)
-			figures, err := startLimit(ctx, set, boxes, limit.photos, byGovips)
+			figures, err := measureLimit(ctx, set, boxes, limitTimes, byGovips)
 			if err != nil {
 				return nil, fmt.Errorf("plain govips: %w", err)
 			}

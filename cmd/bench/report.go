@@ -149,7 +149,7 @@ func (r *report) rows() []row {
 			func(d time.Duration) string { return milliseconds(d.Seconds() * 1000) }, 50, 99)},
 		row{"from that POST to completed, p50 / p95, s", percentiles(func(f figures) []time.Duration { return f.Singles }, seconds, 50, 95)},
 	)
-	rows = append(rows, row{"peak memory, MiB: the limit's process, without the photos' files", func(c *column) string {
+	rows = append(rows, row{"peak memory, MiB: the limit's processes, without the photos' files", func(c *column) string {
 		if !c.isLimit() {
 			return nothing
 		}
@@ -282,7 +282,7 @@ func (r *report) facts() []string {
 		}
 	}
 	facts := append(r.conditions(),
-		fmt.Sprintf("The limit: one process, %d goroutines, %s from memory with %s, no network and no database; each file equally often", runtime.NumCPU(), byMake,
+		fmt.Sprintf("The limit: %d processes, %s from memory with %s, no network and no database; each file equally often", runtime.NumCPU(), byMake,
 			strings.Join(renderer.Environment(), " ")),
 		fmt.Sprintf("Runs: %d of the limit, %d of each stack, on the same stack after %d photos to warm up; rates and costs are medians, latencies are over all runs, memory is the peak of all", limitRuns, stackRuns, warmup),
 		singlesFact(),
@@ -294,7 +294,7 @@ func (r *report) facts() []string {
 	for _, g := range r.govips {
 		limit := r.limitOf(&column{boxes: g.boxes})
 		facts = append(facts, fmt.Sprintf("Cross-check%s: NewThumbnailFromBuffer and ExportJpeg for each box, the allocator as it comes: %.1f photos/s, %.1f CPU ms per photo, %d MiB (the limit: %.1f photos/s, %.1f ms)",
-			(&column{boxes: g.boxes}).name(), g.rate(), g.cost(g.CPU[limitRole]), g.Memory[limitRole].Largest>>20, limit.rate(), limit.totalCost()))
+			(&column{boxes: g.boxes}).name(), g.rate(), g.cost(g.CPU[limitRole]), g.Memory[limitRole].Sum>>20, limit.rate(), limit.totalCost()))
 	}
 	return append(facts, r.reservations()...)
 }
