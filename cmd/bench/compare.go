@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 )
 
 // comparePairs is the default number of pairs of batches.
@@ -97,7 +98,14 @@ func quantities() []quantity {
 			all = append(all, quantity{"– " + processesOf[r], func(f figures) float64 { return f.cost(f.CPU[r]) }})
 		}
 	}
-	return all
+	inMilliseconds := func(of func(figures) []time.Duration, p float64) func(figures) float64 {
+		return func(f figures) float64 { return percentile(of(f), p).Seconds() * 1000 }
+	}
+	posts, singles := func(f figures) []time.Duration { return f.SinglePosts }, func(f figures) []time.Duration { return f.Singles }
+	return append(all,
+		quantity{"POST of one photo meanwhile, p50, ms", inMilliseconds(posts, 50)},
+		quantity{"POST of one photo meanwhile, p99, ms", inMilliseconds(posts, 99)},
+		quantity{"from that POST to completed, p50, ms", inMilliseconds(singles, 50)})
 }
 
 // ratios returns this tree's value divided by the other revision's, of each pair;

@@ -78,6 +78,7 @@ func TestCompose(t *testing.T) {
 	require.Equal(t, http.StatusOK, status)
 
 	require.Contains(t, compose("logs", "api"), `"bytes":483183820`, "90 % of API_MEMORY are Go's memory limit")
+	require.NotContains(t, compose("logs", "worker"), "PhotoFailure", "the namespace has the search attribute")
 
 	const photos = 100
 	api := client.New(p.api, "")
