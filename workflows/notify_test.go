@@ -64,7 +64,7 @@ func TestSendWebhookRetries(t *testing.T) {
 	b := setup(t)
 	b.RegisterWorkflow(workflows.SendWebhook)
 	in := activities.NotifyInput{Run: photo.Run{Photo: thePhoto, ID: "run"}}
-	b.OnActivity(activityNames.Notify, mock.Anything, in).Return(receiverAway()).Times(9) // the test suite gives up after ten attempts
+	b.OnActivity(activityNames.Notify, mock.Anything, in).Return(receiverAway()).Times(9) // the test suite makes ten attempts at most
 	b.OnActivity(activityNames.Notify, mock.Anything, in).Return(nil).Once()
 	b.ExecuteWorkflow(workflows.SendWebhook, in)
 	require.NoError(t, b.GetWorkflowError())

@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/photo-processor/photo-processor/internal/devstack"
@@ -79,18 +77,15 @@ func git(ctx context.Context, dir string, args ...string) (string, error) {
 // those that git sets for hooks.
 var inheritedVariables = []string{"MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"}
 
-// runProgram runs a program in a directory, and returns its standard output. The
-// program has its own process group: Ctrl-C reaches this process alone, and the
-// end of ctx kills the whole group.
+// runProgram runs a program in a directory, and returns its standard output. It
+// is a devstack.GroupCommand, and ends with this process.
 func runProgram(ctx context.Context, dir, name string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, name, args...)
+	cmd := devstack.GroupCommand(ctx, name, args...)
 	cmd.Dir = dir
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(variable string) bool {
 		name, _, _ := strings.Cut(variable, "=")
 		return slices.Contains(inheritedVariables, name)
 	})
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

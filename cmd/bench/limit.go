@@ -41,7 +41,12 @@ const (
 func measureLimit(ctx context.Context, set *photoSet, boxes, times int, how string) (f figures, err error) {
 	var processes []*limitProcess
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	defer func() {
+		cancel() // which ends those that still run after an error
+		for _, p := range processes {
+			_ = p.cmd.Wait()
+		}
+	}()
 	for range runtime.NumCPU() {
 		p, err := startLimitProcess(ctx, set, boxes, times, how)
 		if err != nil {

@@ -226,13 +226,22 @@ func exitReason(err error) string {
 	return err.Error()
 }
 
+// GroupCommand returns a command whose process has a group of its own: Ctrl-C
+// does not reach it. When ctx ends, the program and all that it has started are
+// killed.
+func GroupCommand(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	return cmd
+}
+
 // run runs a program that ends by itself. The error quotes what it printed.
 // When ctx ends, the program and all that it has started are killed.
 func run(ctx context.Context, env []string, dir string, credential *syscall.Credential, argv ...string) error {
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd := GroupCommand(ctx, argv[0], argv[1:]...)
 	cmd.Env, cmd.Dir = env, dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: credential}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.SysProcAttr.Credential = credential
 	output, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%s: %w\n\t%s", strings.Join(argv, " "), err, bytes.ReplaceAll(bytes.TrimSpace(output), []byte("\n"), []byte("\n\t")))

@@ -13,9 +13,9 @@ import (
 )
 
 // PublishThumbnails makes the photo's thumbnails exactly those given, and
-// records their source and the placeholder, in one transaction and one round trip. It keeps rows
-// that are equal, and deletes the others. It is idempotent, and returns
-// photo.ErrSuperseded unless the run owns the photo.
+// records their source and the placeholder, in one transaction and one round
+// trip. It keeps rows that are equal, and deletes the others. It is idempotent,
+// and returns photo.ErrSuperseded unless the run owns the photo.
 func (db *DB) PublishThumbnails(ctx context.Context, run photo.Run, source photo.SourceInfo, thumbnails []photo.Thumbnail, placeholder []byte) error {
 	var widths, heights []int16
 	var keys []string

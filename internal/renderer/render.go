@@ -59,7 +59,7 @@ func (r sourceReader) Read(p []byte) (int, error) {
 // render has the process make the thumbnails of one photo. It kills the process
 // as soon as the job's context ends, the timeout is over or the renderer is
 // closed; that also unblocks the reads and writes of the pipes.
-func (r *Renderer) render(p *process, j job) (none photo.Rendering, after condition, err error) {
+func (r *Renderer) render(p *process, j job) (result, condition) {
 	ctx, cancel := context.WithTimeoutCause(j.ctx, r.config.Timeout, errTimeout)
 	defer cancel()
 	defer context.AfterFunc(r.closing, cancel)()
@@ -70,14 +70,14 @@ func (r *Renderer) render(p *process, j job) (none photo.Rendering, after condit
 	source, err := j.source.Open(ctx)
 	if err != nil {
 		stopKill()
-		return none, healthy, &SourceReadError{err}
+		return result{err: &SourceReadError{err}}, healthy
 	}
 	defer source.Close()
 
 	go p.watchMemory(ctx, r.config.MaxMemory+uncounted, func() { exceed(errMemory) })
 	p.log.nextPicture(j.ctx)
 	made, failure, err := p.exchange(source, j.source.Size, r.config.Options)
-	after = healthy
+	after := healthy
 	if !stopKill() { // the kill may have come a moment after the answer
 		after = killed
 	}
@@ -85,11 +85,11 @@ func (r *Renderer) render(p *process, j job) (none photo.Rendering, after condit
 	case isSourceReadError(err) && j.ctx.Err() == nil && r.closing.Err() == nil:
 		// The process waits for the rest of the frame. If the timeout is over,
 		// the source was what took the time.
-		return none, killed, err
+		return result{err: err}, killed
 	case err != nil && after == killed:
-		return none, killed, r.killError(ctx, p, j)
+		return result{err: r.killError(ctx, p, j)}, killed
 	case err != nil:
-		return none, mustReplace, r.classifyExit(j.ctx, p, err)
+		return result{err: r.classifyExit(j.ctx, p, err)}, mustReplace
 	case p.stdout.Buffered() > 0:
 		r.config.Log.ErrorContext(j.ctx, "a render process sent more than one answer; the first is used and the process replaced", "process", p.pid())
 		after = mustReplace
@@ -100,9 +100,9 @@ func (r *Renderer) render(p *process, j job) (none photo.Rendering, after condit
 		after = mustReplace
 	}
 	if failure != nil {
-		return none, after, failure
+		return result{err: failure}, after
 	}
-	return made, after, nil
+	return result{made: made}, after
 }
 
 // killError returns the error of a job whose process was killed: a failure with

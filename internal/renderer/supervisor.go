@@ -100,11 +100,11 @@ func (r *Renderer) serve(p *process) (failedFirst bool) {
 		select {
 		case <-idle.C:
 		case j := <-r.jobs:
-			thumbnails, after, err := r.render(p, j)
-			if errors.Is(err, errSourceNotSent) {
+			got, after := r.render(p, j)
+			if errors.Is(got.err, errSourceNotSent) {
 				go r.submit(j) // to another process
 			} else {
-				j.result <- result{thumbnails, err}
+				j.result <- got
 			}
 			if after != healthy {
 				return served == 0 && after == mustReplace

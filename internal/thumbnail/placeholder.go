@@ -52,23 +52,28 @@ func averages(pixels []byte, from photo.Size, bands int, to photo.Size) *image.R
 		for x := range to.Width {
 			left := x * from.Width / to.Width
 			right := max(left+1, (x+1)*from.Width/to.Width)
-			var red, green, blue, alpha int
-			for row := top; row < bottom; row++ {
-				for rest := pixels[(row*from.Width+left)*bands : (row*from.Width+right)*bands]; len(rest) > 0; rest = rest[bands:] {
-					r, g, b, a := int(rest[0]), int(rest[0]), int(rest[0]), 255
-					if bands >= 3 {
-						g, b = int(rest[1]), int(rest[2])
-					}
-					if bands == 4 {
-						a = int(rest[3])
-					}
-					red, green, blue, alpha = red+r*a, green+g*a, blue+b*a, alpha+a
-				}
-			}
-			opacity := max(1, alpha)
-			n := (bottom - top) * (right - left)
-			img.SetRGBA(x, y, color.RGBA{uint8(red / opacity), uint8(green / opacity), uint8(blue / opacity), uint8(alpha / n)})
+			img.SetRGBA(x, y, averageColour(pixels, from.Width, bands, image.Rect(left, top, right, bottom)))
 		}
 	}
 	return img
+}
+
+// averageColour returns the average of an area of a picture that is width pixels
+// wide. A pixel's colour counts as much as it is opaque.
+func averageColour(pixels []byte, width, bands int, area image.Rectangle) color.RGBA {
+	var red, green, blue, alpha int
+	for y := area.Min.Y; y < area.Max.Y; y++ {
+		for rest := pixels[(y*width+area.Min.X)*bands : (y*width+area.Max.X)*bands]; len(rest) > 0; rest = rest[bands:] {
+			r, g, b, a := int(rest[0]), int(rest[0]), int(rest[0]), 255
+			if bands >= 3 {
+				g, b = int(rest[1]), int(rest[2])
+			}
+			if bands == 4 {
+				a = int(rest[3])
+			}
+			red, green, blue, alpha = red+r*a, green+g*a, blue+b*a, alpha+a
+		}
+	}
+	opacity := max(1, alpha)
+	return color.RGBA{uint8(red / opacity), uint8(green / opacity), uint8(blue / opacity), uint8(alpha / (area.Dx() * area.Dy()))}
 }
