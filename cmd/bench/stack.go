@@ -96,8 +96,14 @@ func startStack(ctx context.Context, program, name string, boxes []photo.Box) (_
 	process := devstack.Process{
 		Name: "photo-processor-dev", Path: program + "-dev", Args: append([]string{"run"}, flags...), Env: env,
 		LogFile: filepath.Join(s.root, "dev.log"),
-		Ready: func(context.Context) (err error) {
-			s.state, err = s.dir.ReadState()
+		Ready: func(ctx context.Context) error {
+			status, err := s.dir.Status(ctx)
+			if err == nil && status.State == nil {
+				return devstack.ErrNotRunning
+			}
+			if err == nil {
+				s.state = *status.State
+			}
 			return err
 		},
 		ReadyTimeout: startTime, StopTimeout: stopTime,

@@ -76,11 +76,11 @@ func newEnv() *cobra.Command {
 evaluate. METRICS_ADDR is emptied, because the stack's own API has that port.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := loadStack()
+			s, err := loadStack(cmd.Context())
 			if err != nil {
 				return err
 			}
-			return writeEnv(cmd.OutOrStdout(), cmd.ErrOrStderr(), s)
+			return writeEnv(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), s)
 		},
 	}
 }
@@ -90,7 +90,7 @@ type run func(ctx context.Context, out io.Writer, s *stack) error
 // command is a command for the stack that runs, else for the usual one.
 func command(use, short string, run run) *cobra.Command {
 	return &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		s, err := loadStack()
+		s, err := loadStack(cmd.Context())
 		if err != nil {
 			return err
 		}
@@ -102,7 +102,7 @@ func command(use, short string, run run) *cobra.Command {
 func startCommand(use, short string, run run) *cobra.Command {
 	var cluster bool
 	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		s, err := loadStackToStart(cluster)
+		s, err := loadStackToStart(cmd.Context(), cluster)
 		if err != nil {
 			return err
 		}
@@ -142,16 +142,13 @@ func withProcesses(cmd *cobra.Command, help, done string, act func(devstack.Dir,
 
 // eachProcess starts or stops single processes of the stack that runs.
 func eachProcess(cmd *cobra.Command, names []string, done string, act func(devstack.Dir, context.Context, string) error) error {
-	s, err := loadStack()
+	s, err := loadStack(cmd.Context())
 	if err != nil {
 		return err
 	}
-	if _, err := s.dir.ReadState(); err != nil {
-		return notRunning(err)
-	}
 	for _, name := range names {
 		if err := act(s.dir, cmd.Context(), name); err != nil {
-			return err
+			return notRunning(err)
 		}
 		fmt.Fprintln(cmd.OutOrStdout(), name, done)
 	}
@@ -168,14 +165,12 @@ func notRunning(err error) error {
 
 // runForeground is the supervisor of all other processes.
 func runForeground(ctx context.Context, out io.Writer, s *stack) (err error) {
-	unlock, err := s.dir.Lock()
+	syscall.Umask(0o077) // other users may not read what the stack creates
+	control, err := s.dir.Lock(ctx, &s.supervisor)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, unlock()) }()
-	if err := s.dir.Restrict(); err != nil {
-		return err
-	}
+	defer func() { err = errors.Join(err, control.Close()) }()
 	s.supervisor.Log = telemetry.NewLogger(os.Stderr, s.cfg.LogLevel, false)
 	defer func() { err = errors.Join(err, s.supervisor.Stop()) }()
 	state, err := s.start(ctx, out)
@@ -185,14 +180,7 @@ func runForeground(ctx context.Context, out io.Writer, s *stack) (err error) {
 	if err != nil {
 		return err
 	}
-	control, err := s.dir.ServeControl(&s.supervisor)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, control.Close()) }()
-	if err := s.dir.WriteState(state); err != nil {
-		return err
-	}
+	control.SetReady(state)
 	describe(out, state, s.dir)
 	<-ctx.Done()
 	fmt.Fprintln(out, "Stopping, after the photos in progress.")
@@ -287,12 +275,12 @@ func printStatus(ctx context.Context, out io.Writer, s *stack) error {
 
 // writeEnv prints the variables to out, which a shell evaluates. Notes are on
 // errs.
-func writeEnv(out, errs io.Writer, s *stack) error {
-	pid, err := s.dir.Supervisor()
+func writeEnv(ctx context.Context, out, errs io.Writer, s *stack) error {
+	status, err := s.dir.Status(ctx)
 	if err != nil {
 		return err
 	}
-	if pid == 0 {
+	if status.PID == 0 {
 		fmt.Fprintln(errs, "photo-processor is not running. `make start` starts it.")
 	}
 	for _, name := range stackVariables {
@@ -322,10 +310,14 @@ func removeAllIn(dir string) error {
 
 // resetSchema drops all photos of the running stack and adds the samples.
 func resetSchema(ctx context.Context, out io.Writer, s *stack, force bool) error {
-	state, err := s.dir.ReadState()
+	status, err := s.dir.Status(ctx)
+	if err == nil && status.State == nil {
+		err = devstack.ErrNotRunning
+	}
 	if err != nil {
 		return notRunning(err)
 	}
+	state := status.State
 	if state.DatabaseURL != s.postgres.DSN() && !force {
 		return errors.New("DATABASE_URL names a database that is not this stack's own; --force drops its photos all the same")
 	}

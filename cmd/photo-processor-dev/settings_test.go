@@ -40,7 +40,7 @@ func TestEnvIsQuotedForTheShell(t *testing.T) {
 			t.Setenv(name, hostile)
 			t.Setenv("METRICS_ADDR", "127.0.0.1:9090")
 			var printed bytes.Buffer
-			require.NoError(t, writeEnv(&printed, io.Discard, stoppedStack(t)))
+			require.NoError(t, writeEnv(t.Context(), &printed, io.Discard, stoppedStack(t)))
 			command := exec.CommandContext(t.Context(), "sh", "-c", `eval "$1" && printf %s "$`+name+`" && test "$(env | grep -c "^`+name+`=")" = 1`, "sh", printed.String())
 			command.Env = []string{"PATH=" + os.Getenv("PATH")}
 			output, err := command.CombinedOutput()
@@ -61,11 +61,11 @@ func stoppedStack(t *testing.T) *stack {
 func TestEnvOfAStoppedStack(t *testing.T) {
 	t.Setenv("METRICS_ADDR", "")
 	var printed, notes bytes.Buffer
-	require.NoError(t, writeEnv(&printed, &notes, stoppedStack(t)))
+	require.NoError(t, writeEnv(t.Context(), &printed, &notes, stoppedStack(t)))
 	require.Contains(t, notes.String(), "is not running")
 	require.NotContains(t, printed.String(), "is not running")
 	require.NotContains(t, printed.String(), "METRICS_ADDR")
 	t.Setenv("METRICS_ADDR", "127.0.0.1:9090")
-	require.NoError(t, writeEnv(&printed, &notes, stoppedStack(t)))
+	require.NoError(t, writeEnv(t.Context(), &printed, &notes, stoppedStack(t)))
 	require.Contains(t, printed.String(), "export METRICS_ADDR=''\n")
 }

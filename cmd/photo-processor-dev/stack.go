@@ -55,23 +55,23 @@ type stack struct {
 }
 
 // loadStack returns the cluster if that runs, else the usual stack.
-func loadStack() (*stack, error) {
+func loadStack(ctx context.Context) (*stack, error) {
 	dir, err := dataDir()
 	if err != nil {
 		return nil, err
 	}
-	pid, err := dir.Cluster().Supervisor()
+	cluster, err := dir.Cluster().Status(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if pid != 0 {
+	if cluster.PID != 0 {
 		dir = dir.Cluster()
 	}
 	return newStack(dir)
 }
 
 // loadStackToStart returns the usual stack or the cluster, to be started.
-func loadStackToStart(cluster bool) (*stack, error) {
+func loadStackToStart(ctx context.Context, cluster bool) (*stack, error) {
 	dir, err := dataDir()
 	if err != nil {
 		return nil, err
@@ -79,13 +79,13 @@ func loadStackToStart(cluster bool) (*stack, error) {
 	switch {
 	case dir.IsCluster(): // as "env" prints it
 	case cluster:
-		err = refuseWhileRunning(dir, "the usual stack")
+		err = refuseWhileRunning(ctx, dir, "the usual stack")
 		dir = dir.Cluster()
 		if err == nil {
 			err = dir.CreateCluster()
 		}
 	default:
-		err = refuseWhileRunning(dir.Cluster(), "the cluster")
+		err = refuseWhileRunning(ctx, dir.Cluster(), "the cluster")
 	}
 	if err != nil {
 		return nil, err
@@ -97,10 +97,10 @@ func dataDir() (devstack.Dir, error) { return devstack.NewDir(os.Getenv("DATA_DI
 
 // refuseWhileRunning returns an error if the other stack runs, which uses the
 // same ports.
-func refuseWhileRunning(dir devstack.Dir, name string) error {
-	pid, err := dir.Supervisor()
-	if err == nil && pid != 0 {
-		err = fmt.Errorf("%s runs (process %d); stop it first: make stop", name, pid)
+func refuseWhileRunning(ctx context.Context, dir devstack.Dir, name string) error {
+	status, err := dir.Status(ctx)
+	if err == nil && status.PID != 0 {
+		err = fmt.Errorf("%s runs (process %d); stop it first: make stop", name, status.PID)
 	}
 	return err
 }

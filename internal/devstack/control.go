@@ -6,28 +6,101 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
+	"os"
 	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/gofrs/flock"
 )
 
-// ServeControl lets other commands of the same user list, stop and start the
-// supervisor's processes, until it is closed. Only the holder of the lock may
-// call it.
-func (d Dir) ServeControl(supervisor *Supervisor) (io.Closer, error) {
-	if err := checkSocketPath(d.control()); err != nil {
+// ErrNotRunning says that no stack runs on a data directory.
+var ErrNotRunning = errors.New("not running")
+
+// RunningError says that another supervisor uses the data directory.
+type RunningError struct{ PID int }
+
+func (e *RunningError) Error() string { return fmt.Sprintf("already running (process %d)", e.PID) }
+
+// State has the addresses of a stack that is ready.
+type State struct {
+	APIURL          string
+	TemporalAddress string
+	TemporalUIURL   string // empty if the stack does not run Temporal itself
+	SamplesURL      string
+	DatabaseURL     string
+}
+
+// Status describes a stack.
+type Status struct {
+	PID       int             // the supervisor's; 0 if none runs
+	State     *State          // nil until the stack is ready
+	Processes []ProcessStatus // in the order of their start
+}
+
+// ProcessStatus is one process of a stack.
+type ProcessStatus struct {
+	Name string
+	PID  int // 0 while it is stopped, or between an exit and the restart
+}
+
+// Control is the supervisor's end of a Unix socket, by which other commands of
+// the same user read the status of the stack, and stop and start single
+// processes.
+type Control struct {
+	lock       *flock.Flock
+	server     *http.Server
+	supervisor *Supervisor
+	state      atomic.Pointer[State]
+}
+
+// Lock returns this process the sole right to run a stack on the data
+// directory, and serves its control socket, both until Close. The kernel
+// releases the lock when the process ends. The error is a *[RunningError] if
+// another process holds it.
+func (d Dir) Lock(ctx context.Context, supervisor *Supervisor) (*Control, error) {
+	if err := d.Create(); err != nil {
 		return nil, err
 	}
-	if err := removeIfExists(d.control()); err != nil { // left by a supervisor that was killed
-		return nil, err
+	lock := flock.New(d.lock(), flock.SetPermissions(0o600))
+	// The kernel releases the lock of a killed process some milliseconds later.
+	lockCtx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	locked, err := lock.TryLockContext(lockCtx, pollInterval)
+	if !locked && (err == nil || errors.Is(err, context.DeadlineExceeded)) {
+		status, err := d.Status(ctx)
+		return nil, errors.Join(err, &RunningError{PID: status.PID})
 	}
-	listener, err := net.Listen("unix", d.control())
+	if err == nil {
+		err = removeIfExists(d.control()) // left by a supervisor that was killed
+	}
+	var listener net.Listener
+	if err == nil {
+		listener, err = net.Listen("unix", d.control())
+	}
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", d.Root, err), lock.Unlock())
 	}
+	control := &Control{lock: lock, supervisor: supervisor}
+	control.server = &http.Server{Handler: control.routes()} //nolint:gosec // Its only clients are commands of the same user.
+	go func() { _ = control.server.Serve(listener) }()
+	return control, nil
+}
+
+// SetReady says that the stack is ready.
+func (c *Control) SetReady(state State) { c.state.Store(&state) }
+
+// Close ends the control socket and releases the lock.
+func (c *Control) Close() error { return errors.Join(c.server.Close(), c.lock.Unlock()) }
+
+func (c *Control) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /processes", func(w http.ResponseWriter, _ *http.Request) {
-		_ = json.NewEncoder(w).Encode(supervisor.Processes())
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(Status{PID: os.Getpid(), State: c.state.Load(), Processes: c.supervisor.Processes()})
 	})
 	handle := func(pattern string, act func(ctx context.Context, name string) error) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
@@ -36,11 +109,23 @@ func (d Dir) ServeControl(supervisor *Supervisor) (io.Closer, error) {
 			}
 		})
 	}
-	handle("POST /processes/{name}/start", supervisor.StartProcess)
-	handle("POST /processes/{name}/stop", func(_ context.Context, name string) error { return supervisor.StopProcess(name) })
-	server := &http.Server{Handler: mux} //nolint:gosec // Its only clients are commands of the same user.
-	go func() { _ = server.Serve(listener) }()
-	return server, nil
+	handle("POST /processes/{name}/start", c.supervisor.StartProcess)
+	handle("POST /processes/{name}/stop", func(_ context.Context, name string) error { return c.supervisor.StopProcess(name) })
+	return mux
+}
+
+// Status returns the status of the stack, also if none runs.
+func (d Dir) Status(ctx context.Context) (status Status, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	body, err := d.requestControl(ctx, http.MethodGet, "/status")
+	if errors.Is(err, ErrNotRunning) {
+		return Status{}, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(body, &status)
+	}
+	return status, err
 }
 
 // StartProcess starts a process of the running stack that StopProcess has
@@ -57,16 +142,11 @@ func (d Dir) StopProcess(ctx context.Context, name string) error {
 	return err
 }
 
-// processes lists the processes of the running stack.
-func (d Dir) processes(ctx context.Context) (list []ProcessStatus, err error) {
-	body, err := d.requestControl(ctx, http.MethodGet, "/processes")
-	if err == nil {
-		err = json.Unmarshal(body, &list)
-	}
-	return list, err
-}
-
+// requestControl returns the supervisor's response, or [ErrNotRunning].
 func (d Dir) requestControl(ctx context.Context, method, path string) ([]byte, error) {
+	if err := checkSocketPath(d.control()); err != nil {
+		return nil, err
+	}
 	client := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -78,6 +158,11 @@ func (d Dir) requestControl(ctx context.Context, method, path string) ([]byte, e
 		return nil, err
 	}
 	resp, err := client.Do(req)
+	for _, gone := range []error{fs.ErrNotExist, syscall.ECONNREFUSED, syscall.ECONNRESET, io.EOF} {
+		if errors.Is(err, gone) {
+			return nil, ErrNotRunning
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("talk to the supervisor: %w", err)
 	}

@@ -1,6 +1,7 @@
 package devstack
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -61,74 +62,63 @@ func playParent(args []string) error {
 	select {}
 }
 
-// playSupervisor locks the data directory args[0] and writes a state, until
-// SIGTERM.
+// playSupervisor runs a stack without processes in the data directory args[0],
+// until SIGTERM.
 func playSupervisor(args []string) error {
-	dir, err := NewDir(args[0])
-	if err != nil {
-		return err
-	}
 	if len(args) > 1 {
 		return fmt.Errorf("told to fail: %s", args[1])
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	unlock, err := dir.Lock()
-	if err != nil {
-		return err
-	}
-	fmt.Println("getting ready")
-	if err := dir.WriteState(State{APIURL: "http://127.0.0.1:3000"}); err != nil {
-		return err
-	}
-	<-ctx.Done()
-	return unlock()
+	return runStack(args[0], func(context.Context, Dir, *Supervisor) (State, error) {
+		fmt.Println("getting ready")
+		return State{APIURL: "http://127.0.0.1:3000"}, nil
+	})
 }
 
 // playStack runs the servers in the data directory args[0], Temporal on port
 // args[1], until SIGTERM.
-func playStack(args []string) (err error) {
-	dir, err := NewDir(args[0])
+func playStack(args []string) error {
+	port, err := strconv.Atoi(args[1])
 	if err != nil {
 		return err
 	}
-	port, err := strconv.Atoi(args[1])
+	return runStack(args[0], func(ctx context.Context, dir Dir, supervisor *Supervisor) (State, error) {
+		cli, err := TemporalCLI(ctx, os.Stderr)
+		if err != nil {
+			return State{}, err
+		}
+		postgres := Postgres{Dir: dir}
+		temporal := Temporal{Dir: dir, CLI: cli, Port: port}
+		for _, describe := range []func() (Process, error){postgres.Process, temporal.Process} {
+			process, err := describe()
+			if err == nil {
+				err = supervisor.Start(ctx, process)
+			}
+			if err != nil {
+				return State{}, err
+			}
+		}
+		return State{DatabaseURL: postgres.DSN(), TemporalAddress: temporal.Address()}, nil
+	})
+}
+
+func runStack(root string, start func(context.Context, Dir, *Supervisor) (State, error)) (err error) {
+	dir, err := NewDir(root)
 	if err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	unlock, err := dir.Lock()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, unlock()) }()
-	cli, err := TemporalCLI(ctx, os.Stderr)
-	if err != nil {
-		return err
-	}
-
 	supervisor := &Supervisor{Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
-	defer func() { err = errors.Join(err, supervisor.Stop()) }()
-	postgres := Postgres{Dir: dir}
-	temporal := Temporal{Dir: dir, CLI: cli, Port: port}
-	for _, describe := range []func() (Process, error){postgres.Process, temporal.Process} {
-		process, err := describe()
-		if err == nil {
-			err = supervisor.Start(ctx, process)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	control, err := dir.ServeControl(supervisor)
+	control, err := dir.Lock(ctx, supervisor)
 	if err != nil {
 		return err
 	}
-	defer control.Close()
-	if err := dir.WriteState(State{DatabaseURL: postgres.DSN(), TemporalAddress: temporal.Address()}); err != nil {
+	defer func() { err = errors.Join(err, supervisor.Stop(), control.Close()) }()
+	state, err := start(ctx, dir, supervisor)
+	if err != nil {
 		return err
 	}
+	control.SetReady(state)
 	<-ctx.Done()
 	return nil
 }
@@ -237,3 +227,21 @@ func shell(dir Dir, name, script string) Process {
 
 // sleeper runs until SIGTERM.
 const sleeper = `trap 'exit 0' TERM; echo ready; while :; do sleep 60 & wait $!; done`
+
+// isRunning reports whether the process exists and has not exited. See
+// proc_pid_stat(5): the state follows the name, which is in parentheses.
+func isRunning(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil || pid <= 0 {
+		return false
+	}
+	state := stat[bytes.LastIndexByte(stat, ')')+2]
+	return state != 'Z' && state != 'X'
+}
+
+// readPID reads the number in a PID file; 0 if there is none.
+func readPID(path string) int {
+	text, _ := os.ReadFile(path)
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+	return pid
+}

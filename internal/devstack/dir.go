@@ -76,42 +76,6 @@ func (d Dir) Create() error {
 	return nil
 }
 
-// umask denies other users the files of a stack.
-const umask = 0o077
-
-// Restrict denies other users the stack's files: those that exist, and those
-// that this process and its children create from now on. PostgreSQL's own
-// directories are not affected.
-//
-// The directory itself keeps its mode if somebody else has created it. It may
-// have other uses: a DATA_DIR of /srv must stay open.
-func (d Dir) Restrict() error {
-	syscall.Umask(umask)
-	root, err := os.OpenRoot(d.Root) // follows no symbolic link out of the directory
-	if err != nil {
-		return fmt.Errorf("DATA_DIR: %w", err)
-	}
-	defer root.Close()
-	files := []string{d.lock(), d.state(), d.clusterMarkerFile(), d.pids(), filepath.Dir(d.Log("")), d.Thumbnails(), d.Samples(), d.sources()}
-	for _, suffix := range temporalDBSuffixes {
-		files = append(files, filepath.Join(d.Root, temporalDB+suffix))
-	}
-	for _, file := range files {
-		name := filepath.Base(file)
-		info, err := root.Lstat(name)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err == nil && (info.Mode().IsRegular() || info.IsDir()) && info.Mode().Perm()&umask != 0 {
-			err = root.Chmod(name, info.Mode().Perm()&^umask)
-		}
-		if err != nil {
-			return fmt.Errorf("DATA_DIR: deny other users %s: %w", file, err)
-		}
-	}
-	return nil
-}
-
 // Cluster is the data directory of the cluster. The cluster and the usual stack
 // share no data; only one of them runs at a time.
 func (d Dir) Cluster() Dir { return Dir{Root: filepath.Join(d.Root, "cluster")} }
@@ -139,9 +103,6 @@ func (d Dir) Log(name string) string { return filepath.Join(d.Root, "logs", name
 // Thumbnails is the default bucket of thumbnails.
 func (d Dir) Thumbnails() string { return filepath.Join(d.Root, "thumbnails") }
 
-// sources has the sources that do not fit into a worker's memory.
-func (d Dir) sources() string { return filepath.Join(d.Root, "sources") }
-
 // Samples has the sample photos that the stack serves.
 func (d Dir) Samples() string { return filepath.Join(d.Root, "samples") }
 
@@ -152,15 +113,19 @@ func (d Dir) PostgresData() string { return filepath.Join(d.Root, "postgres") }
 func (d Dir) PostgresSocket() string { return filepath.Join(d.Root, "sock") }
 
 // PIDFile has the number of the process with this name while it runs.
-func (d Dir) PIDFile(name string) string { return filepath.Join(d.pids(), name+".pid") }
+func (d Dir) PIDFile(name string) string { return filepath.Join(d.Root, "pids", name+".pid") }
 
-func (d Dir) pids() string { return filepath.Join(d.Root, "pids") }
 func (d Dir) lock() string { return filepath.Join(d.Root, "lock") }
 
 // control is the socket of the supervisor.
 func (d Dir) control() string { return filepath.Join(d.Root, "control") }
 
-func (d Dir) state() string { return filepath.Join(d.Root, "state.json") }
+func removeIfExists(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
 
 // maxSocketPathBytes is the longest path of a Unix socket, 107 bytes on Linux.
 const maxSocketPathBytes = len(syscall.RawSockaddrUnix{}.Path) - 1

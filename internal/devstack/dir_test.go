@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -61,42 +60,6 @@ func TestDirCreate(t *testing.T) {
 	} else {
 		require.Equal(t, os.FileMode(0o700), info.Mode().Perm())
 	}
-}
-
-// TestDirRestrict is not parallel, because the umask is the whole process's.
-func TestDirRestrict(t *testing.T) {
-	before := syscall.Umask(0o022)
-	t.Cleanup(func() { syscall.Umask(before) })
-	root := filepath.Join(t.TempDir(), "data")
-	require.NoError(t, os.Mkdir(root, 0o755))
-	dir := Dir{Root: root}
-	outside := filepath.Join(t.TempDir(), "outside")
-	require.NoError(t, os.WriteFile(outside, nil, 0o644))
-	require.NoError(t, os.Symlink(outside, dir.Samples()))
-	for _, name := range []string{"thumbnails", "logs", "pids", "postgres", "sock", "someone's"} {
-		require.NoError(t, os.Mkdir(filepath.Join(root, name), 0o755))
-	}
-	for _, name := range []string{"logs/api.log", temporalDB, temporalDB + "-wal", "state.json"} {
-		require.NoError(t, os.WriteFile(filepath.Join(root, name), nil, 0o644))
-	}
-
-	require.NoError(t, dir.Restrict())
-	child := Process{Name: "child", Path: "/bin/sh", Args: []string{"-c", "mkdir new && touch file"}, Dir: root, LogFile: dir.Log("new"), PIDFile: dir.PIDFile("new")}
-	started, err := child.Start(t.Context())
-	require.NoError(t, err)
-	<-started.Done()
-	for name, want := range map[string]os.FileMode{
-		"thumbnails": 0o700, "logs": 0o700, "pids": 0o700, temporalDB: 0o600, temporalDB + "-wal": 0o600, "state.json": 0o600,
-		"new": 0o700, "file": 0o600, "logs/new.log": 0o600,
-		"postgres": 0o755, "sock": 0o755, "someone's": 0o755, ".": 0o755,
-	} {
-		info, err := os.Stat(filepath.Join(root, name))
-		require.NoError(t, err)
-		require.Equal(t, want, info.Mode().Perm(), name)
-	}
-	info, err := os.Stat(outside)
-	require.NoError(t, err)
-	require.Equal(t, os.FileMode(0o644), info.Mode().Perm())
 }
 
 func TestSocketPath(t *testing.T) {

@@ -2,8 +2,8 @@ package devstack
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -65,24 +65,17 @@ func (l *processLog) quote() string {
 	return quoteLog(l.file.Filename, l.end)
 }
 
-// openSupervisorLog opens the log of a supervisor, which outlives this process
-// and so needs a file. A supervisor writes little: a large log is replaced at
-// its start only. The log ends at start before the supervisor writes to it.
-func openSupervisorLog(path string) (file *os.File, start int64, err error) {
+// createSupervisorLog creates the log of a supervisor, which outlives this
+// process and so needs a file. The log of the supervisor before is kept, with
+// the suffix ".1".
+func createSupervisorLog(path string) (*os.File, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	if info, err := os.Stat(path); err == nil && info.Size() > maxLogMiB<<20 {
-		if err := os.Rename(path, path+".1"); err != nil {
-			return nil, 0, err
-		}
+	if err := os.Rename(path, path+".1"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
 	}
-	file, err = os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, 0, err
-	}
-	start, err = file.Seek(0, io.SeekEnd)
-	return file, start, err
+	return os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600)
 }
 
 // quoteLog quotes the end of a log, to follow an error message.

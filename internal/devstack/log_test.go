@@ -83,35 +83,16 @@ func TestQuote(t *testing.T) {
 	require.Equal(t, "; it wrote nothing to "+path, log.quote())
 }
 
-func TestSupervisorsLog(t *testing.T) {
+func TestSupervisorLog(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct {
-		name     string
-		size     int64
-		replaced bool
-	}{
-		{"a log of the largest size is kept", maxLogMiB << 20, false},
-		{"a larger one replaces the older one", maxLogMiB<<20 + 1, true},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			path := filepath.Join(t.TempDir(), "dev.log")
-			require.NoError(t, os.WriteFile(path, nil, 0o600))
-			require.NoError(t, os.Truncate(path, tt.size))
-			require.NoError(t, os.WriteFile(path+".1", []byte("older"), 0o600))
-
-			log, start, err := openSupervisorLog(path)
-			require.NoError(t, err)
-			require.NoError(t, log.Close())
-			older, err := os.Stat(path + ".1")
-			require.NoError(t, err)
-			if tt.replaced {
-				require.Zero(t, start)
-				require.Equal(t, tt.size, older.Size())
-			} else {
-				require.Equal(t, tt.size, start)
-				require.EqualValues(t, len("older"), older.Size())
-			}
-		})
+	path := filepath.Join(t.TempDir(), "logs", "dev.log")
+	for _, text := range []string{"first", "second", "third"} {
+		log, err := createSupervisorLog(path)
+		require.NoError(t, err)
+		_, err = log.WriteString(text)
+		require.NoError(t, err)
+		require.NoError(t, log.Close())
 	}
+	require.Equal(t, "third", readFile(t, path))
+	require.Equal(t, "second", readFile(t, path+".1"))
 }

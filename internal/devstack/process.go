@@ -5,13 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -116,35 +117,27 @@ func (p Process) spawn() (*Child, error) {
 	if err := os.MkdirAll(filepath.Dir(p.LogFile), 0o700); err != nil {
 		return nil, err
 	}
-	// A pipe breaks with this process, but so does the child.
-	output, input, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	defer input.Close() // the child has its own copy
 	cmd := exec.Command(p.Path, p.Args...)
 	cmd.Env, cmd.Dir = p.Env, p.Dir
-	cmd.Stdout, cmd.Stderr = input, input
+	// A pipe, which breaks with this process. But so does the child.
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = p.log, p.log, lingerTimeout
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: p.Credential, Pdeathsig: p.DeathSignal}
 	p.log.begin()
 	if err := StartChild(cmd); err != nil {
-		return nil, errors.Join(err, output.Close())
+		return nil, err
 	}
 	child := &Child{process: p, cmd: cmd, done: make(chan struct{})}
+	var err error
 	if p.PIDFile != "" {
 		err = errors.Join(os.MkdirAll(filepath.Dir(p.PIDFile), 0o700), os.WriteFile(p.PIDFile, fmt.Appendln(nil, child.PID()), 0o600))
 	}
-	logged := make(chan struct{})
 	go func() {
-		defer close(logged)
-		_, _ = io.Copy(p.log, output)
-	}()
-	go func() {
-		child.err = cmd.Wait()
-		_ = syscall.Kill(-child.PID(), syscall.SIGKILL)           // what it has left in its group
-		_ = output.SetReadDeadline(time.Now().Add(lingerTimeout)) // and in other groups
-		<-logged
-		_ = output.Close()
+		// Exited, but not reaped, so that its number still names its group.
+		_ = unix.Waitid(unix.P_PID, child.PID(), nil, unix.WEXITED|unix.WNOWAIT, nil)
+		_ = syscall.Kill(-child.PID(), syscall.SIGKILL) // what it has left, and has the pipe
+		if child.err = cmd.Wait(); errors.Is(child.err, exec.ErrWaitDelay) {
+			child.err = nil
+		}
 		p.log.close()
 		if p.PIDFile != "" {
 			_ = os.Remove(p.PIDFile)

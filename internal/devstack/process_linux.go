@@ -42,17 +42,6 @@ var lastingThread = sync.OnceValue(func() chan<- func() {
 	return calls
 })
 
-// isRunning reports whether the process exists and has not exited. See
-// proc_pid_stat(5): the state follows the name, which is in parentheses.
-func isRunning(pid int) bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil || pid <= 0 {
-		return false
-	}
-	state := stat[bytes.LastIndexByte(stat, ')')+2]
-	return state != 'Z' && state != 'X'
-}
-
 // endPostgres ends all PostgreSQL processes that use the data directory: a
 // server that somebody started by hand, or backends of a killed one, which keep
 // its shared memory until they notice.

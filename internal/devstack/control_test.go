@@ -2,6 +2,7 @@ package devstack
 
 import (
 	"context"
+	"net"
 	"os"
 	"strconv"
 	"syscall"
@@ -10,71 +11,61 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// lock takes the directory's lock until the end of the test.
+func lock(t *testing.T, dir Dir, supervisor *Supervisor) *Control {
+	t.Helper()
+	control, err := dir.Lock(testContext(t), supervisor)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = control.Close() })
+	return control
+}
+
 func TestLock(t *testing.T) {
 	t.Parallel()
 	dir := newTestDir(t)
-	unlock, err := dir.Lock()
-	require.NoError(t, err)
+	control := lock(t, dir, newTestSupervisor(t))
 
-	_, err = dir.Lock()
+	_, err := dir.Lock(testContext(t), newTestSupervisor(t))
 	running := (*RunningError)(nil)
 	require.ErrorAs(t, err, &running)
 	require.EqualError(t, running, "already running (process "+strconv.Itoa(os.Getpid())+")")
 
-	require.NoError(t, unlock())
-	unlock, err = dir.Lock()
-	require.NoError(t, err)
-	require.NoError(t, unlock())
+	require.NoError(t, control.Close())
+	lock(t, dir, newTestSupervisor(t))
 }
 
-func TestState(t *testing.T) {
+func TestStatus(t *testing.T) {
 	t.Parallel()
 	dir := newTestDir(t)
-	_, err := dir.ReadState()
-	require.ErrorIs(t, err, ErrNotRunning)
+	status := func() Status {
+		status, err := dir.Status(testContext(t))
+		require.NoError(t, err)
+		return status
+	}
+	require.Equal(t, Status{}, status())
 	require.ErrorIs(t, WaitReady(testContext(t), dir), ErrNotRunning)
-
-	unlock, err := dir.Lock()
-	require.NoError(t, err)
-	_, err = dir.ReadState()
-	require.ErrorIs(t, err, ErrNotRunning, "not ready yet")
-	status, err := dir.Status(testContext(t))
-	require.NoError(t, err)
-	require.Equal(t, Status{PID: os.Getpid()}, status)
-
-	require.NoError(t, dir.WriteState(State{TemporalAddress: "127.0.0.1:7233"}))
-	state, err := dir.ReadState()
-	require.NoError(t, err)
-	require.Equal(t, State{PID: os.Getpid(), TemporalAddress: "127.0.0.1:7233"}, state)
-	require.NoError(t, WaitReady(testContext(t), dir))
+	require.ErrorIs(t, dir.StopProcess(testContext(t), "server"), ErrNotRunning)
 
 	supervisor := newTestSupervisor(t)
-	control, err := dir.ServeControl(supervisor)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, control.Close()) })
+	control := lock(t, dir, supervisor)
+	require.Equal(t, Status{PID: os.Getpid(), Processes: []ProcessStatus{}}, status(), "not ready yet")
 	require.NoError(t, supervisor.Start(testContext(t), shell(dir, "server", sleeper)))
-	status, err = dir.Status(testContext(t))
-	require.NoError(t, err)
-	require.Equal(t, Status{PID: os.Getpid(), State: &state, Processes: []ProcessStatus{{"server", readPID(dir.PIDFile("server"))}}}, status)
+	state := State{TemporalAddress: "127.0.0.1:7233"}
+	control.SetReady(state)
+	require.NoError(t, WaitReady(testContext(t), dir))
+	require.Equal(t, Status{PID: os.Getpid(), State: &state, Processes: []ProcessStatus{{"server", readPID(dir.PIDFile("server"))}}}, status())
 
-	require.NoError(t, unlock())
-	_, err = dir.ReadState()
-	require.ErrorIs(t, err, ErrNotRunning)
+	require.NoError(t, control.Close())
+	require.Equal(t, Status{}, status())
 }
 
 // TestSingleProcesses stops and starts single processes of a running stack.
 func TestSingleProcesses(t *testing.T) {
 	t.Parallel()
 	dir := newTestDir(t)
-	unlock, err := dir.Lock()
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, unlock()) })
 	require.NoError(t, os.WriteFile(dir.control(), nil, 0o600), "left by a supervisor that was killed")
 	supervisor := newTestSupervisor(t)
-	control, err := dir.ServeControl(supervisor)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, control.Close()) })
-	require.NoError(t, dir.WriteState(State{}))
+	lock(t, dir, supervisor)
 	for _, name := range []string{"first", "second"} {
 		process := shell(dir, name, "[ -e "+dir.Root+"/obstacle ] && { echo in the way; exit 1; }; "+sleeper)
 		require.NoError(t, supervisor.Start(testContext(t), process))
@@ -115,26 +106,21 @@ func TestSingleProcesses(t *testing.T) {
 	require.NoFileExists(t, dir.PIDFile("first"))
 }
 
-// TestStaleState has what a killed supervisor leaves behind, whose PID another
-// process has now.
-func TestStaleState(t *testing.T) {
+// TestStaleSocket has what a killed supervisor leaves behind.
+func TestStaleSocket(t *testing.T) {
 	t.Parallel()
 	dir := newTestDir(t)
-	require.NoError(t, os.WriteFile(dir.lock(), []byte(strconv.Itoa(os.Getpid())), 0o600))
-	require.NoError(t, dir.WriteState(State{}))
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: dir.control()})
+	require.NoError(t, err)
+	listener.SetUnlinkOnClose(false)
+	require.NoError(t, listener.Close())
+	require.FileExists(t, dir.control())
 
-	_, err := dir.ReadState()
-	require.ErrorIs(t, err, ErrNotRunning)
-	require.ErrorIs(t, Stop(testContext(t), dir), ErrNotRunning, "it would stop this process")
 	status, err := dir.Status(testContext(t))
 	require.NoError(t, err)
 	require.Equal(t, Status{}, status)
-
-	unlock, err := dir.Lock()
-	require.NoError(t, err)
-	_, err = dir.ReadState()
-	require.ErrorIs(t, err, ErrNotRunning, "the state is of an earlier supervisor")
-	require.NoError(t, unlock())
+	require.ErrorIs(t, Stop(testContext(t), dir), ErrNotRunning)
+	lock(t, dir, newTestSupervisor(t))
 }
 
 func TestStart(t *testing.T) {
@@ -149,19 +135,18 @@ func TestStart(t *testing.T) {
 		t.Cleanup(func() { _ = Stop(context.Background(), dir) })
 		require.Equal(t, "http://127.0.0.1:3000", state.APIURL)
 		require.Equal(t, "getting ready\n", readFile(t, dir.Log("dev")))
-		session, _, errno := syscall.Syscall(syscall.SYS_GETSID, uintptr(state.PID), 0, 0)
+		pid := supervisorPID(t, dir)
+		session, _, errno := syscall.Syscall(syscall.SYS_GETSID, uintptr(pid), 0, 0)
 		require.Zero(t, errno)
-		require.EqualValues(t, state.PID, session, "it does not lead a session")
+		require.EqualValues(t, pid, session, "it does not lead a session")
 
 		_, err = Start(testContext(t), dir, argv)
 		running := (*RunningError)(nil)
 		require.ErrorAs(t, err, &running)
-		require.Equal(t, state.PID, running.PID)
+		require.Equal(t, pid, running.PID)
 
 		require.NoError(t, Stop(testContext(t), dir))
 		require.ErrorIs(t, Stop(testContext(t), dir), ErrNotRunning)
-		_, err = dir.ReadState()
-		require.ErrorIs(t, err, ErrNotRunning)
 	})
 
 	t.Run("quotes the log of a failure", func(t *testing.T) {
@@ -188,14 +173,23 @@ func TestStart(t *testing.T) {
 		t.Parallel()
 		dir := newTestDir(t)
 		argv := roleCommand(t, "supervisor", dir.Root)
-		first, err := Start(testContext(t), dir, argv)
+		_, err := Start(testContext(t), dir, argv)
 		require.NoError(t, err)
-		require.NoError(t, syscall.Kill(first.PID, syscall.SIGKILL))
-		eventually(t, func() bool { return !isRunning(first.PID) }, "not killed")
+		first := supervisorPID(t, dir)
+		require.NoError(t, syscall.Kill(first, syscall.SIGKILL))
+		eventually(t, func() bool { return !isRunning(first) }, "not killed")
 
-		second, err := Start(testContext(t), dir, argv)
+		_, err = Start(testContext(t), dir, argv)
 		require.NoError(t, err)
-		require.NotEqual(t, first.PID, second.PID)
+		require.NotEqual(t, first, supervisorPID(t, dir))
 		require.NoError(t, Stop(testContext(t), dir))
 	})
+}
+
+func supervisorPID(t *testing.T, dir Dir) int {
+	t.Helper()
+	status, err := dir.Status(testContext(t))
+	require.NoError(t, err)
+	require.NotZero(t, status.PID)
+	return status.PID
 }
