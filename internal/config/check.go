@@ -23,7 +23,10 @@ const (
 	// FetchSource or MakeThumbnails, which also waits for its turn and stores
 	// the result.
 	maxStepTimeout = 5 * time.Minute
-	maxBoxes       = 16
+	// maxBucketTimeout leaves the 5 minutes of one attempt at Finish time for
+	// more than one request.
+	maxBucketTimeout = 2 * time.Minute
+	maxBoxes         = 16
 	// maxPhotos UUIDs, the input of one workflow, are half of the 2 MB that
 	// Temporal's server accepts.
 	maxPhotos = 50_000
@@ -127,7 +130,7 @@ func (c *Config) check(unparsed []error) (mistakes []error) {
 	if u, err := url.Parse(c.ThumbnailsBucket); err != nil || u.Scheme == "" {
 		wrong("THUMBNAILS_BUCKET", "must be a bucket's URL, such as file:///var/lib/thumbnails")
 	}
-	checkDuration("BUCKET_TIMEOUT", c.BucketTimeout, time.Second, maxStepTimeout)
+	checkDuration("BUCKET_TIMEOUT", c.BucketTimeout, time.Second, maxBucketTimeout)
 	checkRange("THUMBNAIL_SIZES", int64(len(c.ThumbnailSizes)), 1, maxBoxes)
 	modes := map[photo.Size]photo.Mode{}
 	for _, box := range c.ThumbnailSizes {

@@ -98,7 +98,7 @@ func TestMistakesAreReportedAtOnceByName(t *testing.T) {
 		t.Parallel()
 		wrong := map[string]string{
 			"HTTP_ADDR": "3000", "DATABASE_URL": "postgres://u:hunter2@h:x/d", "THUMBNAIL_QUALITY": "101", "SOURCE_MAX_BYTES": "0",
-			"SOURCE_TIMEOUT": "1h", "RENDER_CONCURRENCY": "-1", "RENDER_MAX_MEMORY": "1000000", "RENDER_MAX_PICTURES": "0", "RENDER_SANDBOX": "off", "LOG_FORMAT": "xml", "THUMBNAILS_BUCKET": "/var/thumbs",
+			"SOURCE_TIMEOUT": "1h", "BUCKET_TIMEOUT": "3m", "RENDER_CONCURRENCY": "-1", "RENDER_MAX_MEMORY": "1000000", "RENDER_MAX_PICTURES": "0", "RENDER_SANDBOX": "off", "LOG_FORMAT": "xml", "THUMBNAILS_BUCKET": "/var/thumbs",
 			"TASK_QUEUE": " ", "HTTP_MAX_BODY_BYTES": "-5", "SOURCE_PROXY": "ftp://x", "METRICS_ADDR": "9090",
 		}
 		_, err := parse(t, wrong)
