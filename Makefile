@@ -109,7 +109,10 @@ FUZZTIME ?= 1m
 fuzz: deps ## Fuzz all parsers of untrusted input, for FUZZTIME each (1m)
 	go test ./api -run '^$$' -fuzz FuzzProcessBody -fuzztime $(FUZZTIME)
 	go test ./internal/source -run '^$$' -fuzz FuzzCheckURL -fuzztime $(FUZZTIME)
+	go test ./internal/source -run '^$$' -fuzz FuzzParseRetryAfter -fuzztime $(FUZZTIME)
+	go test ./internal/mediatype -run '^$$' -fuzz FuzzDetect -fuzztime $(FUZZTIME)
 	go test ./internal/thumbnail -run '^$$' -fuzz FuzzMake -fuzztime $(FUZZTIME)
+	go test ./internal/thumbnail -run '^$$' -fuzz FuzzUnsupportedFeature -fuzztime $(FUZZTIME)
 	go test ./internal/renderer/protocol -run '^$$' -fuzz FuzzReadAnswer -fuzztime $(FUZZTIME)
 	go test ./internal/renderer -run '^$$' -fuzz FuzzRender -fuzztime $(FUZZTIME)
 

@@ -1,8 +1,11 @@
 package main_test
 
 import (
+	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -25,4 +28,27 @@ func TestDependenciesAreExplained(t *testing.T) {
 			require.Contains(t, string(gomod), "\t"+string(row[1])+" v", "it is no longer used")
 		}
 	}
+}
+
+// TestMakeFuzzRunsAll compares the targets of make fuzz with the fuzz tests.
+func TestMakeFuzzRunsAll(t *testing.T) {
+	t.Parallel()
+	makefile, err := os.ReadFile("../../Makefile")
+	require.NoError(t, err)
+	found := 0
+	require.NoError(t, filepath.WalkDir("../..", func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() && strings.HasPrefix(entry.Name(), ".") && path != "../.." {
+			return fs.SkipDir
+		}
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, name := range regexp.MustCompile(`(?m)^func (Fuzz\w+)\(`).FindAllSubmatch(text, -1) {
+			found++
+			require.Contains(t, string(makefile), " -fuzz "+string(name[1])+" ", path)
+		}
+		return err
+	}))
+	require.NotZero(t, found)
 }
