@@ -1,5 +1,5 @@
-// Package activities holds the activities, one per file. Four are the steps of
-// a photo, which the workflow ProcessPhoto runs in this order:
+// Package activities holds the activities of all workflows. Four are the steps
+// of a photo, one per file, which the workflow ProcessPhoto runs in this order:
 //
 //	MarkProcessing  the run takes ownership of the photo          (PostgreSQL)
 //	FetchSource     URL ──▶ this worker's source cache            (PostgreSQL, HTTP)
@@ -8,9 +8,13 @@
 //
 // Each step runs as a local activity first, and as a regular activity if that
 // fails. attempt.go adds heartbeats, retry budgets and the count of lost
-// workers to each. The others belong to other workflows: ReconcilePage finds
-// photos that a closed run left processing, StartPage starts a page of a large
-// request, and batches.go has the activities that read and write a batch.
+// workers to each. The others belong to the other workflows:
+//
+//	start_page.go      starts a page of a large request
+//	batches.go         creates batches, selects their photos, ends them
+//	notify.go          posts webhooks; waits until a batch is done
+//	delete_photo.go    deletes a photo's rows, stops its run, deletes its files
+//	reconcile_page.go  finds photos that a closed run left processing
 //
 // Every activity is idempotent, because Temporal runs it at least once. Every
 // write is fenced by its run, because a worker that was counted as lost may
@@ -65,8 +69,8 @@ type Activities struct {
 	// without an answer would take all the time of its attempt.
 	BucketTimeout time.Duration
 
-	// ReconcilePage and StartPage use these. Both functions do nothing if the
-	// photo's workflow is running. StartBatchPhoto starts it with a lower
+	// ReconcilePage, StartPage and StopRun use these. Both functions do nothing if
+	// the photo's workflow is running. StartBatchPhoto starts it with a lower
 	// priority, and returns the ID of the run that is open then.
 	Temporal         client.Client
 	StartPhoto       func(ctx context.Context, id uuid.UUID) error

@@ -41,7 +41,7 @@ type SelectPageResult struct {
 // creates if the API has not. It is idempotent, because none of them is started
 // before it returns.
 func (a *Activities) SelectPage(ctx context.Context, in SelectPageInput) (*SelectPageResult, error) {
-	if err := a.DB.SelectBatch(ctx, in.Batch, in.Query); err != nil {
+	if err := a.DB.CreateEmptyBatch(ctx, in.Batch, in.Query); err != nil {
 		return nil, a.retryableError(ctx, err)
 	}
 	photos, next, err := a.DB.SelectPage(ctx, in.Batch, in.Selection, postgres.Cursor(in.After), in.Limit)

@@ -86,7 +86,7 @@ func classify(ctx context.Context, err error) (*photo.Failure, error) {
 	case errors.Is(err, postgres.ErrUnavailable):
 		return nil, outageError("PostgreSQL", DatabaseUnavailable, err)
 	case errors.Is(err, source.ErrHostBusy):
-		return nil, benignError("waiting for a turn: "+source.ErrHostBusy.Error()+"; Temporal retries", HostBusy, nil) // a large batch has thousands
+		return nil, benignError("waiting for a slot: "+source.ErrHostBusy.Error()+"; Temporal retries", HostBusy, nil) // a large batch has thousands
 	case isStorage:
 		return nil, outageError(storage.what, StorageUnavailable, err)
 	default:
@@ -94,8 +94,8 @@ func classify(ctx context.Context, err error) (*photo.Failure, error) {
 	}
 }
 
-// outageError returns the error of an attempt that a dependency was missing
-// for. logOutage logs it.
+// outageError returns the retryable error of an attempt that failed because a
+// dependency was unavailable. logOutage logs it.
 func outageError(what, code string, cause error) error {
 	return benignError(what+" cannot be used; Temporal retries until it can", code, cause)
 }
@@ -107,8 +107,8 @@ func benignError(message, errorType string, cause error) error {
 		temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign, Cause: cause})
 }
 
-// logOutage logs the error of an attempt for lack of a dependency, in a line a
-// minute for each reason: all photos of an outage have the same error.
+// logOutage logs an infrastructure error, at most once a minute for each cause:
+// all photos of an outage have the same error.
 func (a *Activities) logOutage(ctx context.Context, err error) {
 	outage, ok := errors.AsType[*temporal.ApplicationError](err)
 	if !ok || outage.Type() != DatabaseUnavailable && outage.Type() != StorageUnavailable {
@@ -116,7 +116,7 @@ func (a *Activities) logOutage(ctx context.Context, err error) {
 	}
 	cause := outage.Unwrap()
 	a.Outages.Do(fmt.Sprint(outage.Type(), postgres.SQLState(cause), gcerrors.Code(cause)), func() {
-		a.Log.WarnContext(ctx, "the attempt failed for lack of a dependency; lines of other photos are omitted for a minute",
+		a.Log.WarnContext(ctx, "the attempt failed because a dependency is unavailable; lines of other photos are omitted for a minute",
 			"code", outage.Type(), "error", cause, "activity", activity.GetInfo(ctx).ActivityType.Name)
 	})
 }

@@ -140,9 +140,9 @@ func (a *Activities) writeFiles(ctx context.Context, run photo.Run, encoded []ph
 // published it. A run that makes the same thumbnail again keeps the published
 // key, and so the URL that pages have.
 //
-// Any other key is new with the run. So nothing refers again to a file that has
-// no row and whose run is not the photo's owner: deleteOrphanedFiles relies on
-// this, and needs no lock.
+// Every other key contains the run's digest. So no later run records a file that
+// an earlier run left without a row: deleteOrphanedFiles relies on this, and
+// needs no lock.
 func thumbnailKey(run photo.Run, t photo.EncodedThumbnail, format photo.Format, published []string) string {
 	content := sha256.Sum256(t.Bytes)
 	name := fmt.Sprintf("%s%s-%x", thumbnailPrefix(run.Photo), t.Size, content[:8])

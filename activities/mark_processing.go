@@ -20,8 +20,8 @@ func (in MarkProcessingInput) WithLocalFailure(f *photo.Failure) any { in.LocalF
 // permanent failure.
 func (a *Activities) MarkProcessing(ctx context.Context, in MarkProcessingInput) error {
 	_, err := runStep(ctx, a, in.StepInput, func(ctx context.Context, _ *attempt) (any, error) {
-		again, err := a.DB.MarkProcessing(ctx, in.Run)
-		if again && activity.GetInfo(ctx).IsLocalActivity {
+		remarked, err := a.DB.MarkProcessing(ctx, in.Run)
+		if remarked && activity.GetInfo(ctx).IsLocalActivity {
 			a.logTakeover(ctx, 1) // in its first workflow task
 		}
 		return nil, err

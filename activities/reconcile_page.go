@@ -128,9 +128,9 @@ const (
 	unstartedAge = time.Minute
 )
 
-// reconcileBatches deletes batches that are older than BatchRetention, abandons
-// those whose workflow is gone before it has started all photos, and has those
-// that are done get their result, if no client has read them since.
+// reconcileBatches deletes batches that are older than BatchRetention, ends those
+// whose workflow closed before it had started all photos, and stores the counts
+// of finished batches that no client has read.
 func (a *Activities) reconcileBatches(ctx context.Context) error {
 	if err := a.DB.DeleteBatches(ctx, a.BatchRetention); err != nil {
 		return err

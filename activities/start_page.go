@@ -69,7 +69,7 @@ func (a *Activities) StartPage(ctx context.Context, in StartPageInput) error {
 		}
 		from += len(next)
 		started = append(started, runs...)
-		if len(started) >= joinedPhotos || from == len(in.Photos) {
+		if len(started) >= photosPerJoin || from == len(in.Photos) {
 			if err := join(); err != nil {
 				return err
 			}
@@ -78,6 +78,6 @@ func (a *Activities) StartPage(ctx context.Context, in StartPageInput) error {
 	return nil
 }
 
-// joinedPhotos is the number of photos whose runs one statement joins to their
-// batch, and that a retry may start again.
-const joinedPhotos = 50
+// photosPerJoin is the number of photos in one JoinRuns statement, and the
+// granularity of the progress in heartbeats.
+const photosPerJoin = 50

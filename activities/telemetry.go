@@ -128,7 +128,7 @@ var stepLabels = map[string]string{
 
 // outcomeLabel returns the value of the label outcome: "ok", "failed" for a
 // failure of the photo, "outage" for an infrastructure error, "busy" for a fetch
-// that found no turn at its host, "waiting" for a batch or run that is not done,
+// that found no free slot of its host, "waiting" for a batch or run that is not done,
 // "timeout" or "canceled" for an attempt whose context ended, or "superseded"
 // for a run that lost its photo.
 func outcomeLabel(ctx context.Context, err error) string {

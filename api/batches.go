@@ -59,7 +59,7 @@ func (s *Server) processSelected(w http.ResponseWriter, r *http.Request) {
 	}
 	batch := photo.Batch{ID: in.Batch, CreatedAt: time.Now().Truncate(time.Microsecond), Query: in.Query}
 	s.tryBatch(r.Context(), batchIsLate, func(ctx context.Context) error { // the workflow creates it, too, but the client may ask for it at once
-		if err := s.DB.SelectBatch(ctx, batch.ID, batch.Query); err != nil {
+		if err := s.DB.CreateEmptyBatch(ctx, batch.ID, batch.Query); err != nil {
 			return err
 		}
 		created, err := s.DB.Batch(ctx, batch.ID)

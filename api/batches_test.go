@@ -194,7 +194,7 @@ func TestBatchesWithoutTemporal(t *testing.T) {
 		t.Parallel()
 		b := setup(t, withoutTemporal(t))
 		id := uuid.New()
-		require.NoError(t, b.api.DB.SelectBatch(t.Context(), id, "status=failed"))
+		require.NoError(t, b.api.DB.CreateEmptyBatch(t.Context(), id, "status=failed"))
 		path := "/batches/" + id.String()
 		requireError(t, b.do(t, http.MethodDelete, path, ""), http.StatusServiceUnavailable, "Temporal cannot be reached")
 		require.Equal(t, http.StatusOK, b.get(t, path).status)

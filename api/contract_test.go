@@ -202,7 +202,8 @@ func TestContractRejectsUndocumentedResponses(t *testing.T) {
 }
 
 // TestFailureCodesAreDocumented compares the codes of internal/photo with those
-// of the contract, and with the table in README.md.
+// of the contract, with the table in README.md, and with the advice of the page
+// and of docs/operating.md.
 func TestFailureCodesAreDocumented(t *testing.T) {
 	t.Parallel()
 	codes := failureCodes(t)
@@ -237,6 +238,20 @@ func TestFailureCodesAreDocumented(t *testing.T) {
 		}
 	}
 	require.ElementsMatch(t, codes, table, "the table of codes in README.md")
+
+	page, err := os.ReadFile("page/app.js")
+	require.NoError(t, err)
+	operating, err := os.ReadFile("../docs/operating.md")
+	require.NoError(t, err)
+	_, alert, found := strings.Cut(string(operating), "\n### PhotosFailing\n")
+	require.True(t, found, "the alert's section in docs/operating.md")
+	alert, _, _ = strings.Cut(alert, "\n### ")
+	for _, code := range codes {
+		require.Contains(t, string(page), "\n  "+code+`: "`, "the advice in api/page/app.js")
+		if photo.Code(code) != photo.Canceled {
+			require.Contains(t, alert, "`"+code+"`", "the table of PhotosFailing in docs/operating.md")
+		}
+	}
 }
 
 // failureCodes reads the constants of the type photo.Code in internal/photo,

@@ -49,7 +49,7 @@ type eventHub struct {
 	frames   []frame   // the newest events
 	begin    int64     // sequence number of the first of frames
 	bytes    int       // of frames
-	floor    int64     // id before the first event that frames may lack
+	dropped  int64     // id of the newest event that is no longer in frames; a client with an older one is reset
 	id       int64     // of the newest event
 	more     chan struct{}
 }
@@ -79,7 +79,7 @@ func (h *eventHub) start(ctx context.Context) error {
 	h.running = true
 	h.begin, h.frames, h.bytes = h.end(), nil, 0
 	h.id = max(h.id, now.UnixMicro())
-	h.floor = h.id
+	h.dropped = h.id
 	go h.run(context.WithoutCancel(ctx), &changeReader{
 		server: h.server, newest: now, since: now.Add(-changesOverlap), known: map[uuid.UUID]time.Time{}, batches: map[uuid.UUID][]byte{}, uncounted: true,
 	})
@@ -131,7 +131,7 @@ func (h *eventHub) publish(newest time.Time, events []event) {
 	}
 	for h.bytes > maxEventBytes {
 		h.bytes -= len(h.frames[0].text)
-		h.floor = h.frames[0].id
+		h.dropped = h.frames[0].id
 		h.frames = h.frames[1:]
 		h.begin++
 	}
@@ -174,9 +174,9 @@ func (c *changeReader) read(ctx context.Context) ([]event, error) {
 	return events, err
 }
 
-// pause returns the time of the next count, of which the last one began at the
-// given time.
-func pause(began time.Time) time.Time {
+// nextCountTime returns when to count next after a count that began at a time and
+// ends now: countPause times as long from now as it took.
+func nextCountTime(began time.Time) time.Time {
 	took := time.Since(began)
 	return began.Add(took + countPause*took)
 }
@@ -239,7 +239,7 @@ func (c *changeReader) readCounts(ctx context.Context, events *[]event) error {
 	if err != nil {
 		return err
 	}
-	c.nextCount, c.uncounted = pause(began), false
+	c.nextCount, c.uncounted = nextCountTime(began), false
 	if data := encodeJSON(photojson.ToCounts(counts)); !bytes.Equal(data, c.counts) {
 		c.counts = data
 		*events = append(*events, event{"counts", data})
@@ -264,7 +264,7 @@ func (c *changeReader) readBatches(ctx context.Context, events *[]event) error {
 		}
 		batches = append(batches, done...)
 	}
-	c.nextBatches = pause(began)
+	c.nextBatches = nextCountTime(began)
 	sent := map[uuid.UUID][]byte{}
 	var changed []photo.Batch
 	for _, b := range batches {

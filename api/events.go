@@ -119,7 +119,7 @@ func (h *eventHub) join(ctx context.Context, lastID string) (position, error) {
 		return p, nil
 	}
 	id, err := strconv.ParseInt(lastID, 10, 64)
-	if err != nil || id < h.floor || id > h.id {
+	if err != nil || id < h.dropped || id > h.id {
 		p.next = lost
 		return p, nil
 	}

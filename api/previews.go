@@ -63,9 +63,9 @@ func (s *Server) countPhotos(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, photojson.ToCounts(counts))
 }
 
-// reusedCount is the time that counting takes from which its result is reused,
-// as long as a pause lasts. It takes that long with about a million photos.
-const reusedCount = 100 * time.Millisecond
+// minReusedDuration is how long a count must take for its result to be reused
+// until nextCountTime. It takes that long with about a million photos.
+const minReusedDuration = 100 * time.Millisecond
 
 // photoCounter counts the photos for one request at a time.
 type photoCounter struct {
@@ -82,8 +82,8 @@ func (c *photoCounter) read(ctx context.Context, db *postgres.DB) (photo.Counts,
 		return c.counts, nil
 	}
 	counts, err := db.CountPhotos(ctx)
-	if err == nil && time.Since(began) >= reusedCount {
-		c.counts, c.next = counts, pause(began)
+	if err == nil && time.Since(began) >= minReusedDuration {
+		c.counts, c.next = counts, nextCountTime(began)
 	}
 	return counts, err
 }

@@ -168,8 +168,8 @@ func (e *notStartedError) Error() string {
 
 func (e *notStartedError) Unwrap() error { return e.err }
 
-// temporalError is an error of Temporal's client, for which a request has had no
-// effect.
+// temporalError is an error of Temporal's client; the request has changed
+// nothing.
 type temporalError struct{ err error }
 
 func (e *temporalError) Error() string { return e.err.Error() }
@@ -211,9 +211,9 @@ func (e *notStartedError) toBody() any {
 
 // startWorkflows starts one workflow for each photo, StartConcurrency at a
 // time, and stops at the first error. A photo whose workflow is running counts
-// as started. Several photos that are more than StartDirectly go to one batch
-// workflow, which starts theirs: the response needs to wait for a single start
-// only. It returns the batch of several photos; zero if there is none.
+// as started. For more than StartDirectly photos it starts one StartPhotos
+// workflow, which starts the photos' workflows: the response needs to wait for a
+// single start only. It returns the batch of several photos; zero if there is none.
 func (s *Server) startWorkflows(ctx context.Context, ids []uuid.UUID) (batch uuid.UUID, err error) {
 	if len(ids) > 1 {
 		batch = uuid.New()

@@ -63,7 +63,8 @@ type Server struct {
 }
 
 // Run serves the API until the context is done, and then finishes the requests
-// in flight for at most ShutdownTimeout; later ones are answered 503. It starts
+// in flight for at most ShutdownTimeout. Those that still run then are answered
+// 503. It starts
 // while PostgreSQL, Temporal or the bucket is unreachable, which /readyz shows,
 // and migrates the schema as soon as PostgreSQL is reachable. It returns an
 // error if one of them fails permanently, such as by refusing the credentials.

@@ -145,8 +145,8 @@ func hasFailureAttribute(ctx context.Context, c client.Client, namespace string,
 	return false
 }
 
-// searchAttributesTimeout bounds a question that only a search in the Web UI
-// depends on.
+// searchAttributesTimeout bounds the request for the namespace's search
+// attributes, which only a search in the Web UI needs.
 const searchAttributesTimeout = 5 * time.Second
 
 func newSourceCache(cfg config.Config) *sourcecache.Cache {

@@ -39,8 +39,8 @@ func notify(ctx workflow.Context, run photo.Run) error {
 	return startAbandoned(ctx, "webhook-"+run.ID, "Webhook of photo "+run.Photo.String(), SendWebhook, in)
 }
 
-// startAbandoned starts a child workflow that goes on when this one has ended.
-// One that runs already is kept.
+// startAbandoned starts a child workflow that continues after this one has
+// ended. If a workflow with the ID is running, it does nothing.
 func startAbandoned(ctx workflow.Context, id, summary string, child, in any) error {
 	ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
 		WorkflowID: id, ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_ABANDON, StaticSummary: summary, Priority: PriorityBatch,

@@ -14,14 +14,14 @@ import (
 // StartPhotosInput says which photos to start.
 type StartPhotosInput struct {
 	Photos photo.IDs `json:"photos"`
-	// Batch is the batch that the photos are to be. Runs from before batches
+	// Batch is the batch to which the photos belong. Runs from before batches
 	// have none.
 	Batch uuid.UUID `json:"batch,omitzero"`
 }
 
-// photosPerPage is the number of photos that one activity starts. They take
-// about a second, which bounds the work that is repeated after a lost worker,
-// and the time until a cancellation takes effect.
+// photosPerPage is the number of photos that one activity starts. That takes
+// from one to six seconds, and bounds the work that is repeated after a lost
+// worker, and the time until a cancellation takes effect.
 const photosPerPage = 200
 
 var startPageOptions = workflow.ActivityOptions{

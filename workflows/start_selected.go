@@ -12,7 +12,7 @@ import (
 
 // StartSelectedInput selects photos of the database.
 type StartSelectedInput struct {
-	Batch     uuid.UUID       `json:"batch"` // that the photos are to be
+	Batch     uuid.UUID       `json:"batch"` // to which the photos belong
 	Selection photo.Selection `json:"selection"`
 	Query     string          `json:"query"` // of the request, for people
 	Limit     int             `json:"limit"` // largest number of photos; 0 means no limit
@@ -22,7 +22,8 @@ type StartSelectedInput struct {
 }
 
 // selectedPages is the number of pages that one run starts before it continues
-// as a new run: 10,000 photos, and a history of about 600 events and 500 kB.
+// as a new run: 10,000 photos, and a history of about 600 events and 840 kB as
+// JSON.
 const selectedPages = 50
 
 // StartSelected starts the workflows of all photos that a request selects, the

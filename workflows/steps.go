@@ -15,13 +15,14 @@ import (
 // priority keys, the smallest first. Keys are from 1 to 5; the default is 3.
 var (
 	// PriorityFirst is for the last two steps of a photo, which free its
-	// source, and for the short activities of StartPhotos and ReconcilePhotos.
+	// source, for ReconcilePhotos, and for the workflows, and their short
+	// activities, that start or delete photos.
 	PriorityFirst = temporal.Priority{PriorityKey: 1}
 	// PriorityInteractive is for the photos of a request with at most
 	// START_DIRECTLY photos, whose client may be waiting, and for the photos
 	// that the reconciler starts again.
 	PriorityInteractive = temporal.Priority{PriorityKey: 2}
-	// PriorityBatch is for the photos of a larger request.
+	// PriorityBatch is for the photos of a larger request, and for webhooks.
 	PriorityBatch = temporal.Priority{PriorityKey: 4}
 )
 

@@ -8,8 +8,8 @@ import (
 )
 
 // Run is one run of a photo's workflow, and the fencing token of its writes:
-// the newest run that has marked the photo owns it, and a write of an older run
-// changes nothing.
+// the newest run that has written the photo's status owns it, and a write of an
+// older run changes nothing.
 type Run struct {
 	Photo     uuid.UUID `json:"photo"`
 	ID        string    `json:"id"`         // Temporal's run ID

@@ -72,9 +72,9 @@ func (db *DB) CreateStartedBatch(ctx context.Context, batch uuid.UUID, photos []
 		batch, ids, oldRuns)
 }
 
-// SelectBatch creates an empty batch of photos that SelectPage adds. It is
+// CreateEmptyBatch creates a batch without photos; SelectPage adds them. It is
 // idempotent.
-func (db *DB) SelectBatch(ctx context.Context, batch uuid.UUID, query string) error {
+func (db *DB) CreateEmptyBatch(ctx context.Context, batch uuid.UUID, query string) error {
 	return db.exec(ctx, "create batch", `INSERT INTO batches (uuid, query) VALUES ($1, $2) ON CONFLICT DO NOTHING`, batch, query)
 }
 
@@ -111,8 +111,8 @@ func (db *DB) SelectPage(ctx context.Context, batch uuid.UUID, selection photo.S
 	return photos, next, nil
 }
 
-// JoinRuns has the outcomes of runs count for the batch that were open when its
-// photos were started. The others count in any case. It is idempotent.
+// JoinRuns makes the batch count runs that were already open when it started
+// their photos. Runs that it started itself always count. It is idempotent.
 func (db *DB) JoinRuns(ctx context.Context, batch uuid.UUID, photos []BatchPhoto) error {
 	ids, runs := make([]string, len(photos)), make([]string, len(photos))
 	for i, p := range photos {
@@ -200,8 +200,8 @@ func (db *DB) UnstartedBatches(ctx context.Context, age time.Duration, limit int
 }
 
 // batchStatus is the status of a photo p in a batch, of which m is the row in
-// batch_photos. A final status that was there before the photo was started for
-// the batch is pending; it has no run if it is older than runs.
+// batch_photos. A final status of an earlier run counts as pending. Rows from
+// before migration 2 have no run ID.
 const batchStatus = `CASE WHEN p.uuid IS NULL THEN 'failed'
 	WHEN p.status IN ('completed', 'failed') AND (p.run_id IS NULL OR p.run_id = m.old_run_id) THEN 'pending'
 	ELSE p.status END`

@@ -143,7 +143,7 @@ func TestSelectPage(t *testing.T) {
 	}
 	b.process(t, ids[3], photo.Fail(photo.SourceTimeout, "slow"))
 	batch := uuid.New()
-	require.NoError(t, b.db.SelectBatch(t.Context(), batch, "status=failed"))
+	require.NoError(t, b.db.CreateEmptyBatch(t.Context(), batch, "status=failed"))
 	selection := photo.Selection{Status: photo.Failed, Code: photo.SourceForbidden}
 	first, next, err := b.db.SelectPage(t.Context(), batch, selection, postgres.Cursor{}, 2)
 	require.NoError(t, err)

@@ -2,7 +2,9 @@
 //
 //	runs.go        a run's writes, which its run ID and start fence
 //	reconcile.go   the reconciler's queries
-//	photos.go      the API's reads, and the photos that it adds
+//	photos.go      the API's reads of photos, and the photos that it adds
+//	previews.go    lists with thumbnails, counts and changes, for the page
+//	batches.go     batches: their photos, progress and results
 //	thumbnails.go  the rows of a photo's thumbnails
 //	audit.go       the rows of all thumbnails, for the comparison with the bucket
 //	errors.go      which errors are transient, and which sessions are replaced
@@ -10,9 +12,9 @@
 //	telemetry.go   traces, metrics, and the backlog
 //
 // Most methods take one round trip. They return photo.ErrNotFound,
-// photo.ErrSuperseded, or ErrUnavailable for an error that is not the photo's;
-// any other error is a defect or of a value. Every method may be retried, but AddPhotos may then add photos
-// twice.
+// photo.ErrSuperseded, or ErrUnavailable for an infrastructure error. Any other
+// error is a defect, or is caused by a value of the statement. Every method may
+// be retried, but AddPhotos may then add photos twice.
 package postgres
 
 import (

@@ -31,17 +31,18 @@ func fenceArgs(run photo.Run) []any {
 }
 
 // MarkProcessing makes the run the photo's owner, and the photo's status
-// processing. It is idempotent; again is true if the run was the owner before.
+// processing. It is idempotent; remarked is true if the same run had marked the
+// photo before, in a workflow task that was lost.
 // After Finish it has no effect, unless the run has started again since. It
 // returns photo.ErrNotFound, or photo.ErrSuperseded if a newer run has acquired
 // the photo.
-func (db *DB) MarkProcessing(ctx context.Context, run photo.Run) (again bool, err error) {
-	again, err = retryStale(func() (again bool, err error) {
+func (db *DB) MarkProcessing(ctx context.Context, run photo.Run) (remarked bool, err error) {
+	remarked, err = retryStale(func() (remarked bool, err error) {
 		err = db.pool.QueryRow(ctx, `UPDATE photos SET status = 'processing', run_id = $2, run_started_at = $3,
 			failure_code = NULL, failure_message = NULL, updated_at = now()
 			FROM (SELECT run_id AS previous_run FROM photos WHERE uuid = $1) AS before
-			WHERE `+newerOrOwner+` RETURNING previous_run IS NOT DISTINCT FROM $2`, fenceArgs(run)...).Scan(&again)
-		return again, err
+			WHERE `+newerOrOwner+` RETURNING previous_run IS NOT DISTINCT FROM $2`, fenceArgs(run)...).Scan(&remarked)
+		return remarked, err
 	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
@@ -49,7 +50,7 @@ func (db *DB) MarkProcessing(ctx context.Context, run photo.Run) (again bool, er
 	case err != nil:
 		return false, fmt.Errorf("update photo: %w", translate(err))
 	}
-	return again, nil
+	return remarked, nil
 }
 
 // Finish writes the photo's final status: failed if there is a failure, else

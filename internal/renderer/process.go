@@ -28,10 +28,10 @@ const (
 	// process that renders. A processor fills about a gigabyte in this time.
 	memoryPoll = 250 * time.Millisecond
 
-	// uncounted is what a process within its limit may hold beyond it, in bytes:
-	// stacks, relocated libraries and page tables, which the kernel's limit does
-	// not count.
-	uncounted = 64 << 20
+	// memoryAllowance is what a process may use beyond MaxMemory before the worker
+	// kills it, in bytes: stacks, relocated libraries and page tables, which the
+	// kernel's limit does not count.
+	memoryAllowance = 64 << 20
 
 	// killTimeout limits the wait for the kernel to reap a killed process,
 	// which takes long only on an overloaded machine.

@@ -74,7 +74,7 @@ func (r *Renderer) render(p *process, j job) (result, condition) {
 	}
 	defer source.Close()
 
-	go p.watchMemory(ctx, r.config.MaxMemory+uncounted, func() { exceed(errMemory) })
+	go p.watchMemory(ctx, r.config.MaxMemory+memoryAllowance, func() { exceed(errMemory) })
 	p.log.nextPicture(j.ctx)
 	made, failure, err := p.exchange(source, j.source.Size, r.config.Options)
 	after := healthy

@@ -22,8 +22,8 @@ var errBlocked = errors.New("address refused")
 // networks, and to the allowed addresses with their ports, against server-side
 // request forgery (SSRF).
 //
-// It restricts no ports of the others: photos are served on many, and a public address serves
-// the worker nothing that it does not serve to everyone.
+// Every port of a public address is allowed: photos are served on many, and a
+// public address serves the worker nothing that it does not serve to everyone.
 type publicDialer struct {
 	netDialer  net.Dialer
 	allowed    []netip.Prefix // no IPv4-mapped ones: see unmapPrefix

@@ -15,10 +15,10 @@ var ErrHostBusy = errors.New("other fetches from the same host take all of its s
 // keeps an entry for a host only while a fetch runs against the host or waits
 // for a slot, so its size is bounded by the number of fetches.
 //
-// A fetch that waits occupies its caller. So at most maxWaiting fetches, of all
-// hosts together, wait as long as it takes; they suffice to use a slot as soon
-// as it is free. A further one gives up after maxWait, and its caller can do
-// something else.
+// A waiting fetch occupies an activity slot of the worker. So at most maxWaiting
+// fetches, of all hosts together, wait without a limit; they suffice to use a
+// slot of the host as soon as it is free. A further fetch returns ErrHostBusy
+// after maxWait, which frees its activity slot.
 type hostLimiter struct {
 	limit      int // slots per host
 	maxWaiting int

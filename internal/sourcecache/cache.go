@@ -24,7 +24,7 @@ import (
 // Config has a Cache's limits.
 type Config struct {
 	Dir       string        // of the temporary files
-	MaxMemory int64         // bytes; beyond it, sources go to files, at about the CPU cost of fetching them
+	MaxMemory int64         // bytes; beyond it, sources are written to files, which takes about as much CPU time as the fetch
 	MaxDisk   int64         // bytes in files; beyond it, unused sources in files are evicted
 	MaxAge    time.Duration // after which an unused source is evicted
 

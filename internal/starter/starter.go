@@ -29,7 +29,9 @@ func (s Starter) StartPhoto(ctx context.Context, id uuid.UUID) (client.WorkflowR
 	return s.startPhoto(ctx, id, workflows.PriorityInteractive)
 }
 
-// StartBatchPhoto is StartPhoto with PriorityBatch, for a photo of a batch.
+// StartBatchPhoto is StartPhoto with PriorityBatch, for a photo of a request
+// whose photos a workflow starts: of more than START_DIRECTLY UUIDs, or selected
+// by their status.
 func (s Starter) StartBatchPhoto(ctx context.Context, id uuid.UUID) (client.WorkflowRun, error) {
 	return s.startPhoto(ctx, id, workflows.PriorityBatch)
 }

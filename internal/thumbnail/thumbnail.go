@@ -90,7 +90,7 @@ type Options struct {
 //	unsupported_image  not a JPEG, PNG, WebP, GIF, TIFF, HEIC or AVIF, or an unsupported variant of one
 //	corrupt_image      one of these formats, but damaged or truncated
 //	image_too_large    more pixels, frames or memory than the options allow, or out of memory
-//	internal           invalid options, or libvips cannot start
+//	internal           invalid options, libvips cannot start, or an operation on the decoded picture fails
 //
 // Make may be called concurrently.
 func Make(source []byte, o Options) (made photo.Rendering, err error) {

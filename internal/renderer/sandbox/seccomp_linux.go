@@ -41,7 +41,7 @@ var (
 		"exit_group", // end of the process
 	}
 
-	// fileCalls get EACCES, also those for sockets and descriptors.
+	// fileCalls get EACCES, also those for sockets, descriptors and signals.
 	fileCalls = []string{
 		"open", "openat", "openat2", "creat", "stat", "lstat", "fstat", "newfstatat", "statx", "access", "faccessat", "faccessat2",
 		"readlink", "readlinkat", "getdents", "getdents64", "getcwd", "chdir", "fchdir", "statfs", "fstatfs",
