@@ -3,14 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/xml"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -254,32 +251,13 @@ func TestTable(t *testing.T) {
 	}
 }
 
-func TestChart(t *testing.T) {
-	t.Parallel()
-	svg := chart(example())
-	for decoder := xml.NewDecoder(bytes.NewReader(svg)); ; {
-		_, err := decoder.Token()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		require.NoError(t, err, "it is well-formed")
-	}
-	require.Contains(t, string(svg), ">native, 1 box<")
-	require.Contains(t, string(svg), ">50 ms<")
-	require.Contains(t, string(svg), "20.8 photos/s (42 %)")
-	require.NotRegexp(t, regexp.MustCompile(`NaN|Inf|="-`), string(svg))
-	for value, want := range map[float64]float64{0.7: 1, 1: 1, 1.1: 2, 4: 5, 18: 20, 51: 100} {
-		require.InDelta(t, want, niceStep(value), 1e-9)
-	}
-}
-
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	for _, args := range []string{"-n 0", "-n 10001", "-stack moon", "-boxes 2", "-boxes x", "-repeat -1", "extra"} {
 		err := realMain(context.Background(), strings.Fields(args), io.Discard, io.Discard)
 		require.Error(t, err, args)
 	}
-	for _, args := range []string{"-watchers 1", "-stack native,cluster", "-stack native,native", "-n 1000", "-svg chart.svg"} {
+	for _, args := range []string{"-watchers 1", "-stack native,cluster", "-stack native,native", "-n 1000"} {
 		err := realMain(t.Context(), append(strings.Fields(args), "-compare", "HEAD"), io.Discard, io.Discard)
 		require.ErrorContains(t, err, "usage: -compare takes one stack", args)
 	}

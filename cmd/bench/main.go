@@ -88,7 +88,6 @@ func realMain(ctx context.Context, args []string, out, progress io.Writer) error
 	repeats := flags.Int("repeat", 0, "how often each is measured (3; large batches once; with -compare 5 pairs)")
 	revision := flags.String("compare", "", "compare this tree with another git `revision`, in pairs of batches")
 	watchers := flags.Int("watchers", 0, "compare with batches that this many clients of GET /events watch")
-	svg := flags.String("svg", "", "draw the result to this `file`")
 	crossCheck := flags.Bool("govips", true, "measure plain govips beside the limit")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -120,8 +119,8 @@ func realMain(ctx context.Context, args []string, out, progress io.Writer) error
 	if flags.NArg() > 0 || *n < 1 || *n > maxBatch || *repeats < 0 || *watchers < 0 {
 		return fmt.Errorf("usage: bench [flags]; -n must be from 1 to %d", maxBatch)
 	}
-	if o.compare != "" && (*watchers > 0 || len(o.stacks) > 1 || *n >= largeBatch || *svg != "") {
-		return fmt.Errorf("usage: -compare takes one stack and fewer than %d photos, and neither -watchers nor -svg", largeBatch)
+	if o.compare != "" && (*watchers > 0 || len(o.stacks) > 1 || *n >= largeBatch) {
+		return fmt.Errorf("usage: -compare takes one stack and fewer than %d photos, and no -watchers", largeBatch)
 	}
 	var err error
 	if o.program, err = filepath.Abs(*program); err != nil {
@@ -146,10 +145,7 @@ func realMain(ctx context.Context, args []string, out, progress io.Writer) error
 		return err
 	}
 	report.write(out)
-	if *svg == "" {
-		return nil
-	}
-	return os.WriteFile(*svg, chart(report), 0o644)
+	return nil
 }
 
 // list reads words that are separated by commas or spaces.
