@@ -24,18 +24,33 @@ func findRevision(ctx context.Context, dir, revision string) (commit string, err
 	return commit, nil
 }
 
-// checkout is another revision of the repository, built in a work tree of its own.
-type checkout struct {
-	repository string // a directory of the repository
-	root       string // a temporary directory; the work tree is in it
-	added      bool   // the repository has a record of the work tree
-	program    string // the built photo-processor
+// revisionNames returns the abbreviated hashes of the other commit and of this
+// tree's.
+func revisionNames(ctx context.Context, dir, commit string) (other, this string, err error) {
+	if other, err = git(ctx, dir, "rev-parse", "--short", commit); err != nil {
+		return "", "", err
+	}
+	if this, err = git(ctx, dir, "rev-parse", "--short", "HEAD"); err != nil {
+		return "", "", err
+	}
+	changes, err := git(ctx, dir, "status", "--porcelain")
+	if changes != "" {
+		this += " + changes"
+	}
+	return other, this, err
 }
 
-// checkOut checks out a commit in a new directory below parent, and builds it
-// with make.
+// checkout is another revision of the repository, built in a directory of its own.
+type checkout struct {
+	root    string // a temporary directory
+	program string // the built photo-processor
+}
+
+// checkOut extracts a commit into a new directory below parent, and builds it with
+// make. It has no repository: a work tree of this one would have to be removed from
+// its records, too.
 func checkOut(ctx context.Context, repository, commit, parent string) (_ *checkout, err error) {
-	c := &checkout{repository: repository}
+	c := &checkout{}
 	if c.root, err = os.MkdirTemp(parent, "photo-processor-bench-"); err != nil {
 		return nil, err
 	}
@@ -44,28 +59,21 @@ func checkOut(ctx context.Context, repository, commit, parent string) (_ *checko
 			err = errors.Join(err, c.remove())
 		}
 	}()
-	// A git that is killed would leave a locked work tree.
-	if _, err := git(context.WithoutCancel(ctx), repository, "worktree", "add", "--detach", c.tree(), commit); err != nil {
+	archive, tree := filepath.Join(c.root, "tree.tar"), filepath.Join(c.root, "tree")
+	if _, err := git(ctx, repository, "archive", "--prefix=tree/", "--output="+archive, commit); err != nil {
 		return nil, err
 	}
-	c.added = true
-	if _, err := runProgram(ctx, c.tree(), "make", "build"); err != nil {
+	if _, err := runProgram(ctx, c.root, "tar", "-xf", archive); err != nil {
 		return nil, err
 	}
-	c.program = filepath.Join(c.tree(), "bin", "photo-processor")
+	if _, err := runProgram(ctx, tree, "make", "build"); err != nil {
+		return nil, err
+	}
+	c.program = filepath.Join(tree, "bin", "photo-processor")
 	return c, nil
 }
 
-func (c *checkout) tree() string { return filepath.Join(c.root, "tree") }
-
-// remove deletes the work tree and the repository's record of it.
-func (c *checkout) remove() error {
-	var err error
-	if c.added {
-		_, err = git(context.Background(), c.repository, "worktree", "remove", "--force", c.tree())
-	}
-	return errors.Join(err, os.RemoveAll(c.root))
-}
+func (c *checkout) remove() error { return os.RemoveAll(c.root) }
 
 // git runs git in a directory, and returns its output without the last newline.
 func git(ctx context.Context, dir string, args ...string) (string, error) {
@@ -73,8 +81,8 @@ func git(ctx context.Context, dir string, args ...string) (string, error) {
 	return strings.TrimSuffix(output, "\n"), err
 }
 
-// inheritedVariables would apply to the other work tree: an outer make's, and
-// those that git sets for hooks.
+// inheritedVariables would apply to the other revision: an outer make's, and those
+// that git sets for hooks.
 var inheritedVariables = []string{"MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"}
 
 // runProgram runs a program in a directory, and returns its standard output. It

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -42,7 +42,7 @@ func TestComparisonTable(t *testing.T) {
 	run := func(cost, wall time.Duration) figures {
 		return figures{Photos: 100, Wall: wall * 100 * time.Millisecond, CPU: map[role]time.Duration{renderRole: cost * 100 * time.Millisecond, workerRole: time.Second}}
 	}
-	c := comparison{other: "abc1234", this: "def5678 + changes", report: report{columns: []*column{
+	c := comparison{other: "abc1234", this: "def5678 + changes", report: &report{columns: []*column{
 		{stack: "native", boxes: 3, photos: 100, runs: []figures{run(40, 50), run(80, 100), run(50, 40)}},
 		{stack: "native", boxes: 3, photos: 100, runs: []figures{run(44, 40), run(72, 125), run(60, 40)}},
 	}}}
@@ -116,13 +116,10 @@ func TestCheckOut(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
 		defer cancel()
-		_ = every(t.Context(), lookInterval, func() error {
+		assert.Eventually(t, func() bool {
 			_, err := os.Stat(filepath.Join(parent, "hangs"))
-			if err == nil {
-				return errors.New("make runs")
-			}
-			return nil
-		})
+			return err == nil
+		}, time.Minute, lookInterval, "make runs")
 	}()
 	_, err = checkOut(ctx, repository, hanging, parent)
 	require.ErrorIs(t, err, context.Canceled)

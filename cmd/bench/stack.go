@@ -12,8 +12,8 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/procfs"
 	"go.temporal.io/api/workflowservice/v1"
 	temporalclient "go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
@@ -25,15 +25,11 @@ import (
 	"github.com/photo-processor/photo-processor/internal/postgres"
 )
 
-// stackFlags are the stacks that can be measured: the flags of
-// `photo-processor-dev run`.
-var stackFlags = map[string][]string{
-	"native":  nil,
-	"cluster": {"--cluster"},
-}
-
-// stackSubdirectories are the data directories of stacks below DATA_DIR.
-var stackSubdirectories = map[string]string{"cluster": "cluster"}
+// The stacks that can be measured.
+const (
+	native  = "native"
+	cluster = "cluster" // photo-processor-dev run --cluster
+)
 
 const (
 	// startTime includes building Temporal's programs, once on a machine.
@@ -51,15 +47,18 @@ type stack struct {
 	api  *client.Client
 	db   *postgres.DB // adds photos, as a client of the product would
 	conn *pgx.Conn    // looks how far they are
+	proc procfs.FS    // has the CPU time and the memory of its processes
 }
 
 // startStack starts the development stack with an empty data directory on free
 // ports.
 func startStack(ctx context.Context, program, name string, boxes []photo.Box) (_ *stack, err error) {
-	flags := stackFlags[name]
 	// Not os.TempDir: PostgreSQL's user must have access, and a socket's path must be
 	// short.
 	s := &stack{}
+	if s.proc, err = procfs.NewDefaultFS(); err != nil {
+		return nil, fmt.Errorf("CPU time and memory are measured on Linux alone: %w", err)
+	}
 	if s.root, err = os.MkdirTemp("/tmp", "photo-processor-bench-"); err != nil {
 		return nil, err
 	}
@@ -90,11 +89,15 @@ func startStack(ctx context.Context, program, name string, boxes []photo.Box) (_
 		}
 		env = append(env, variable+"="+value)
 	}
-	if s.dir, err = devstack.NewDir(filepath.Join(data, stackSubdirectories[name])); err != nil {
+	if s.dir, err = devstack.NewDir(data); err != nil {
 		return nil, err
 	}
+	args := []string{"run"}
+	if name == cluster {
+		args, s.dir = append(args, "--cluster"), s.dir.Cluster()
+	}
 	process := devstack.Process{
-		Name: "photo-processor-dev", Path: program + "-dev", Args: append([]string{"run"}, flags...), Env: env,
+		Name: "photo-processor-dev", Path: program + "-dev", Args: args, Env: env,
 		LogFile: filepath.Join(s.root, "dev.log"),
 		Ready: func(context.Context) (err error) {
 			s.state, err = s.dir.ReadState()
@@ -209,34 +212,62 @@ func (s *stack) versions(ctx context.Context) (string, error) {
 	return fmt.Sprintf("PostgreSQL %s, Temporal %s", postgresVersion, info.GetServerVersion()), nil
 }
 
-// progress is the state of a photo.
-type progress struct {
-	status         photo.Status
-	updatedAt      time.Time
-	code, message  string
-	thumbnailCount int
+// addPhotos adds photos to the database, and returns their UUIDs.
+func (s *stack) addPhotos(ctx context.Context, urls []string) (ids []string, err error) {
+	photos, err := s.db.AddPhotos(ctx, urls)
+	for _, p := range photos {
+		ids = append(ids, p.UUID.String())
+	}
+	return ids, err
 }
 
-// unfinished reports whether any photo is pending or processing, by an index.
-func (s *stack) unfinished(ctx context.Context) (some bool, err error) {
-	err = s.conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM photos WHERE status = 'pending') OR EXISTS (SELECT FROM photos WHERE status = 'processing')`).Scan(&some)
-	return some, err
+// post posts UUIDs, all of which must be accepted.
+func (s *stack) post(ctx context.Context, ids []string) error {
+	accepted, _, err := s.api.Process(ctx, ids)
+	if err == nil && len(accepted) != len(ids) {
+		err = fmt.Errorf("the API accepted %d of %d UUIDs", len(accepted), len(ids))
+	}
+	return err
 }
 
-// results returns the final states of the photos.
-func (s *stack) results(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]progress, error) {
-	rows, err := s.conn.Query(ctx, `SELECT uuid, status, updated_at, coalesce(failure_code, ''), coalesce(failure_message, ''),
+// waitForAll waits until each photo has its final status.
+func (s *stack) waitForAll(ctx context.Context) error {
+	for {
+		// The query uses an index.
+		var unfinished bool
+		err := s.conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM photos WHERE status = 'pending')
+			OR EXISTS (SELECT FROM photos WHERE status = 'processing')`).Scan(&unfinished)
+		if err != nil || !unfinished {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("not all photos are completed: %w", ctx.Err())
+		case <-time.After(lookInterval):
+		}
+	}
+}
+
+// completions returns when each photo was completed. It fails unless all are, with
+// a thumbnail for each box.
+func (s *stack) completions(ctx context.Context, ids []string, boxes int) (map[string]time.Time, error) {
+	rows, err := s.conn.Query(ctx, `SELECT uuid::text, status, updated_at, coalesce(failure_code, ''), coalesce(failure_message, ''),
 		(SELECT count(*) FROM photo_thumbnails WHERE photo_uuid = photos.uuid)
 		FROM photos WHERE uuid = ANY ($1)`, ids)
 	if err != nil {
 		return nil, err
 	}
-	results := map[uuid.UUID]progress{}
-	var id uuid.UUID
-	var p progress
-	_, err = pgx.ForEachRow(rows, []any{&id, &p.status, &p.updatedAt, &p.code, &p.message, &p.thumbnailCount}, func() error {
-		results[id] = p
+	completed := map[string]time.Time{}
+	var id, code, message string
+	var status photo.Status
+	var updatedAt time.Time
+	var thumbnails int
+	_, err = pgx.ForEachRow(rows, []any{&id, &status, &updatedAt, &code, &message, &thumbnails}, func() error {
+		if status != photo.Completed || thumbnails != boxes {
+			return fmt.Errorf("photo %s is %s with %d thumbnails instead of %d: %s %s", id, status, thumbnails, boxes, code, message)
+		}
+		completed[id] = updatedAt
 		return nil
 	})
-	return results, err
+	return completed, err
 }
