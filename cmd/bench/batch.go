@@ -7,7 +7,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/procfs"
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -42,7 +44,7 @@ func (s *stack) batch(ctx context.Context, server *photoServer, n, boxes int) (f
 	stopSampling := every(sampleInterval, processes.sample)
 
 	start := time.Now()
-	postedAt := map[string]time.Time{} // of the single photos
+	postedAt := map[uuid.UUID]time.Time{} // of the single photos
 	stopPosting := every(singleInterval, func() error {
 		if len(postedAt) >= n/singleShare {
 			return nil
@@ -52,14 +54,14 @@ func (s *stack) batch(ctx context.Context, server *photoServer, n, boxes int) (f
 			return err
 		}
 		posted := time.Now()
-		if err := s.post(ctx, single); err != nil {
+		if err := s.post(ctx, single...); err != nil {
 			return err
 		}
 		f.SinglePosts = append(f.SinglePosts, time.Since(posted))
 		postedAt[single[0]] = posted
 		return nil
 	})
-	err = s.post(ctx, ids)
+	err = s.post(ctx, ids...)
 	f.Post = time.Since(start)
 	if err == nil {
 		err = s.waitForAll(ctx)
@@ -107,26 +109,25 @@ func (s *stack) batch(ctx context.Context, server *photoServer, n, boxes int) (f
 // every calls do at each interval until it fails or stop is called, which returns
 // the error.
 func every(interval time.Duration, do func() error) (stop func() error) {
-	stopped, result := make(chan struct{}), make(chan error, 1)
-	go func() {
+	stopped := make(chan struct{})
+	var calls errgroup.Group
+	calls.Go(func() error {
 		ticker := time.NewTicker(interval)
 		defer ticker.Stop()
 		for {
 			select {
 			case <-stopped:
-				result <- nil
-				return
+				return nil
 			case <-ticker.C:
 				if err := do(); err != nil {
-					result <- err
-					return
+					return err
 				}
 			}
 		}
-	}()
+	})
 	return func() error {
 		close(stopped)
-		return <-result
+		return calls.Wait()
 	}
 }
 

@@ -65,7 +65,8 @@ func TestSmoke(t *testing.T) {
 
 	o.repeats = 2
 	c := comparison{other: "abc1234", this: "def5678 + changes"}
-	c.report, err = measureRevisions(t.Context(), o, o.program, io.Discard)
+	o.otherProgram = o.program
+	c.report, err = measure(t.Context(), o, io.Discard)
 	require.NoError(t, err)
 	require.Len(t, c.columns, 2)
 	for _, column := range c.columns {
@@ -90,7 +91,8 @@ func TestPhotosAreTheSameEachTime(t *testing.T) {
 	again, err := loadPhotos(t.Context(), cache, small, quiet)
 	require.NoError(t, err)
 	require.Equal(t, first.content, again.content)
-	require.Equal(t, filepath.Base(first.dir), filepath.Base(again.dir))
+	directory := func(set *photoSet) string { return filepath.Base(filepath.Dir(set.paths[0])) }
+	require.Equal(t, directory(first), directory(again))
 
 	cached, err := loadPhotos(t.Context(), cache, small, func(format string, args ...any) { t.Errorf(format, args...) })
 	require.NoError(t, err)
@@ -100,7 +102,7 @@ func TestPhotosAreTheSameEachTime(t *testing.T) {
 	require.Contains(t, string(first.content[1]), "\xff\xc2", "progressive: its frame has another marker")
 	other, err := loadPhotos(t.Context(), cache, small[:2], quiet)
 	require.NoError(t, err)
-	require.NotEqual(t, cached.dir, other.dir, "another recipe has another place")
+	require.NotEqual(t, directory(cached), directory(other), "another recipe has another place")
 }
 
 func TestDefaultPhotos(t *testing.T) {
@@ -151,7 +153,9 @@ func TestReadingProc(t *testing.T) {
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "43"), 0o755), "a process that has ended since it was listed")
 	stats, err := readStats(proc)
 	require.NoError(t, err)
-	require.Equal(t, map[int]processStat{42: {parent: 7, cpu: 2 * time.Second, ended: 500 * time.Millisecond}}, stats)
+	require.Len(t, stats, 1)
+	require.Equal(t, 7, stats[42].PPID)
+	require.Equal(t, map[role]time.Duration{workerRole: 2 * time.Second, renderRole: 500 * time.Millisecond}, cpuByRole(stats, map[int]role{42: workerRole}))
 	write("44/stat", "44 (short) S 7")
 	_, err = readStats(proc)
 	require.ErrorContains(t, err, "process 44")
@@ -177,17 +181,20 @@ func TestReadingProc(t *testing.T) {
 func TestCPUByRole(t *testing.T) {
 	t.Parallel()
 	second := func(n time.Duration) time.Duration { return n * time.Second }
-	all := map[int]processStat{
-		1:  {parent: 0, cpu: second(1), ended: second(100)}, // photo-processor-dev
-		10: {parent: 1, cpu: second(2)},                     // api
-		20: {parent: 1, cpu: second(3), ended: second(4)},   // worker; two renderers have ended
-		21: {parent: 20, cpu: second(5)},
-		22: {parent: 20, cpu: second(6)},
-		30: {parent: 1, cpu: second(7), ended: second(8)}, // postgres
-		31: {parent: 30, cpu: second(9)},
-		40: {parent: 1, cpu: second(10)}, // Temporal's server and its UI
-		41: {parent: 1, cpu: second(11)},
-		99: {parent: 0, cpu: second(1000)}, // none of ours
+	stat := func(parent int, cpu, ended uint) procfs.ProcStat { // in seconds
+		return procfs.ProcStat{PPID: parent, UTime: 90 * cpu, STime: 10 * cpu, CUTime: int(80 * ended), CSTime: int(20 * ended)}
+	}
+	all := map[int]procfs.ProcStat{
+		1:  stat(0, 1, 100), // photo-processor-dev
+		10: stat(1, 2, 0),   // api
+		20: stat(1, 3, 4),   // worker; two renderers have ended
+		21: stat(20, 5, 0),
+		22: stat(20, 6, 0),
+		30: stat(1, 7, 8), // postgres
+		31: stat(30, 9, 0),
+		40: stat(1, 10, 0), // Temporal's server and its UI
+		41: stat(1, 11, 0),
+		99: stat(0, 1000, 0), // none of ours
 	}
 	supervised := map[int]role{1: devRole}
 	for pid, name := range map[int]string{10: "api", 20: "worker-1", 30: "postgres", 40: "temporal", 41: "temporal-ui"} {

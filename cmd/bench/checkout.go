@@ -14,66 +14,51 @@ import (
 	"github.com/photo-processor/photo-processor/internal/devstack"
 )
 
-// findRevision returns the hash of the commit that a revision of the repository
-// names. dir is a directory of the repository.
+// findRevision returns the abbreviated hash of the commit that a revision of the
+// repository names. dir is a directory of the repository.
 func findRevision(ctx context.Context, dir, revision string) (commit string, err error) {
-	commit, err = git(ctx, dir, "rev-parse", "--verify", revision+"^{commit}")
+	commit, err = git(ctx, dir, "rev-parse", "--verify", "--short", revision+"^{commit}")
 	if err != nil {
 		return "", fmt.Errorf("%q is no revision of this repository: %w", revision, err)
 	}
 	return commit, nil
 }
 
-// revisionNames returns the abbreviated hashes of the other commit and of this
-// tree's.
-func revisionNames(ctx context.Context, dir, commit string) (other, this string, err error) {
-	if other, err = git(ctx, dir, "rev-parse", "--short", commit); err != nil {
-		return "", "", err
-	}
-	if this, err = git(ctx, dir, "rev-parse", "--short", "HEAD"); err != nil {
-		return "", "", err
+// nameTree returns the abbreviated hash of the commit that is checked out, and
+// whether files differ from it.
+func nameTree(ctx context.Context, dir string) (name string, err error) {
+	if name, err = findRevision(ctx, dir, "HEAD"); err != nil {
+		return "", err
 	}
 	changes, err := git(ctx, dir, "status", "--porcelain")
 	if changes != "" {
-		this += " + changes"
+		name += " + changes"
 	}
-	return other, this, err
+	return name, err
 }
 
-// checkout is another revision of the repository, built in a directory of its own.
-type checkout struct {
-	root    string // a temporary directory
-	program string // the built photo-processor
-}
-
-// checkOut extracts a commit into a new directory below parent, and builds it with
-// make. It has no repository: a work tree of this one would have to be removed from
-// its records, too.
-func checkOut(ctx context.Context, repository, commit, parent string) (_ *checkout, err error) {
-	c := &checkout{}
-	if c.root, err = os.MkdirTemp(parent, "photo-processor-bench-"); err != nil {
-		return nil, err
+// checkOut extracts a commit into a new directory below parent, and builds it there
+// with make. The directory is no work tree, which the repository would keep a
+// record of.
+func checkOut(ctx context.Context, repository, commit, parent string) (dir string, err error) {
+	if dir, err = os.MkdirTemp(parent, "photo-processor-bench-"); err != nil {
+		return "", err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, c.remove())
+			err = errors.Join(err, os.RemoveAll(dir))
 		}
 	}()
-	archive, tree := filepath.Join(c.root, "tree.tar"), filepath.Join(c.root, "tree")
-	if _, err := git(ctx, repository, "archive", "--prefix=tree/", "--output="+archive, commit); err != nil {
-		return nil, err
+	archive := filepath.Join(dir, "source.tar")
+	if _, err := git(ctx, repository, "archive", "--output="+archive, commit); err != nil {
+		return "", err
 	}
-	if _, err := runProgram(ctx, c.root, "tar", "-xf", archive); err != nil {
-		return nil, err
+	if _, err := runProgram(ctx, dir, "tar", "-xf", archive); err != nil {
+		return "", err
 	}
-	if _, err := runProgram(ctx, tree, "make", "build"); err != nil {
-		return nil, err
-	}
-	c.program = filepath.Join(tree, "bin", "photo-processor")
-	return c, nil
+	_, err = runProgram(ctx, dir, "make", "build")
+	return dir, err
 }
-
-func (c *checkout) remove() error { return os.RemoveAll(c.root) }
 
 // git runs git in a directory, and returns its output without the last newline.
 func git(ctx context.Context, dir string, args ...string) (string, error) {
@@ -101,12 +86,11 @@ func runProgram(ctx context.Context, dir, name string, args ...string) (string, 
 	if err == nil {
 		err = cmd.Wait()
 	}
-	if err == nil {
-		return stdout.String(), nil
-	}
-	text := fmt.Sprintf("%s %s", name, strings.Join(args, " "))
 	if ctx.Err() != nil {
-		return "", fmt.Errorf("%s: %w", text, ctx.Err())
+		err = ctx.Err() // which is why it was killed
 	}
-	return "", fmt.Errorf("%s: %w\n%s", text, err, bytes.TrimSpace(append(stdout.Bytes(), stderr.Bytes()...)))
+	if err != nil {
+		return "", fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, bytes.TrimSpace(append(stdout.Bytes(), stderr.Bytes()...)))
+	}
+	return stdout.String(), nil
 }

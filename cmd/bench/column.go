@@ -10,7 +10,8 @@ const limitColumn = "limit"
 
 // column has the runs of one measurement.
 type column struct {
-	stack  string
+	on     *stack // nil for the limit
+	stack  string // native, cluster or limitColumn
 	boxes  int
 	photos int
 	runs   []figures

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 )
@@ -24,51 +25,37 @@ type comparison struct {
 // compare builds the other revision, and measures it and this tree in pairs of
 // batches.
 func compare(ctx context.Context, o options, progress io.Writer) (_ *comparison, err error) {
-	commit, err := findRevision(ctx, ".", o.compare)
-	if err != nil {
+	c := &comparison{}
+	if c.other, err = findRevision(ctx, ".", o.compare); err != nil {
 		return nil, fmt.Errorf("-compare: %w", err)
 	}
-	c := &comparison{}
-	if c.other, c.this, err = revisionNames(ctx, ".", commit); err != nil {
+	if c.this, err = nameTree(ctx, "."); err != nil {
 		return nil, err
 	}
 	fmt.Fprintf(progress, "building %s …\n", c.other)
-	tree, err := checkOut(ctx, ".", commit, os.TempDir())
+	dir, err := checkOut(ctx, ".", c.other, os.TempDir())
 	if err != nil {
 		return nil, fmt.Errorf("build %s: %w", c.other, err)
 	}
-	defer func() { err = errors.Join(err, tree.remove()) }()
-	c.report, err = measureRevisions(ctx, o, tree.program, progress)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	o.otherProgram = filepath.Join(dir, "bin", "photo-processor")
+	c.report, err = measure(ctx, o, progress)
 	return c, err
 }
 
-// measureRevisions measures the programs of both revisions. Both stacks run all the
-// time, and the one without a batch is idle.
-func measureRevisions(ctx context.Context, o options, otherProgram string, progress io.Writer) (*report, error) {
-	b, err := newBench(ctx, o, progress)
-	if err != nil {
-		return nil, err
-	}
-	defer b.server.Close()
-	for _, boxes := range o.boxes {
-		if err := b.measurePairs(ctx, otherProgram, boxes); err != nil {
-			return nil, err
-		}
-	}
-	return b.report, nil
-}
-
-func (b *bench) measurePairs(ctx context.Context, otherProgram string, boxes int) (err error) {
-	var variants []variant
-	for _, revision := range []struct{ name, program string }{{"other revision", otherProgram}, {"this tree", b.program}} {
+// measurePairs measures the programs of both revisions. Both stacks run all the time,
+// and the one without a batch is idle.
+func (b *bench) measurePairs(ctx context.Context, boxes int) (err error) {
+	var columns []*column
+	for _, revision := range []struct{ name, program string }{{"other revision", b.otherProgram}, {"this tree", b.program}} {
 		s, err := b.startStack(ctx, revision.program, b.stacks[0], boxes, revision.name)
 		if err != nil {
 			return fmt.Errorf("%s: %w", revision.name, err)
 		}
 		defer func() { err = errors.Join(err, s.stop()) }()
-		variants = append(variants, variant{s, &column{stack: b.stacks[0], boxes: boxes, photos: b.batches[0], revision: revision.name}})
+		columns = append(columns, &column{on: s, stack: b.stacks[0], boxes: boxes, photos: b.batches[0], revision: revision.name})
 	}
-	return b.alternate(ctx, variants)
+	return b.alternate(ctx, columns)
 }
 
 // quantity is a row of a comparison.

@@ -28,13 +28,13 @@ func (r *report) describe(facts ...string) []string {
 		settings = strings.Join(r.settings, " ")
 	}
 	facts = slices.Concat([]string{
-		"Machine: " + r.machine.String(),
+		"Machine: " + r.machine,
 		fmt.Sprintf("Versions: %s, libvips %s, %s", runtime.Version(), vips.Version, strings.Join(versions, "; ")),
 		"Photos: " + r.photos,
 		fmt.Sprintf("Boxes: 1 is %s, 3 are %s", sizesText(boxSets[1]), sizesText(boxSets[3])),
 	}, facts, []string{"Settings: " + settings})
-	if r.machine.load > busyLoad*float64(runtime.NumCPU()) {
-		facts = append(facts, fmt.Sprintf("**The machine was busy before (load %.1f): do not use these figures**", r.machine.load))
+	if r.load > busyLoad*float64(runtime.NumCPU()) {
+		facts = append(facts, fmt.Sprintf("**The machine was busy before (load %.1f): do not use these figures**", r.load))
 	}
 	return facts
 }
@@ -45,37 +45,29 @@ var singlesFact = fmt.Sprintf("While a batch was under way, single photos were p
 // busyLoad is the load per CPU above which measurements are not reliable.
 const busyLoad = 0.25
 
-// machine describes the machine.
-type machine struct {
-	cpu, kernel string
-	memory      uint64
-	load        float64 // over one minute, before the start
-}
-
-func (m machine) String() string {
-	return fmt.Sprintf("%d × %s, %d GiB, Linux %s, load %.2f before", runtime.NumCPU(), m.cpu, m.memory>>30, m.kernel, m.load)
-}
-
-// readMachine reads /proc. Missing facts are left out.
-func readMachine(proc procfs.FS) (m machine) {
+// describeMachine reads /proc. Missing facts are left out. The load is the one of the
+// last minute.
+func describeMachine(proc procfs.FS) (text string, load float64) {
+	var cpu, kernel string
+	var memory uint64
 	if cpus, err := proc.CPUInfo(); err == nil && len(cpus) > 0 {
-		m.cpu = cpus[0].ModelName
+		cpu = cpus[0].ModelName
 	}
 	if info, err := proc.Meminfo(); err == nil && info.MemTotalBytes != nil {
-		m.memory = *info.MemTotalBytes
+		memory = *info.MemTotalBytes
 	}
-	if load, err := proc.LoadAvg(); err == nil {
-		m.load = load.Load1
+	if average, err := proc.LoadAvg(); err == nil {
+		load = average.Load1
 	}
 	var system unix.Utsname
 	if err := unix.Uname(&system); err == nil {
-		m.kernel = unix.ByteSliceToString(system.Release[:])
+		kernel = unix.ByteSliceToString(system.Release[:])
 	}
-	return m
+	return fmt.Sprintf("%d × %s, %d GiB, Linux %s, load %.2f before", runtime.NumCPU(), cpu, memory>>30, kernel, load), load
 }
 
 // ownSettings are variables that the benchmark sets for its stack.
-var ownSettings = []string{"DATA_DIR", "THUMBNAIL_SIZES", "DATABASE_URL", "THUMBNAILS_BUCKET", "API_TOKEN", "RENDERER_PATH", "SOURCE_ALLOW_CIDRS"}
+var ownSettings = []string{"DATA_DIR", "THUMBNAIL_SIZES", "DATABASE_URL", "THUMBNAILS_BUCKET", "API_TOKEN", "RENDERER_PATH", "SOURCE_ALLOW_CIDRS", "HTTP_ADDR"}
 
 // settings returns the other variables of photo-processor in the environment, which
 // apply to the stack.
@@ -83,7 +75,7 @@ func settings() (set []string) {
 	fields := reflect.TypeFor[config.Config]()
 	for i := range fields.NumField() {
 		name, _, _ := strings.Cut(fields.Field(i).Tag.Get("env"), ",")
-		if value := os.Getenv(name); name != "" && value != "" && !slices.Contains(ownSettings, name) && !slices.Contains(ports, name) {
+		if value := os.Getenv(name); name != "" && value != "" && !slices.Contains(ownSettings, name) {
 			set = append(set, name+"="+value)
 		}
 	}

@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"time"
 
@@ -24,22 +23,13 @@ import (
 // limitCommand is the first argument of a process that measures the limit.
 const limitCommand = "limit"
 
-// How the limit makes thumbnails.
-const (
-	// byMake is the limit: as photo-processor-render, with the same settings of the C
-	// library's allocator.
-	byMake = "thumbnail.Make"
-	// byGovips is a small program that trusts its pictures.
-	byGovips = "plain govips"
-)
-
 // limitJob says what a process that measures the limit does. It is the argument of
 // limitCommand, as JSON.
 type limitJob struct {
-	Dir   string // where the photos are
-	Boxes int    // a key of boxSets
-	Times int    // how often to make thumbnails of each photo
-	How   string // byMake or byGovips
+	Paths  []string // of the photos
+	Boxes  int      // a key of boxSets
+	Times  int      // how often to make thumbnails of each photo
+	Govips bool     // measures a small program that trusts its pictures instead of the limit
 }
 
 // limitResult is a line of such a process's output, as JSON. The process writes the
@@ -53,11 +43,7 @@ type limitResult struct {
 // measureLimit runs the job in one process for each CPU, as the worker has render
 // processes. The processes do nothing else. All begin at the same time, after they
 // have warmed up.
-func measureLimit(ctx context.Context, job limitJob) (f figures, err error) {
-	proc, err := procfs.NewDefaultFS()
-	if err != nil {
-		return f, err
-	}
+func measureLimit(ctx context.Context, proc procfs.FS, job limitJob) (f figures, err error) {
 	var processes []*limitProcess
 	ctx, cancel := context.WithCancel(ctx)
 	defer func() {
@@ -130,7 +116,7 @@ func startLimitProcess(ctx context.Context, job limitJob) (*limitProcess, error)
 	}
 	p := &limitProcess{cmd: exec.CommandContext(ctx, self, limitCommand, string(argument))}
 	p.cmd.Env = []string{}
-	if job.How == byMake {
+	if !job.Govips { // the settings of photo-processor-render for the C library's allocator
 		p.cmd.Env = renderer.Environment()
 	}
 	p.cmd.Stderr = &p.stderr
@@ -160,20 +146,14 @@ func runLimit(argument string, in io.Reader, out io.Writer) error {
 	if err := json.Unmarshal([]byte(argument), &job); err != nil {
 		return err
 	}
-	makeThumbnails := map[string]func([]byte, int) error{byMake: makeAsRenderer, byGovips: makeWithGovips}[job.How]
-	if makeThumbnails == nil {
-		return fmt.Errorf("how %q", job.How)
+	makeThumbnails := makeAsRenderer
+	if job.Govips {
+		makeThumbnails = makeWithGovips
 	}
-	paths, err := filepath.Glob(filepath.Join(job.Dir, "[0-9][0-9]-*"))
-	if err != nil {
-		return err
-	}
-	if len(paths) == 0 {
-		return fmt.Errorf("there are no photos in %s", job.Dir)
-	}
-	sources := make([][]byte, len(paths))
+	sources := make([][]byte, len(job.Paths))
 	var bytesOfSources uint64
-	for i, path := range paths {
+	for i, path := range job.Paths {
+		var err error
 		if sources[i], err = mapFile(path); err != nil {
 			return err
 		}
@@ -186,7 +166,7 @@ func runLimit(argument string, in io.Reader, out io.Writer) error {
 		for range times {
 			for i, source := range sources {
 				if err := makeThumbnails(source, job.Boxes); err != nil {
-					return fmt.Errorf("%s: %w", paths[i], err)
+					return fmt.Errorf("%s: %w", job.Paths[i], err)
 				}
 			}
 		}

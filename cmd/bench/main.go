@@ -68,8 +68,11 @@ type options struct {
 	watchers   int    // clients of GET /events in every second batch; 0 measures none
 	crossCheck bool   // also measure plain govips
 	compare    string // a revision to compare this tree with; "" compares with the limit
-	recipe     []recipe
-	cache      string // directory of the photos
+
+	otherProgram string // the built photo-processor of that revision
+
+	recipe []recipe
+	cache  string // directory of the photos
 }
 
 // boxSets are the sizes of the thumbnails, by their number.

@@ -24,6 +24,7 @@ const (
 type bench struct {
 	options
 	progress io.Writer
+	proc     procfs.FS
 	server   *photoServer
 	report   *report // so far
 }
@@ -34,7 +35,8 @@ func newBench(ctx context.Context, o options, progress io.Writer) (*bench, error
 	if err != nil {
 		return nil, fmt.Errorf("CPU time and memory are measured on Linux alone: %w", err)
 	}
-	b := &bench{options: o, progress: progress, report: &report{machine: readMachine(proc), settings: settings(), versions: map[string]string{}}}
+	b := &bench{options: o, progress: progress, proc: proc, report: &report{settings: settings(), versions: map[string]string{}}}
+	b.report.machine, b.report.load = describeMachine(proc)
 	set, err := loadPhotos(ctx, o.cache, o.recipe, b.say)
 	if err != nil {
 		return nil, fmt.Errorf("photos: %w", err)
@@ -47,50 +49,61 @@ func newBench(ctx context.Context, o options, progress io.Writer) (*bench, error
 // say prints a line of progress.
 func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.progress, format+"\n", args...) }
 
-// measure measures the stacks and the limit.
+// measure measures the stacks and the limit, or the programs of two revisions.
 func measure(ctx context.Context, o options, progress io.Writer) (*report, error) {
 	b, err := newBench(ctx, o, progress)
 	if err != nil {
 		return nil, err
 	}
 	defer b.server.Close()
+	measureBoxes := b.measureWithLimit
+	if o.otherProgram != "" {
+		measureBoxes = b.measurePairs
+	}
 	for _, boxes := range o.boxes {
-		limit := b.newLimit(boxes)
-		b.report.columns = append(b.report.columns, limit)
-		// As often before as after, since machines change.
-		half := (o.repeats + 1) / 2
-		if err := b.measureLimit(ctx, limit, half, byMake); err != nil {
+		if err := measureBoxes(ctx, boxes); err != nil {
 			return nil, err
-		}
-		for _, name := range o.stacks {
-			if err := b.measureStack(ctx, name, boxes); err != nil {
-				return nil, fmt.Errorf("%s: %w", name, err)
-			}
-		}
-		if err := b.measureLimit(ctx, limit, half, byMake); err != nil {
-			return nil, err
-		}
-		if o.crossCheck {
-			govips := b.newLimit(boxes)
-			if err := b.measureLimit(ctx, govips, 1, byGovips); err != nil {
-				return nil, err
-			}
-			b.report.govips = append(b.report.govips, govips)
 		}
 	}
 	return b.report, nil
+}
+
+// measureWithLimit measures the limit as often before the stacks as after, since
+// machines change.
+func (b *bench) measureWithLimit(ctx context.Context, boxes int) error {
+	limit := b.newLimit(boxes)
+	b.report.columns = append(b.report.columns, limit)
+	half := (b.repeats + 1) / 2
+	if err := b.measureLimit(ctx, limit, half, false); err != nil {
+		return err
+	}
+	for _, name := range b.stacks {
+		if err := b.measureStack(ctx, name, boxes); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	if err := b.measureLimit(ctx, limit, half, false); err != nil || !b.crossCheck {
+		return err
+	}
+	govips := b.newLimit(boxes)
+	b.report.govips = append(b.report.govips, govips)
+	return b.measureLimit(ctx, govips, 1, true)
 }
 
 func (b *bench) newLimit(boxes int) *column {
 	return &column{stack: limitColumn, boxes: boxes, photos: limitTimes * len(b.recipe) * runtime.NumCPU()}
 }
 
-func (b *bench) measureLimit(ctx context.Context, c *column, repeats int, how string) error {
+func (b *bench) measureLimit(ctx context.Context, c *column, repeats int, govips bool) error {
+	what := "the limit"
+	if govips {
+		what = "plain govips"
+	}
 	for range repeats {
-		b.say("the limit, %s, %d photos, %s …", how, c.photos, boxesText(c.boxes))
-		figures, err := measureLimit(ctx, limitJob{Dir: b.server.set.dir, Boxes: c.boxes, Times: limitTimes, How: how})
+		b.say("%s, %d photos, %s …", what, c.photos, boxesText(c.boxes))
+		figures, err := measureLimit(ctx, b.proc, limitJob{Paths: b.server.set.paths, Boxes: c.boxes, Times: limitTimes, Govips: govips})
 		if err != nil {
-			return fmt.Errorf("limit, %s: %w", how, err)
+			return fmt.Errorf("%s: %w", what, err)
 		}
 		c.runs = append(c.runs, figures)
 	}
@@ -104,11 +117,11 @@ func (b *bench) measureStack(ctx context.Context, name string, boxes int) (err e
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
 	for _, n := range b.batches {
-		variants := []variant{{s, &column{stack: name, boxes: boxes, photos: n}}}
+		columns := []*column{{on: s, stack: name, boxes: boxes, photos: n}}
 		if b.watchers > 0 {
-			variants = append(variants, variant{s, &column{stack: name, boxes: boxes, photos: n, watchers: b.watchers}})
+			columns = append(columns, &column{on: s, stack: name, boxes: boxes, photos: n, watchers: b.watchers})
 		}
-		if err := b.alternate(ctx, variants); err != nil {
+		if err := b.alternate(ctx, columns); err != nil {
 			return err
 		}
 	}
@@ -119,7 +132,7 @@ func (b *bench) measureStack(ctx context.Context, name string, boxes int) (err e
 // versions of its servers under the label.
 func (b *bench) startStack(ctx context.Context, program, name string, boxes int, label string) (s *stack, err error) {
 	b.say("starting the %s stack …", name)
-	if s, err = startStack(ctx, program, name, boxSets[boxes]); err != nil {
+	if s, err = startStack(ctx, b.proc, program, name, boxSets[boxes]); err != nil {
 		return nil, err
 	}
 	if _, err = s.batch(ctx, b.server, min(warmup, slices.Max(b.batches)), boxes); err != nil {
@@ -133,42 +146,34 @@ func (b *bench) startStack(ctx context.Context, program, name string, boxes int,
 	return s, nil
 }
 
-// variant is a column, and the stack that runs its batches.
-type variant struct {
-	stack *stack
-	*column
-}
-
-// alternate measures rounds of batches, one batch of each variant per round,
-// because the speed of machines changes. All batches of a round have the same
-// photos. It adds the columns to the report.
-func (b *bench) alternate(ctx context.Context, variants []variant) error {
-	for _, v := range variants {
-		b.report.columns = append(b.report.columns, v.column)
-	}
+// alternate measures rounds of batches, one batch of each column per round, because
+// the speed of machines changes. All batches of a round have the same photos. It
+// adds the columns to the report.
+func (b *bench) alternate(ctx context.Context, columns []*column) error {
+	b.report.columns = append(b.report.columns, columns...)
 	for i := range b.repeats {
 		first := b.server.next.Load()
-		for _, v := range orderInRound(variants, i) {
-			b.say("%s, %d photos …", v.name(), v.photos)
+		for _, c := range orderInRound(columns, i) {
+			b.say("%s, %d photos …", c.name(), c.photos)
 			b.server.next.Store(first)
-			stopWatching, err := v.stack.watch(ctx, v.watchers)
+			stopWatching, err := c.on.watch(ctx, c.watchers)
 			if err != nil {
 				return err
 			}
-			figures, err := v.stack.batch(ctx, b.server, v.photos, v.boxes)
+			figures, err := c.on.batch(ctx, b.server, c.photos, c.boxes)
 			if err = errors.Join(err, stopWatching()); err != nil {
-				return fmt.Errorf("%s: %w", v.name(), err)
+				return fmt.Errorf("%s: %w", c.name(), err)
 			}
-			v.runs = append(v.runs, figures)
+			c.runs = append(c.runs, figures)
 		}
 	}
 	return nil
 }
 
-// orderInRound returns the variants in the order of round i. Every second round has the
-// reverse order, so that no variant always runs first.
-func orderInRound[T any](variants []T, i int) []T {
-	order := slices.Clone(variants)
+// orderInRound returns the columns in the order of round i. Every second round has
+// the reverse order, so that no column is always the first.
+func orderInRound[T any](columns []T, i int) []T {
+	order := slices.Clone(columns)
 	if i%2 == 1 {
 		slices.Reverse(order)
 	}

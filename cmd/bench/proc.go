@@ -37,20 +37,13 @@ func roleOf(name string) (role, bool) {
 // tick is the unit of CPU time in /proc, on all architectures of Go.
 const tick = 10 * time.Millisecond
 
-// processStat has fields of /proc/<pid>/stat.
-type processStat struct {
-	parent int
-	cpu    time.Duration // its own
-	ended  time.Duration // of its children that have ended, and theirs
-}
-
 // readStats reads the state of all processes, by PID.
-func readStats(proc procfs.FS) (map[int]processStat, error) {
+func readStats(proc procfs.FS) (map[int]procfs.ProcStat, error) {
 	processes, err := proc.AllProcs()
 	if err != nil {
 		return nil, err
 	}
-	stats := map[int]processStat{}
+	stats := map[int]procfs.ProcStat{}
 	for _, process := range processes {
 		stat, err := process.Stat()
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
@@ -59,21 +52,17 @@ func readStats(proc procfs.FS) (map[int]processStat, error) {
 		if err != nil {
 			return nil, fmt.Errorf("process %d: %w", process.PID, err)
 		}
-		stats[process.PID] = processStat{
-			parent: stat.PPID,
-			cpu:    time.Duration(stat.UTime+stat.STime) * tick,
-			ended:  time.Duration(stat.CUTime+stat.CSTime) * tick,
-		}
+		stats[process.PID] = stat
 	}
 	return stats, nil
 }
 
 // findMembers returns the roles of the stack's processes, by PID: of the supervised
 // processes and their descendants. Children of a worker are render processes.
-func findMembers(stats map[int]processStat, supervised map[int]role) map[int]role {
+func findMembers(stats map[int]procfs.ProcStat, supervised map[int]role) map[int]role {
 	children := map[int][]int{}
 	for pid, stat := range stats {
-		children[stat.parent] = append(children[stat.parent], pid)
+		children[stat.PPID] = append(children[stat.PPID], pid)
 	}
 	members := map[int]role{}
 	var add func(pid int, r role)
@@ -97,16 +86,18 @@ func findMembers(stats map[int]processStat, supervised map[int]role) map[int]rol
 
 // cpuByRole returns the CPU time that the stack has used so far. Parents have the
 // CPU time of exited children: replaced render processes, PostgreSQL's backends.
-func cpuByRole(stats map[int]processStat, members map[int]role) map[role]time.Duration {
+func cpuByRole(stats map[int]procfs.ProcStat, members map[int]role) map[role]time.Duration {
 	cpu := map[role]time.Duration{}
 	for pid, r := range members {
-		cpu[r] += stats[pid].cpu
+		stat := stats[pid]
+		cpu[r] += time.Duration(stat.UTime+stat.STime) * tick
+		ended := time.Duration(stat.CUTime+stat.CSTime) * tick
 		switch r {
 		case workerRole:
-			cpu[renderRole] += stats[pid].ended
+			cpu[renderRole] += ended
 		case devRole: // what has ended was part of the start
 		default:
-			cpu[r] += stats[pid].ended
+			cpu[r] += ended
 		}
 	}
 	return cpu
@@ -119,7 +110,8 @@ type memory struct {
 	Sum       uint64 // of them all; what they share is counted once
 }
 
-// memoryByRole returns the present memory of the stack.
+// memoryByRole returns the present memory of the stack. Largest is exact, because
+// the kernel records each process's peak.
 func memoryByRole(proc procfs.FS, members map[int]role) map[role]memory {
 	statuses := map[role][]procfs.ProcStatus{}
 	for pid, r := range members {
@@ -133,24 +125,18 @@ func memoryByRole(proc procfs.FS, members map[int]role) map[role]memory {
 	}
 	byRole := map[role]memory{}
 	for r, ofRole := range statuses {
-		byRole[r] = toMemory(ofRole)
+		m := memory{Processes: len(ofRole)}
+		var anonymous, file, shared uint64
+		for _, status := range ofRole {
+			m.Largest = max(m.Largest, status.VmHWM)
+			anonymous += status.RssAnon
+			file = max(file, status.RssFile)
+			shared = max(shared, status.RssShmem)
+		}
+		m.Sum = anonymous + file + shared
+		byRole[r] = m
 	}
 	return byRole
-}
-
-// toMemory adds the memory of processes up. Largest is exact, because the kernel
-// records each process's peak.
-func toMemory(statuses []procfs.ProcStatus) memory {
-	m := memory{Processes: len(statuses)}
-	var anonymous, file, shared uint64
-	for _, status := range statuses {
-		m.Largest = max(m.Largest, status.VmHWM)
-		anonymous += status.RssAnon
-		file = max(file, status.RssFile)
-		shared = max(shared, status.RssShmem)
-	}
-	m.Sum = anonymous + file + shared
-	return m
 }
 
 // raisePeaks raises the peaks to the present values.

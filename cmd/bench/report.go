@@ -14,7 +14,8 @@ import (
 
 // report has all results.
 type report struct {
-	machine  machine
+	machine  string
+	load     float64 // of the machine before the start
 	photos   string
 	settings []string
 	versions map[string]string // of the servers, by stack or revision
@@ -164,7 +165,7 @@ func writeFacts(w io.Writer, facts []string) {
 func (r *report) facts() []string {
 	limit, stack := r.columns[0], r.columns[len(r.columns)-1]
 	facts := []string{
-		fmt.Sprintf("The limit: %d processes, %s from memory with %s, no network and no database; each file equally often", runtime.NumCPU(), byMake,
+		fmt.Sprintf("The limit: %d processes, thumbnail.Make from memory with %s, no network and no database; each file equally often", runtime.NumCPU(),
 			strings.Join(renderer.Environment(), " ")),
 		fmt.Sprintf("Runs: %d of the limit, %d of each stack, on the same stack after %d photos to warm up; rates and costs are medians, latencies are over all runs, memory is the peak of all", len(limit.runs), len(stack.runs), warmup),
 		singlesFact,
