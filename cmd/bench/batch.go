@@ -37,8 +37,12 @@ func (s *stack) batch(ctx context.Context, server *photoServer, n, boxes int) (f
 	if err != nil {
 		return f, err
 	}
-	processes, err := s.newSampler(ctx)
+	supervised, err := s.supervised(ctx)
 	if err != nil {
+		return f, err
+	}
+	processes := &sampler{proc: s.proc, supervised: supervised, peaks: map[role]memory{}}
+	if err := processes.sample(); err != nil {
 		return f, err
 	}
 	stopSampling := every(sampleInterval, processes.sample)
@@ -76,7 +80,7 @@ func (s *stack) batch(ctx context.Context, server *photoServer, n, boxes int) (f
 	if err := processes.sample(); err != nil {
 		return f, err
 	}
-	if now, err := s.supervised(ctx); err != nil || !maps.Equal(now, processes.supervised) {
+	if now, err := s.supervised(ctx); err != nil || !maps.Equal(now, supervised) {
 		return f, errors.Join(errors.New("a process of the stack was restarted meanwhile; see its log"), err)
 	}
 	samples := processes.samples
@@ -143,16 +147,6 @@ type sampler struct {
 type sample struct {
 	machineTime
 	cpu map[role]time.Duration
-}
-
-// newSampler returns a sampler with a first sample.
-func (s *stack) newSampler(ctx context.Context) (*sampler, error) {
-	supervised, err := s.supervised(ctx)
-	if err != nil {
-		return nil, err
-	}
-	processes := &sampler{proc: s.proc, supervised: supervised, peaks: map[role]memory{}}
-	return processes, processes.sample()
 }
 
 func (s *sampler) sample() error {

@@ -17,7 +17,7 @@ import (
 // findRevision returns the abbreviated hash of the commit that a revision of the
 // repository names. dir is a directory of the repository.
 func findRevision(ctx context.Context, dir, revision string) (commit string, err error) {
-	commit, err = git(ctx, dir, "rev-parse", "--verify", "--short", revision+"^{commit}")
+	commit, err = runProgram(ctx, dir, "git", "rev-parse", "--verify", "--short", revision+"^{commit}")
 	if err != nil {
 		return "", fmt.Errorf("%q is no revision of this repository: %w", revision, err)
 	}
@@ -30,7 +30,7 @@ func nameTree(ctx context.Context, dir string) (name string, err error) {
 	if name, err = findRevision(ctx, dir, "HEAD"); err != nil {
 		return "", err
 	}
-	changes, err := git(ctx, dir, "status", "--porcelain")
+	changes, err := runProgram(ctx, dir, "git", "status", "--porcelain")
 	if changes != "" {
 		name += " + changes"
 	}
@@ -50,7 +50,7 @@ func checkOut(ctx context.Context, repository, commit, parent string) (dir strin
 		}
 	}()
 	archive := filepath.Join(dir, "source.tar")
-	if _, err := git(ctx, repository, "archive", "--output="+archive, commit); err != nil {
+	if _, err := runProgram(ctx, repository, "git", "archive", "--output="+archive, commit); err != nil {
 		return "", err
 	}
 	if _, err := runProgram(ctx, dir, "tar", "-xf", archive); err != nil {
@@ -60,18 +60,12 @@ func checkOut(ctx context.Context, repository, commit, parent string) (dir strin
 	return dir, err
 }
 
-// git runs git in a directory, and returns its output without the last newline.
-func git(ctx context.Context, dir string, args ...string) (string, error) {
-	output, err := runProgram(ctx, dir, "git", args...)
-	return strings.TrimSuffix(output, "\n"), err
-}
-
 // inheritedVariables would apply to the other revision: an outer make's, and those
 // that git sets for hooks.
 var inheritedVariables = []string{"MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"}
 
-// runProgram runs a program in a directory, and returns its standard output. It
-// is a devstack.GroupCommand, and ends with this process.
+// runProgram runs a program in a directory, and returns its standard output
+// without space around it. It is a devstack.GroupCommand, and ends with this process.
 func runProgram(ctx context.Context, dir, name string, args ...string) (string, error) {
 	cmd := devstack.GroupCommand(ctx, name, args...)
 	cmd.Dir = dir
@@ -92,5 +86,5 @@ func runProgram(ctx context.Context, dir, name string, args ...string) (string, 
 	if err != nil {
 		return "", fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, bytes.TrimSpace(append(stdout.Bytes(), stderr.Bytes()...)))
 	}
-	return stdout.String(), nil
+	return strings.TrimSpace(stdout.String()), nil
 }

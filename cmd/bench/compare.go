@@ -22,25 +22,28 @@ type comparison struct {
 	other, this string // names of the revisions
 }
 
-// compare builds the other revision, and measures it and this tree in pairs of
-// batches.
-func compare(ctx context.Context, o options, progress io.Writer) (_ *comparison, err error) {
-	c := &comparison{}
+// compare builds the other revision, measures it and this tree in pairs of batches,
+// and writes the comparison.
+func compare(ctx context.Context, o options, out, progress io.Writer) (err error) {
+	var c comparison
 	if c.other, err = findRevision(ctx, ".", o.compare); err != nil {
-		return nil, fmt.Errorf("-compare: %w", err)
+		return fmt.Errorf("-compare: %w", err)
 	}
 	if c.this, err = nameTree(ctx, "."); err != nil {
-		return nil, err
+		return err
 	}
 	fmt.Fprintf(progress, "building %s …\n", c.other)
 	dir, err := checkOut(ctx, ".", c.other, os.TempDir())
 	if err != nil {
-		return nil, fmt.Errorf("build %s: %w", c.other, err)
+		return fmt.Errorf("build %s: %w", c.other, err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	o.otherProgram = filepath.Join(dir, "bin", "photo-processor")
-	c.report, err = measure(ctx, o, progress)
-	return c, err
+	if c.report, err = measure(ctx, o, progress); err != nil {
+		return err
+	}
+	c.write(out)
+	return nil
 }
 
 // measurePairs measures the programs of both revisions. Both stacks run all the time,
@@ -48,9 +51,9 @@ func compare(ctx context.Context, o options, progress io.Writer) (_ *comparison,
 func (b *bench) measurePairs(ctx context.Context, boxes int) (err error) {
 	var columns []*column
 	for _, revision := range []struct{ name, program string }{{"other revision", b.otherProgram}, {"this tree", b.program}} {
-		s, err := b.startStack(ctx, revision.program, b.stacks[0], boxes, revision.name)
-		if err != nil {
-			return fmt.Errorf("%s: %w", revision.name, err)
+		s, startErr := b.startStack(ctx, revision.program, b.stacks[0], boxes, revision.name)
+		if startErr != nil {
+			return fmt.Errorf("%s: %w", revision.name, startErr)
 		}
 		defer func() { err = errors.Join(err, s.stop()) }()
 		columns = append(columns, &column{on: s, stack: b.stacks[0], boxes: boxes, photos: b.batches[0], revision: revision.name})
@@ -80,20 +83,6 @@ func quantities() []quantity {
 		quantity{"from that POST to completed, p50, ms", inMilliseconds(singles, 50)})
 }
 
-// ratios returns this tree's value divided by the other revision's, of each pair;
-// nothing if a value of the other revision is 0.
-func ratios(other, this *column, of func(figures) float64) []float64 {
-	var found []float64
-	for i, run := range other.runs {
-		before := of(run)
-		if before == 0 {
-			return nil
-		}
-		found = append(found, of(this.runs[i])/before)
-	}
-	return found
-}
-
 // write writes the comparison as Markdown.
 func (c *comparison) write(w io.Writer) {
 	for pair := range slices.Chunk(c.columns, 2) {
@@ -104,8 +93,14 @@ func (c *comparison) write(w io.Writer) {
 		}}
 		for _, q := range quantities() {
 			line := []string{q.name, other.format("%.2f", q.of), this.format("%.2f", q.of), nothing, nothing, nothing}
-			if found := ratios(other, this, q.of); len(found) > 0 {
-				for i, ratio := range []float64{median(found), slices.Min(found), slices.Max(found)} {
+			var ratios []float64
+			for i, run := range other.runs {
+				if before := q.of(run); before != 0 {
+					ratios = append(ratios, q.of(this.runs[i])/before)
+				}
+			}
+			if len(ratios) == len(other.runs) {
+				for i, ratio := range []float64{median(ratios), slices.Min(ratios), slices.Max(ratios)} {
 					line[3+i] = fmt.Sprintf("%.3f", ratio)
 				}
 			}

@@ -66,7 +66,7 @@ func TestCheckOut(t *testing.T) {
 	repository := t.TempDir()
 	run := func(args ...string) string {
 		t.Helper()
-		output, err := git(t.Context(), repository, append([]string{"-c", "user.name=test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false"}, args...)...)
+		output, err := runProgram(t.Context(), repository, "git", append([]string{"-c", "user.name=test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false"}, args...)...)
 		require.NoError(t, err)
 		return output
 	}

@@ -106,15 +106,11 @@ type limitProcess struct {
 }
 
 func startLimitProcess(ctx context.Context, job limitJob) (*limitProcess, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
 	argument, err := json.Marshal(job)
 	if err != nil {
 		return nil, err
 	}
-	p := &limitProcess{cmd: exec.CommandContext(ctx, self, limitCommand, string(argument))}
+	p := &limitProcess{cmd: exec.CommandContext(ctx, "/proc/self/exe", limitCommand, string(argument))}
 	p.cmd.Env = []string{}
 	if !job.Govips { // the settings of photo-processor-render for the C library's allocator
 		p.cmd.Env = renderer.Environment()

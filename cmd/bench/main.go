@@ -87,11 +87,7 @@ func realMain(ctx context.Context, args []string, out, progress io.Writer) error
 		return err
 	}
 	if o.compare != "" {
-		comparison, err := compare(ctx, o, progress)
-		if err == nil {
-			comparison.write(out)
-		}
-		return err
+		return compare(ctx, o, out, progress)
 	}
 	report, err := measure(ctx, o, progress)
 	if err == nil {

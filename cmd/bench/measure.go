@@ -71,7 +71,7 @@ func measure(ctx context.Context, o options, progress io.Writer) (*report, error
 // measureWithLimit measures the limit as often before the stacks as after, since
 // machines change.
 func (b *bench) measureWithLimit(ctx context.Context, boxes int) error {
-	limit := b.newLimit(boxes)
+	limit := b.newLimit(limitColumn, boxes)
 	b.report.columns = append(b.report.columns, limit)
 	half := (b.repeats + 1) / 2
 	if err := b.measureLimit(ctx, limit, half, false); err != nil {
@@ -85,25 +85,21 @@ func (b *bench) measureWithLimit(ctx context.Context, boxes int) error {
 	if err := b.measureLimit(ctx, limit, half, false); err != nil || !b.crossCheck {
 		return err
 	}
-	govips := b.newLimit(boxes)
+	govips := b.newLimit("plain govips", boxes)
 	b.report.govips = append(b.report.govips, govips)
 	return b.measureLimit(ctx, govips, 1, true)
 }
 
-func (b *bench) newLimit(boxes int) *column {
-	return &column{stack: limitColumn, boxes: boxes, photos: limitTimes * len(b.recipe) * runtime.NumCPU()}
+func (b *bench) newLimit(name string, boxes int) *column {
+	return &column{stack: name, boxes: boxes, photos: limitTimes * len(b.recipe) * runtime.NumCPU()}
 }
 
 func (b *bench) measureLimit(ctx context.Context, c *column, repeats int, govips bool) error {
-	what := "the limit"
-	if govips {
-		what = "plain govips"
-	}
 	for range repeats {
-		b.say("%s, %d photos, %s …", what, c.photos, boxesText(c.boxes))
+		b.say("%s, %d photos …", c.name(), c.photos)
 		figures, err := measureLimit(ctx, b.proc, limitJob{Paths: b.server.set.paths, Boxes: c.boxes, Times: limitTimes, Govips: govips})
 		if err != nil {
-			return fmt.Errorf("%s: %w", what, err)
+			return fmt.Errorf("%s: %w", c.name(), err)
 		}
 		c.runs = append(c.runs, figures)
 	}

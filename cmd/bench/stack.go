@@ -32,12 +32,6 @@ const (
 	cluster = "cluster" // photo-processor-dev run --cluster
 )
 
-const (
-	// startTime includes building Temporal's programs, once on a machine.
-	startTime = 30 * time.Minute
-	stopTime  = 3 * time.Minute
-)
-
 // stack is a running development stack.
 type stack struct {
 	root  string // a temporary directory; DATA_DIR is in it
@@ -96,7 +90,8 @@ func startStack(ctx context.Context, proc procfs.FS, program, name string, boxes
 			s.state, err = s.dir.ReadState()
 			return err
 		},
-		ReadyTimeout: startTime, StopTimeout: stopTime,
+		ReadyTimeout: 30 * time.Minute, // Temporal's programs are built, once on a machine
+		StopTimeout:  3 * time.Minute,
 	}
 	if s.dev, err = process.Start(ctx); err != nil {
 		return nil, err
@@ -257,7 +252,11 @@ func (s *stack) completions(ctx context.Context, ids []uuid.UUID, boxes int) (ma
 			return nil, fmt.Errorf("photo %s: %w", id, err)
 		}
 		if p.Status != photo.Completed || len(p.Thumbnails) != boxes {
-			return nil, fmt.Errorf("photo %s is %s with %d thumbnails instead of %d: %+v", id, p.Status, len(p.Thumbnails), boxes, p.Failure)
+			err = fmt.Errorf("photo %s is %s with %d thumbnails instead of %d", id, p.Status, len(p.Thumbnails), boxes)
+			if p.Failure != nil {
+				err = fmt.Errorf("%w: %w", err, p.Failure)
+			}
+			return nil, err
 		}
 		completed[id] = p.UpdatedAt
 	}
