@@ -283,7 +283,7 @@ func TestTable(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	t.Parallel()
-	for _, args := range []string{"-n 0", "-n 10001", "-stack moon", "-boxes 2", "-boxes x", "-repeat -1", "extra"} {
+	for _, args := range []string{"-n 0", "-n 10001", "-stack moon", "-boxes 2", "-boxes x", "-repeat -1", "-boxes ,", "-stack ,", "extra"} {
 		err := realMain(context.Background(), strings.Fields(args), io.Discard, io.Discard)
 		require.Error(t, err, args)
 	}

@@ -109,10 +109,10 @@ func (c *comparison) write(w io.Writer) {
 		writeTable(w, table)
 		fmt.Fprintln(w)
 	}
-	writeFacts(w, c.facts())
+	c.writeFacts(w, c.facts())
 }
 
-// facts describes the conditions of the comparison.
+// facts describes how the figures were measured.
 func (c *comparison) facts() []string {
 	facts := []string{
 		fmt.Sprintf("Runs: %d pairs of batches, one on each stack, after %d photos to warm up; every second pair in reverse order; the other stack is idle meanwhile", len(c.columns[0].runs), warmup),
@@ -123,5 +123,5 @@ func (c *comparison) facts() []string {
 		facts = append(facts, fmt.Sprintf("The machine's CPU time during the batches of %s: ", column.name())+
 			column.format("the benchmark %.1f %%, other processes and the idle stack %.1f %%, the hypervisor %.1f %%", benchPercent, othersPercent, withheldPercent))
 	}
-	return c.describe(facts...)
+	return facts
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"reflect"
@@ -16,27 +18,25 @@ import (
 	"github.com/photo-processor/photo-processor/internal/config"
 )
 
-// describe describes the measurement: what was measured, on which machine, the
-// given facts, and what could make the figures differ from those of others.
-func (r *report) describe(facts ...string) []string {
+// writeFacts writes a list: what was measured, on which machine, the given facts, and
+// what could make the figures differ from those of others.
+func (r *report) writeFacts(w io.Writer, facts []string) {
 	var versions []string
 	for _, name := range slices.Sorted(maps.Keys(r.versions)) {
 		versions = append(versions, name+": "+r.versions[name])
-	}
-	settings := "all as by default"
-	if len(r.settings) > 0 {
-		settings = strings.Join(r.settings, " ")
 	}
 	facts = slices.Concat([]string{
 		"Machine: " + r.machine,
 		fmt.Sprintf("Versions: %s, libvips %s, %s", runtime.Version(), vips.Version, strings.Join(versions, "; ")),
 		"Photos: " + r.photos,
 		fmt.Sprintf("Boxes: 1 is %s, 3 are %s", sizesText(boxSets[1]), sizesText(boxSets[3])),
-	}, facts, []string{"Settings: " + settings})
+	}, facts, []string{"Settings: " + cmp.Or(strings.Join(r.settings, " "), "all as by default")})
 	if r.load > busyLoad*float64(runtime.NumCPU()) {
 		facts = append(facts, fmt.Sprintf("**The machine was busy before (load %.1f): do not use these figures**", r.load))
 	}
-	return facts
+	for _, fact := range facts {
+		fmt.Fprintln(w, "*", fact)
+	}
 }
 
 // singlesFact describes the single photos.

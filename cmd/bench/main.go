@@ -123,18 +123,21 @@ func parseOptions(args []string) (o options, err error) {
 		repeats, defaultBoxes = 1, "1"
 	}
 	o.repeats = cmp.Or(o.repeats, repeats)
-	for _, text := range list(*boxes, defaultBoxes) {
+	for _, text := range list(cmp.Or(*boxes, defaultBoxes)) {
 		number, err := strconv.Atoi(text)
 		if err != nil || boxSets[number] == nil {
 			return o, fmt.Errorf("-boxes: %q is neither 1 nor 3", text)
 		}
 		o.boxes = append(o.boxes, number)
 	}
-	o.stacks = list(*stacks, native)
+	o.stacks = list(cmp.Or(*stacks, native))
 	for _, name := range o.stacks {
 		if name != native && name != cluster {
 			return o, fmt.Errorf("-stack: %q is neither native nor cluster", name)
 		}
+	}
+	if len(o.boxes) == 0 || len(o.stacks) == 0 {
+		return o, errors.New("-boxes and -stack must not be blank")
 	}
 	if o.compare != "" && (o.watchers > 0 || len(o.stacks) > 1 || *n >= largeBatch) {
 		return o, fmt.Errorf("usage: -compare takes one stack and fewer than %d photos, and no -watchers", largeBatch)
@@ -145,10 +148,4 @@ func parseOptions(args []string) (o options, err error) {
 }
 
 // list splits words that are separated by commas or spaces.
-func list(text, byDefault string) []string {
-	found := strings.Fields(strings.ReplaceAll(text, ",", " "))
-	if len(found) == 0 {
-		return strings.Fields(byDefault)
-	}
-	return found
-}
+func list(text string) []string { return strings.Fields(strings.ReplaceAll(text, ",", " ")) }

@@ -107,7 +107,7 @@ func (r *report) write(w io.Writer) {
 		}
 	}
 	fmt.Fprintln(w)
-	writeFacts(w, r.facts())
+	r.writeFacts(w, r.facts())
 }
 
 func writeSlices(w io.Writer, parts []slice) {
@@ -155,13 +155,7 @@ func writeTable(w io.Writer, lines [][]string) {
 	}
 }
 
-func writeFacts(w io.Writer, facts []string) {
-	for _, fact := range facts {
-		fmt.Fprintln(w, "*", fact)
-	}
-}
-
-// facts describes the conditions of the measurement.
+// facts describes how the figures were measured.
 func (r *report) facts() []string {
 	limit, stack := r.columns[0], r.columns[len(r.columns)-1]
 	facts := []string{
@@ -179,5 +173,5 @@ func (r *report) facts() []string {
 		facts = append(facts, fmt.Sprintf("Cross-check, %s: NewThumbnailFromBuffer and ExportJpeg for each box, the allocator as it comes: %.1f photos/s, %.1f CPU ms per photo, %d MiB (the limit: %.1f photos/s, %.1f ms)",
 			boxesText(c.boxes), c.rate(), c.totalCost(), run.Memory[limitRole].Sum>>20, limit.rate(), limit.totalCost()))
 	}
-	return r.describe(facts...)
+	return facts
 }
