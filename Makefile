@@ -85,10 +85,9 @@ STACK  ?= native
 BOXES  ?=
 REPEAT ?= 0
 WATCHERS ?= 0
-SVG    ?=
 COMPARE ?=
-bench: build ## Measure throughput and cost of N photos (300); also STACK="native cluster", BOXES="1 3", SVG=file, COMPARE=revision
-	@go run ./cmd/bench -n $(N) -stack "$(STACK)" -boxes "$(BOXES)" -repeat $(REPEAT) -watchers $(WATCHERS) -svg "$(SVG)" -compare "$(COMPARE)"
+bench: build ## Measure throughput and cost of N photos (300); also STACK="native cluster", BOXES="1 3", COMPARE=revision
+	@go run ./cmd/bench -n $(N) -stack "$(STACK)" -boxes "$(BOXES)" -repeat $(REPEAT) -watchers $(WATCHERS) -compare "$(COMPARE)"
 
 PHOTOS ?= 500
 test-cluster: deps ## Kill a worker, Temporal and PostgreSQL of a cluster while PHOTOS (500) are processed

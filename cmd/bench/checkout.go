@@ -14,71 +14,58 @@ import (
 	"github.com/photo-processor/photo-processor/internal/devstack"
 )
 
-// findRevision returns the hash of the commit that a revision of the repository
-// names. dir is a directory of the repository.
+// findRevision returns the abbreviated hash of the commit that a revision of the
+// repository names. dir is a directory of the repository.
 func findRevision(ctx context.Context, dir, revision string) (commit string, err error) {
-	commit, err = git(ctx, dir, "rev-parse", "--verify", revision+"^{commit}")
+	commit, err = runProgram(ctx, dir, "git", "rev-parse", "--verify", "--short", revision+"^{commit}")
 	if err != nil {
 		return "", fmt.Errorf("%q is no revision of this repository: %w", revision, err)
 	}
 	return commit, nil
 }
 
-// checkout is another revision of the repository, built in a work tree of its own.
-type checkout struct {
-	repository string // a directory of the repository
-	root       string // a temporary directory; the work tree is in it
-	added      bool   // the repository has a record of the work tree
-	program    string // the built photo-processor
+// nameTree returns the abbreviated hash of the commit that is checked out, and
+// whether files differ from it.
+func nameTree(ctx context.Context, dir string) (name string, err error) {
+	if name, err = findRevision(ctx, dir, "HEAD"); err != nil {
+		return "", err
+	}
+	changes, err := runProgram(ctx, dir, "git", "status", "--porcelain")
+	if changes != "" {
+		name += " + changes"
+	}
+	return name, err
 }
 
-// checkOut checks out a commit in a new directory below parent, and builds it
-// with make.
-func checkOut(ctx context.Context, repository, commit, parent string) (_ *checkout, err error) {
-	c := &checkout{repository: repository}
-	if c.root, err = os.MkdirTemp(parent, "photo-processor-bench-"); err != nil {
-		return nil, err
+// checkOut extracts a commit into a new directory below parent, and builds it there
+// with make. The directory is no work tree, which the repository would keep a
+// record of.
+func checkOut(ctx context.Context, repository, commit, parent string) (dir string, err error) {
+	if dir, err = os.MkdirTemp(parent, "photo-processor-bench-"); err != nil {
+		return "", err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, c.remove())
+			err = errors.Join(err, os.RemoveAll(dir))
 		}
 	}()
-	// A git that is killed would leave a locked work tree.
-	if _, err := git(context.WithoutCancel(ctx), repository, "worktree", "add", "--detach", c.tree(), commit); err != nil {
-		return nil, err
+	archive := filepath.Join(dir, "source.tar")
+	if _, err := runProgram(ctx, repository, "git", "archive", "--output="+archive, commit); err != nil {
+		return "", err
 	}
-	c.added = true
-	if _, err := runProgram(ctx, c.tree(), "make", "build"); err != nil {
-		return nil, err
+	if _, err := runProgram(ctx, dir, "tar", "-xf", archive); err != nil {
+		return "", err
 	}
-	c.program = filepath.Join(c.tree(), "bin", "photo-processor")
-	return c, nil
+	_, err = runProgram(ctx, dir, "make", "build")
+	return dir, err
 }
 
-func (c *checkout) tree() string { return filepath.Join(c.root, "tree") }
-
-// remove deletes the work tree and the repository's record of it.
-func (c *checkout) remove() error {
-	var err error
-	if c.added {
-		_, err = git(context.Background(), c.repository, "worktree", "remove", "--force", c.tree())
-	}
-	return errors.Join(err, os.RemoveAll(c.root))
-}
-
-// git runs git in a directory, and returns its output without the last newline.
-func git(ctx context.Context, dir string, args ...string) (string, error) {
-	output, err := runProgram(ctx, dir, "git", args...)
-	return strings.TrimSuffix(output, "\n"), err
-}
-
-// inheritedVariables would apply to the other work tree: an outer make's, and
-// those that git sets for hooks.
+// inheritedVariables would apply to the other revision: an outer make's, and those
+// that git sets for hooks.
 var inheritedVariables = []string{"MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"}
 
-// runProgram runs a program in a directory, and returns its standard output. It
-// is a devstack.GroupCommand, and ends with this process.
+// runProgram runs a program in a directory, and returns its standard output
+// without space around it. It is a devstack.GroupCommand, and ends with this process.
 func runProgram(ctx context.Context, dir, name string, args ...string) (string, error) {
 	cmd := devstack.GroupCommand(ctx, name, args...)
 	cmd.Dir = dir
@@ -93,12 +80,11 @@ func runProgram(ctx context.Context, dir, name string, args ...string) (string, 
 	if err == nil {
 		err = cmd.Wait()
 	}
-	if err == nil {
-		return stdout.String(), nil
-	}
-	text := fmt.Sprintf("%s %s", name, strings.Join(args, " "))
 	if ctx.Err() != nil {
-		return "", fmt.Errorf("%s: %w", text, ctx.Err())
+		err = ctx.Err() // which is why it was killed
 	}
-	return "", fmt.Errorf("%s: %w\n%s", text, err, bytes.TrimSpace(append(stdout.Bytes(), stderr.Bytes()...)))
+	if err != nil {
+		return "", fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, bytes.TrimSpace(append(stdout.Bytes(), stderr.Bytes()...)))
+	}
+	return strings.TrimSpace(stdout.String()), nil
 }

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -18,68 +18,47 @@ const comparePairs = 5
 // are in pairs: the other revision's, then this tree's. The runs of a pair with
 // the same index were measured one right after the other.
 type comparison struct {
-	report
+	*report
 	other, this string // names of the revisions
 }
 
-// compare builds the other revision, and measures it and this tree in pairs of
-// batches.
-func compare(ctx context.Context, o options, progress io.Writer) (_ *comparison, err error) {
-	say := sayTo(progress)
-	commit, err := findRevision(ctx, ".", o.compare)
-	if err != nil {
-		return nil, fmt.Errorf("-compare: %w", err)
+// compare builds the other revision, measures it and this tree in pairs of batches,
+// and writes the comparison.
+func compare(ctx context.Context, o options, out, progress io.Writer) (err error) {
+	var c comparison
+	if c.other, err = findRevision(ctx, ".", o.compare); err != nil {
+		return fmt.Errorf("-compare: %w", err)
 	}
-	c := &comparison{}
-	if c.other, c.this, err = revisionNames(ctx, ".", commit); err != nil {
-		return nil, err
-	}
-	say("building %s …", c.other)
-	tree, err := checkOut(ctx, ".", commit, os.TempDir())
-	if err != nil {
-		return nil, fmt.Errorf("build %s: %w", c.other, err)
-	}
-	defer func() { err = errors.Join(err, tree.remove()) }()
-	return c, c.measure(ctx, o, tree.program, say)
-}
-
-// measure measures the programs of both revisions. Both stacks run all the time,
-// and the one without a batch is idle.
-func (c *comparison) measure(ctx context.Context, o options, otherProgram string, say func(string, ...any)) error {
-	report, server, err := newReport(ctx, o, say)
-	if err != nil {
+	if c.this, err = nameTree(ctx, "."); err != nil {
 		return err
 	}
-	defer server.Close()
-	c.report = *report
-	for _, boxes := range o.boxes {
-		if err := c.measureBoxes(ctx, o, otherProgram, boxes, server, say); err != nil {
-			return err
-		}
+	fmt.Fprintf(progress, "building %s …\n", c.other)
+	dir, err := checkOut(ctx, ".", c.other, os.TempDir())
+	if err != nil {
+		return fmt.Errorf("build %s: %w", c.other, err)
 	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	o.otherProgram = filepath.Join(dir, "bin", "photo-processor")
+	if c.report, err = measure(ctx, o, progress); err != nil {
+		return err
+	}
+	c.write(out)
 	return nil
 }
 
-func (c *comparison) measureBoxes(ctx context.Context, o options, otherProgram string, boxes int, server *photoServer, say func(string, ...any)) (err error) {
-	var variants []variant
-	for _, revision := range []struct{ name, program string }{{"other revision", otherProgram}, {"this tree", o.program}} {
-		s, err := startWarmStack(ctx, o, revision.program, o.stacks[0], boxes, server, say)
-		if err != nil {
-			return fmt.Errorf("%s: %w", revision.name, err)
+// measurePairs measures the programs of both revisions. Both stacks run all the time,
+// and the one without a batch is idle.
+func (b *bench) measurePairs(ctx context.Context, boxes int) (err error) {
+	var columns []*column
+	for _, revision := range []struct{ name, program string }{{"other revision", b.otherProgram}, {"this tree", b.program}} {
+		s, startErr := b.startStack(ctx, revision.program, b.stacks[0], boxes, revision.name)
+		if startErr != nil {
+			return fmt.Errorf("%s: %w", revision.name, startErr)
 		}
 		defer func() { err = errors.Join(err, s.stop()) }()
-		if err := c.addVersions(ctx, revision.name, s); err != nil {
-			return err
-		}
-		variants = append(variants, variant{s, &column{stack: o.stacks[0], boxes: boxes, photos: o.batches[0], revision: revision.name}})
+		columns = append(columns, &column{on: s, stack: b.stacks[0], boxes: boxes, photos: b.batches[0], revision: revision.name})
 	}
-	if err := alternate(ctx, variants, o.repeats, server, say); err != nil {
-		return err
-	}
-	for _, v := range variants {
-		c.columns = append(c.columns, v.column)
-	}
-	return nil
+	return b.alternate(ctx, columns)
 }
 
 // quantity is a row of a comparison.
@@ -89,92 +68,60 @@ type quantity struct {
 }
 
 func quantities() []quantity {
-	all := []quantity{
-		{"photos/s", figures.rate},
-		{"CPU ms per photo", func(f figures) float64 { return f.cost(sum(f.CPU)) }},
-	}
+	all := []quantity{{"photos/s", figures.rate}, {"CPU ms per photo", figures.totalCost}}
 	for _, r := range roles {
 		if r != devRole { // which is idle during a batch
-			all = append(all, quantity{"– " + processesOf[r], func(f figures) float64 { return f.cost(f.CPU[r]) }})
+			all = append(all, quantity{"– " + string(r), func(f figures) float64 { return f.cost(f.CPU[r]) }})
 		}
 	}
 	inMilliseconds := func(of func(figures) []time.Duration, p float64) func(figures) float64 {
-		return func(f figures) float64 { return percentile(of(f), p).Seconds() * 1000 }
+		return func(f figures) float64 { return milliseconds(percentile(of(f), p)) }
 	}
-	posts, singles := func(f figures) []time.Duration { return f.SinglePosts }, func(f figures) []time.Duration { return f.Singles }
 	return append(all,
-		quantity{"POST of one photo meanwhile, p50, ms", inMilliseconds(posts, 50)},
-		quantity{"POST of one photo meanwhile, p99, ms", inMilliseconds(posts, 99)},
+		quantity{"POST of one photo meanwhile, p50, ms", inMilliseconds(singlePosts, 50)},
+		quantity{"POST of one photo meanwhile, p99, ms", inMilliseconds(singlePosts, 99)},
 		quantity{"from that POST to completed, p50, ms", inMilliseconds(singles, 50)})
-}
-
-// ratios returns this tree's value divided by the other revision's, of each pair;
-// nothing if a value of the other revision is 0.
-func ratios(other, this *column, of func(figures) float64) []float64 {
-	var found []float64
-	for i, run := range other.runs {
-		before := of(run)
-		if before == 0 {
-			return nil
-		}
-		found = append(found, of(this.runs[i])/before)
-	}
-	return found
 }
 
 // write writes the comparison as Markdown.
 func (c *comparison) write(w io.Writer) {
 	for pair := range slices.Chunk(c.columns, 2) {
 		other, this := pair[0], pair[1]
-		title := column{stack: other.stack, boxes: other.boxes}
-		header := []string{fmt.Sprintf("%s, %d photos", title.name(), other.photos), "other: " + c.other, "this tree: " + c.this, "ratio", "smallest", "largest"}
-		var lines [][]string
+		table := [][]string{{
+			fmt.Sprintf("%s, %s, %d photos", other.stack, boxesText(other.boxes), other.photos),
+			"other: " + c.other, "this tree: " + c.this, "ratio", "smallest", "largest",
+		}}
 		for _, q := range quantities() {
-			line := []string{q.name, fmt.Sprintf("%.2f", other.mid(q.of)), fmt.Sprintf("%.2f", this.mid(q.of))}
-			if found := ratios(other, this, q.of); len(found) > 0 {
-				for _, ratio := range []float64{median(found), slices.Min(found), slices.Max(found)} {
-					line = append(line, fmt.Sprintf("%.3f", ratio))
+			line := []string{q.name, other.format("%.2f", q.of), this.format("%.2f", q.of), nothing, nothing, nothing}
+			var ratios []float64
+			for i, run := range other.runs {
+				if before := q.of(run); before != 0 {
+					ratios = append(ratios, q.of(this.runs[i])/before)
 				}
-			} else {
-				line = append(line, nothing, nothing, nothing)
 			}
-			lines = append(lines, line)
+			if len(ratios) == len(other.runs) {
+				for i, ratio := range []float64{median(ratios), slices.Min(ratios), slices.Max(ratios)} {
+					line[3+i] = fmt.Sprintf("%.3f", ratio)
+				}
+			}
+			table = append(table, line)
 		}
-		writeTable(w, header, lines)
+		writeTable(w, table)
 		fmt.Fprintln(w)
 	}
-	for _, line := range c.facts() {
-		fmt.Fprintln(w, "*", line)
-	}
+	c.writeFacts(w, c.facts())
 }
 
-// facts describes the conditions of the comparison.
+// facts describes how the figures were measured.
 func (c *comparison) facts() []string {
-	facts := append(c.conditions(),
+	facts := []string{
 		fmt.Sprintf("Runs: %d pairs of batches, one on each stack, after %d photos to warm up; every second pair in reverse order; the other stack is idle meanwhile", len(c.columns[0].runs), warmup),
-		"Ratio: the median of the pairs' ratios, each of which is this tree's value divided by the other revision's; CPU time is counted in steps of "+tick.String(),
-		singlesFact(),
-	)
+		"Ratio: the median of the pairs' ratios, each of which is this tree's value divided by the other revision's; CPU time is counted in steps of " + tick.String(),
+		singlesFact,
+	}
 	for _, column := range c.columns {
-		facts = append(facts, fmt.Sprintf("The machine's CPU time during the batches of %s: the benchmark %.1f %%, other processes and the idle stack %.1f %%, the hypervisor %.1f %%", column.name(),
-			column.percent(func(f figures) float64 { return f.Bench }), column.percent(func(f figures) float64 { return f.Others }),
-			column.percent(func(f figures) float64 { return f.Withheld })))
+		facts = append(facts, fmt.Sprintf("The machine's CPU time during the batches of %s: ", column.name())+
+			column.format("the benchmark %.1f %%, other processes and the idle stack %.1f %%, the hypervisor %.1f %%", benchPercent, othersPercent, withheldPercent))
 	}
-	return append(facts, c.reservations()...)
-}
-
-// revisionNames returns the abbreviated hashes of the other commit and of this
-// tree's.
-func revisionNames(ctx context.Context, dir, commit string) (other, this string, err error) {
-	if other, err = git(ctx, dir, "rev-parse", "--short", commit); err != nil {
-		return "", "", err
-	}
-	if this, err = git(ctx, dir, "rev-parse", "--short", "HEAD"); err != nil {
-		return "", "", err
-	}
-	changes, err := git(ctx, dir, "status", "--porcelain")
-	if strings.TrimSpace(changes) != "" {
-		this += " + changes"
-	}
-	return other, this, err
+	return facts
 }

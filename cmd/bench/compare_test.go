@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -42,7 +42,7 @@ func TestComparisonTable(t *testing.T) {
 	run := func(cost, wall time.Duration) figures {
 		return figures{Photos: 100, Wall: wall * 100 * time.Millisecond, CPU: map[role]time.Duration{renderRole: cost * 100 * time.Millisecond, workerRole: time.Second}}
 	}
-	c := comparison{other: "abc1234", this: "def5678 + changes", report: report{columns: []*column{
+	c := comparison{other: "abc1234", this: "def5678 + changes", report: &report{columns: []*column{
 		{stack: "native", boxes: 3, photos: 100, runs: []figures{run(40, 50), run(80, 100), run(50, 40)}},
 		{stack: "native", boxes: 3, photos: 100, runs: []figures{run(44, 40), run(72, 125), run(60, 40)}},
 	}}}
@@ -66,7 +66,7 @@ func TestCheckOut(t *testing.T) {
 	repository := t.TempDir()
 	run := func(args ...string) string {
 		t.Helper()
-		output, err := git(t.Context(), repository, append([]string{"-c", "user.name=test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false"}, args...)...)
+		output, err := runProgram(t.Context(), repository, "git", append([]string{"-c", "user.name=test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false"}, args...)...)
 		require.NoError(t, err)
 		return output
 	}
@@ -82,14 +82,14 @@ func TestCheckOut(t *testing.T) {
 	run("init")
 	good := commit("mkdir bin && echo good >bin/photo-processor")
 	bad := commit("mkdir bin && echo no compiler >&2 && false")
-	hanging := commit("touch ../../hangs && sleep 1h")
+	hanging := commit("touch ../hangs && sleep 1h")
 
-	other, this, err := revisionNames(t.Context(), repository, good)
+	require.Equal(t, run("rev-parse", "--short", "HEAD~2"), good)
+	this, err := nameTree(t.Context(), repository)
 	require.NoError(t, err)
-	require.Equal(t, run("rev-parse", "--short", good), other)
 	require.Equal(t, run("rev-parse", "--short", hanging), this)
 	require.NoError(t, os.WriteFile(filepath.Join(repository, "new.go"), nil, 0o644))
-	_, changed, err := revisionNames(t.Context(), repository, good)
+	changed, err := nameTree(t.Context(), repository)
 	require.NoError(t, err)
 	require.Equal(t, this+" + changes", changed)
 
@@ -101,12 +101,12 @@ func TestCheckOut(t *testing.T) {
 		require.NoError(t, err)
 		require.Empty(t, left)
 	}
-	c, err := checkOut(t.Context(), repository, good, parent)
+	dir, err := checkOut(t.Context(), repository, good, parent)
 	require.NoError(t, err)
-	content, err := os.ReadFile(c.program)
+	content, err := os.ReadFile(filepath.Join(dir, "bin", "photo-processor"))
 	require.NoError(t, err)
 	require.Equal(t, "good\n", string(content))
-	require.NoError(t, c.remove())
+	require.NoError(t, os.RemoveAll(dir))
 	requireRemoved()
 
 	_, err = checkOut(t.Context(), repository, bad, parent)
@@ -116,13 +116,10 @@ func TestCheckOut(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
 		defer cancel()
-		_ = every(t.Context(), lookInterval, func() error {
+		assert.Eventually(t, func() bool {
 			_, err := os.Stat(filepath.Join(parent, "hangs"))
-			if err == nil {
-				return errors.New("make runs")
-			}
-			return nil
-		})
+			return err == nil
+		}, time.Minute, lookInterval, "make runs")
 	}()
 	_, err = checkOut(ctx, repository, hanging, parent)
 	require.ErrorIs(t, err, context.Canceled)

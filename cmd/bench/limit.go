@@ -1,22 +1,19 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
-	"strconv"
 	"time"
 
 	"github.com/davidbyttow/govips/v2/vips"
+	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 
 	"github.com/photo-processor/photo-processor/internal/renderer"
@@ -26,19 +23,27 @@ import (
 // limitCommand is the first argument of a process that measures the limit.
 const limitCommand = "limit"
 
-// How the limit makes thumbnails.
-const (
-	// byMake is the limit: as photo-processor-render, with the same settings of the C
-	// library's allocator.
-	byMake = "thumbnail.Make"
-	// byGovips is a small program that trusts its pictures.
-	byGovips = "plain govips"
-)
+// limitJob says what a process that measures the limit does. It is the argument of
+// limitCommand, as JSON.
+type limitJob struct {
+	Paths  []string // of the photos
+	Boxes  int      // a key of boxSets
+	Times  int      // how often to make thumbnails of each photo
+	Govips bool     // measures a small program that trusts its pictures instead of the limit
+}
 
-// measureLimit makes thumbnails of all photos, so many times on each CPU, in
-// processes that do nothing else: one for each CPU, as the worker has render
-// processes. All begin at the same time, after they have warmed up.
-func measureLimit(ctx context.Context, set *photoSet, boxes, times int, how string) (f figures, err error) {
+// limitResult is a line of such a process's output, as JSON. The process writes the
+// first line when it has warmed up.
+type limitResult struct {
+	Photos int
+	CPU    time.Duration
+	Memory uint64 // peak in bytes, without the photos' files
+}
+
+// measureLimit runs the job in one process for each CPU, as the worker has render
+// processes. The processes do nothing else. All begin at the same time, after they
+// have warmed up.
+func measureLimit(ctx context.Context, proc procfs.FS, job limitJob) (f figures, err error) {
 	var processes []*limitProcess
 	ctx, cancel := context.WithCancel(ctx)
 	defer func() {
@@ -48,31 +53,31 @@ func measureLimit(ctx context.Context, set *photoSet, boxes, times int, how stri
 		}
 	}()
 	for range runtime.NumCPU() {
-		p, err := startLimitProcess(ctx, set, boxes, times, how)
+		p, err := startLimitProcess(ctx, job)
 		if err != nil {
 			return f, err
 		}
 		processes = append(processes, p)
 	}
 	for _, p := range processes {
-		if err := p.waitUntilWarm(); err != nil {
+		if _, err := p.read(); err != nil { // it is warm
 			return f, err
 		}
 	}
-	before, err := machineCPU()
+	before, err := readMachineTime(proc)
 	if err != nil {
 		return f, err
 	}
 	start := time.Now()
 	for _, p := range processes {
-		if err := p.release.Close(); err != nil {
+		if err := p.stdin.Close(); err != nil {
 			return f, err
 		}
 	}
 	f.CPU = map[role]time.Duration{}
 	used := memory{Processes: len(processes)}
 	for _, p := range processes {
-		made, err := p.result()
+		made, err := p.read()
 		if err != nil {
 			return f, err
 		}
@@ -83,133 +88,111 @@ func measureLimit(ctx context.Context, set *photoSet, boxes, times int, how stri
 	}
 	f.Wall = time.Since(start)
 	f.Memory = map[role]memory{limitRole: used}
-	after, err := machineCPU()
+	after, err := readMachineTime(proc)
 	if err != nil {
 		return f, err
 	}
-	f.setShares(before, after, f.CPU[limitRole], 0)
+	f.setShares(before, after)
 	return f, nil
 }
 
-// limitProcess is a process that measures the limit.
+// limitProcess is a process that measures the limit. It begins at the end of its
+// standard input.
 type limitProcess struct {
 	cmd     *exec.Cmd
-	release io.Closer // its stdin
-	output  *bufio.Reader
+	stdin   io.Closer
+	results *json.Decoder
 	stderr  bytes.Buffer
 }
 
-func startLimitProcess(ctx context.Context, set *photoSet, boxes, times int, how string) (*limitProcess, error) {
-	self, err := os.Executable()
+func startLimitProcess(ctx context.Context, job limitJob) (*limitProcess, error) {
+	argument, err := json.Marshal(job)
 	if err != nil {
 		return nil, err
 	}
-	p := &limitProcess{cmd: exec.CommandContext(ctx, self, limitCommand, "-dir", set.dir, "-times", strconv.Itoa(times), "-boxes", strconv.Itoa(boxes), "-how", how)}
+	p := &limitProcess{cmd: exec.CommandContext(ctx, "/proc/self/exe", limitCommand, string(argument))}
 	p.cmd.Env = []string{}
-	if how == byMake {
+	if !job.Govips { // the settings of photo-processor-render for the C library's allocator
 		p.cmd.Env = renderer.Environment()
 	}
 	p.cmd.Stderr = &p.stderr
-	if p.release, err = p.cmd.StdinPipe(); err != nil {
+	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
 	output, err := p.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
-	p.output = bufio.NewReader(output)
+	p.results = json.NewDecoder(output)
 	return p, p.cmd.Start()
 }
 
-// waitUntilWarm waits for the line that the process writes when it is warm.
-func (p *limitProcess) waitUntilWarm() error {
-	if _, err := p.output.ReadString('\n'); err != nil {
-		return p.explain(err)
+// read waits for the next line. If the process fails instead, the error has its
+// standard error.
+func (p *limitProcess) read() (result limitResult, err error) {
+	if err = p.results.Decode(&result); err != nil {
+		err = fmt.Errorf("%w\n%s", errors.Join(err, p.cmd.Wait()), p.stderr.Bytes())
 	}
-	return nil
-}
-
-// result waits until the process has made all thumbnails.
-func (p *limitProcess) result() (made limitResult, err error) {
-	if err := json.NewDecoder(p.output).Decode(&made); err != nil {
-		return made, p.explain(err)
-	}
-	return made, nil
-}
-
-// explain waits for the process to exit, and returns why it failed.
-func (p *limitProcess) explain(err error) error {
-	return fmt.Errorf("%w\n%s", errors.Join(err, p.cmd.Wait()), p.stderr.Bytes())
-}
-
-// limitResult is the output of such a process, as JSON.
-type limitResult struct {
-	Photos int
-	CPU    time.Duration
-	Memory int64 // peak, without the photos' files
+	return result, err
 }
 
 // runLimit is the main function of such a process.
-func runLimit(args []string, in io.Reader, out io.Writer) error {
-	flags := flag.NewFlagSet(limitCommand, flag.ContinueOnError)
-	dir := flags.String("dir", "", "where the photos are")
-	times := flags.Int("times", 0, "how often to make thumbnails of each photo")
-	boxes := flags.Int("boxes", 0, "a key of boxSets")
-	how := flags.String("how", "", "byMake or byGovips")
-	if err := flags.Parse(args); err != nil {
+func runLimit(argument string, in io.Reader, out io.Writer) error {
+	var job limitJob
+	if err := json.Unmarshal([]byte(argument), &job); err != nil {
 		return err
 	}
-	makeThumbnails := map[string]func([]byte, int) error{byMake: makeAsRenderer, byGovips: makeWithGovips}[*how]
-	if makeThumbnails == nil {
-		return fmt.Errorf("-how %q", *how)
+	makeThumbnails := makeAsRenderer
+	if job.Govips {
+		makeThumbnails = makeWithGovips
 	}
-	paths, err := filepath.Glob(filepath.Join(*dir, "[0-9][0-9]-*"))
-	if err != nil {
-		return err
-	}
-	if len(paths) == 0 {
-		return fmt.Errorf("there are no photos in %s", *dir)
-	}
-	set := map[string][]byte{}
-	var setBytes int64
-	for _, path := range paths {
-		if set[path], err = mapFile(path); err != nil {
+	sources := make([][]byte, len(job.Paths))
+	var bytesOfSources uint64
+	for i, path := range job.Paths {
+		var err error
+		if sources[i], err = mapFile(path); err != nil {
 			return err
 		}
-		setBytes += int64(len(set[path]))
+		bytesOfSources += uint64(len(sources[i]))
 	}
 	if err := thumbnail.Startup(); err != nil {
 		return err
 	}
-	do := func(times int) error {
+	makeAll := func(times int) error {
 		for range times {
-			for _, path := range paths {
-				if err := makeThumbnails(set[path], *boxes); err != nil {
-					return fmt.Errorf("%s: %w", path, err)
+			for i, source := range sources {
+				if err := makeThumbnails(source, job.Boxes); err != nil {
+					return fmt.Errorf("%s: %w", job.Paths[i], err)
 				}
 			}
 		}
 		return nil
 	}
 	// Warm up: libvips loads its modules at the first use.
-	if err := do(1); err != nil {
+	if err := makeAll(1); err != nil {
 		return err
 	}
-	fmt.Fprintln(out, "warm")
+	results := json.NewEncoder(out)
+	if err := results.Encode(limitResult{Photos: len(sources)}); err != nil {
+		return err
+	}
 	if _, err := io.Copy(io.Discard, in); err != nil {
 		return err
 	}
 	cpu := ownCPU()
-	if err := do(*times); err != nil {
+	if err := makeAll(job.Times); err != nil {
 		return err
 	}
-	result := limitResult{Photos: *times * len(paths), CPU: ownCPU() - cpu}
-	status, err := readMemory(os.Getpid())
+	cpu = ownCPU() - cpu
+	self, err := procfs.Self()
 	if err != nil {
 		return err
 	}
-	result.Memory = status.peak - setBytes
-	return json.NewEncoder(out).Encode(result)
+	status, err := self.NewStatus()
+	if err != nil {
+		return err
+	}
+	return results.Encode(limitResult{Photos: job.Times * len(sources), CPU: cpu, Memory: status.VmHWM - bytesOfSources})
 }
 
 // mapFile maps a file into memory. Go's garbage collector would reserve as much

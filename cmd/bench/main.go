@@ -16,6 +16,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -24,8 +25,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -45,8 +44,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var err error
-	if len(os.Args) > 1 && os.Args[1] == limitCommand {
-		err = runLimit(os.Args[2:], os.Stdin, os.Stdout)
+	if len(os.Args) == 3 && os.Args[1] == limitCommand {
+		err = runLimit(os.Args[2], os.Stdin, os.Stdout)
 	} else {
 		err = realMain(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	}
@@ -61,16 +60,19 @@ func main() {
 
 // options says what to measure.
 type options struct {
-	program    string   // the built photo-processor
+	program    string   // the built photo-processor; photo-processor-dev is next to it
 	batches    []int    // photos in a POST; each number is measured
-	stacks     []string // of stackFlags
+	stacks     []string // native, cluster
 	boxes      []int    // keys of boxSets
 	repeats    int
 	watchers   int    // clients of GET /events in every second batch; 0 measures none
 	crossCheck bool   // also measure plain govips
 	compare    string // a revision to compare this tree with; "" compares with the limit
-	recipe     []recipe
-	cache      string // directory of the photos
+
+	otherProgram string // the built photo-processor of that revision
+
+	recipe []recipe
+	cache  string // directory of the photos
 }
 
 // boxSets are the sizes of the thumbnails, by their number.
@@ -80,236 +82,70 @@ var boxSets = map[int][]photo.Box{
 }
 
 func realMain(ctx context.Context, args []string, out, progress io.Writer) error {
-	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	program := flags.String("program", "bin/photo-processor", "the built `program`; its renderer and development stack are next to it")
-	n := flags.Int("n", smallBatch, fmt.Sprintf("photos in a POST, up to %d", maxBatch))
-	stacks := flags.String("stack", "native", "native, cluster, or both")
-	boxes := flags.String("boxes", "", "how many thumbnails of each photo: 1, 3, or both (the default; 1 for large batches and with -compare)")
-	repeats := flags.Int("repeat", 0, "how often each is measured (3; large batches once; with -compare 5 pairs)")
-	revision := flags.String("compare", "", "compare this tree with another git `revision`, in pairs of batches")
-	watchers := flags.Int("watchers", 0, "compare with batches that this many clients of GET /events watch")
-	svg := flags.String("svg", "", "draw the result to this `file`")
-	crossCheck := flags.Bool("govips", true, "measure plain govips beside the limit")
-	if err := flags.Parse(args); err != nil {
+	o, err := parseOptions(args)
+	if err != nil {
 		return err
 	}
-	o := options{batches: []int{*n}, repeats: 3, recipe: defaultRecipe, watchers: *watchers, crossCheck: *crossCheck, compare: *revision}
-	defaultBoxes := "1 3"
-	if *n >= largeBatch {
-		o.batches, o.repeats, defaultBoxes = []int{smallBatch, *n}, 1, "1"
-	}
 	if o.compare != "" {
-		o.repeats, defaultBoxes = comparePairs, "1"
+		return compare(ctx, o, out, progress)
 	}
-	if *repeats > 0 {
-		o.repeats = *repeats
+	report, err := measure(ctx, o, progress)
+	if err == nil {
+		report.write(out)
 	}
-	for _, text := range list(*boxes, defaultBoxes) {
+	return err
+}
+
+func parseOptions(args []string) (o options, err error) {
+	o = options{program: filepath.Join("bin", "photo-processor"), recipe: defaultRecipe}
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	n := flags.Int("n", smallBatch, fmt.Sprintf("photos in a POST, up to %d", maxBatch))
+	stacks := flags.String("stack", "", "native (the default), cluster, or both")
+	boxes := flags.String("boxes", "", "how many thumbnails of each photo: 1, 3, or both (the default; 1 for large batches and with -compare)")
+	flags.IntVar(&o.repeats, "repeat", 0, "how often each is measured (3; large batches once; with -compare 5 pairs)")
+	flags.StringVar(&o.compare, "compare", "", "compare this tree with another git `revision`, in pairs of batches")
+	flags.IntVar(&o.watchers, "watchers", 0, "compare with batches that this many clients of GET /events watch")
+	flags.BoolVar(&o.crossCheck, "govips", true, "measure plain govips beside the limit")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	if flags.NArg() > 0 || *n < 1 || *n > maxBatch || o.repeats < 0 || o.watchers < 0 {
+		return o, fmt.Errorf("usage: bench [flags]; -n must be from 1 to %d", maxBatch)
+	}
+
+	o.batches = []int{*n}
+	repeats, defaultBoxes := 3, "1 3"
+	switch {
+	case o.compare != "":
+		repeats, defaultBoxes = comparePairs, "1"
+	case *n >= largeBatch:
+		o.batches = []int{smallBatch, *n}
+		repeats, defaultBoxes = 1, "1"
+	}
+	o.repeats = cmp.Or(o.repeats, repeats)
+	for _, text := range list(cmp.Or(*boxes, defaultBoxes)) {
 		number, err := strconv.Atoi(text)
 		if err != nil || boxSets[number] == nil {
-			return fmt.Errorf("-boxes: %q is neither 1 nor 3", text)
+			return o, fmt.Errorf("-boxes: %q is neither 1 nor 3", text)
 		}
 		o.boxes = append(o.boxes, number)
 	}
-	for _, name := range list(*stacks, "native") {
-		if _, known := stackFlags[name]; !known {
-			return fmt.Errorf("-stack: %q is neither native nor cluster", name)
+	o.stacks = list(cmp.Or(*stacks, native))
+	for _, name := range o.stacks {
+		if name != native && name != cluster {
+			return o, fmt.Errorf("-stack: %q is neither native nor cluster", name)
 		}
-		o.stacks = append(o.stacks, name)
 	}
-	if flags.NArg() > 0 || *n < 1 || *n > maxBatch || *repeats < 0 || *watchers < 0 {
-		return fmt.Errorf("usage: bench [flags]; -n must be from 1 to %d", maxBatch)
+	if len(o.boxes) == 0 || len(o.stacks) == 0 {
+		return o, errors.New("-boxes and -stack must not be blank")
 	}
-	if o.compare != "" && (*watchers > 0 || len(o.stacks) > 1 || *n >= largeBatch || *svg != "") {
-		return fmt.Errorf("usage: -compare takes one stack and fewer than %d photos, and neither -watchers nor -svg", largeBatch)
-	}
-	var err error
-	if o.program, err = filepath.Abs(*program); err != nil {
-		return err
+	if o.compare != "" && (o.watchers > 0 || len(o.stacks) > 1 || *n >= largeBatch) {
+		return o, fmt.Errorf("usage: -compare takes one stack and fewer than %d photos, and no -watchers", largeBatch)
 	}
 	caches, err := os.UserCacheDir()
-	if err != nil {
-		return err
-	}
 	o.cache = filepath.Join(caches, "photo-processor", "bench")
-
-	if o.compare != "" {
-		comparison, err := compare(ctx, o, progress)
-		if err != nil {
-			return err
-		}
-		comparison.write(out)
-		return nil
-	}
-	report, err := measure(ctx, o, progress)
-	if err != nil {
-		return err
-	}
-	report.write(out)
-	if *svg == "" {
-		return nil
-	}
-	return os.WriteFile(*svg, chart(report), 0o644)
+	return o, err
 }
 
-// list reads words that are separated by commas or spaces.
-func list(text, byDefault string) []string {
-	words := func(text string) []string {
-		return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
-	}
-	if found := words(text); len(found) > 0 {
-		return found
-	}
-	return words(byDefault)
-}
-
-// limitTimes is how often the limit makes thumbnails of each file on each CPU:
-// enough to last some seconds. It has no backlog, so more would show nothing else.
-const limitTimes = 3
-
-// measure does everything but show it.
-func measure(ctx context.Context, o options, progress io.Writer) (*report, error) {
-	say := sayTo(progress)
-	report, server, err := newReport(ctx, o, say)
-	if err != nil {
-		return nil, err
-	}
-	defer server.Close()
-	set := server.set
-
-	for _, boxes := range o.boxes {
-		limit := &column{stack: limitColumn, boxes: boxes, photos: limitTimes * len(o.recipe) * runtime.NumCPU()}
-		report.columns = append(report.columns, limit)
-		repeatLimit := func(repeats int) error {
-			for range repeats {
-				say("the limit, %d photos, %d boxes …", limit.photos, boxes)
-				figures, err := measureLimit(ctx, set, boxes, limitTimes, byMake)
-				if err != nil {
-					return fmt.Errorf("limit: %w", err)
-				}
-				limit.runs = append(limit.runs, figures)
-			}
-			return nil
-		}
-		// As often before as after, since machines change.
-		if err := repeatLimit((o.repeats + 1) / 2); err != nil {
-			return nil, err
-		}
-		for _, name := range o.stacks {
-			columns, err := measureStack(ctx, o, name, boxes, server, report, say)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", name, err)
-			}
-			report.columns = append(report.columns, columns...)
-		}
-		if err := repeatLimit((o.repeats + 1) / 2); err != nil {
-			return nil, err
-		}
-		if o.crossCheck {
-			say("plain govips, %d photos, %d boxes …", limit.photos, boxes)
-			figures, err := measureLimit(ctx, set, boxes, limitTimes, byGovips)
-			if err != nil {
-				return nil, fmt.Errorf("plain govips: %w", err)
-			}
-			report.govips = append(report.govips, govipsFigures{boxes, figures})
-		}
-	}
-	return report, nil
-}
-
-// sayTo returns a function that prints a line of progress.
-func sayTo(progress io.Writer) func(string, ...any) {
-	return func(format string, args ...any) { fmt.Fprintf(progress, format+"\n", args...) }
-}
-
-// newReport returns a report without columns, and a server of the photos.
-func newReport(ctx context.Context, o options, say func(string, ...any)) (*report, *photoServer, error) {
-	report := &report{machine: machineFacts(), settings: settings()}
-	set, err := loadPhotos(ctx, o.cache, o.recipe, say)
-	if err != nil {
-		return nil, nil, fmt.Errorf("photos: %w", err)
-	}
-	report.photos = set.facts()
-	server, err := set.serve()
-	return report, server, err
-}
-
-// warmup is how many photos a stack processes before it is measured: its pools
-// have their connections then, and its renderers have run.
-const warmup = 20
-
-func measureStack(ctx context.Context, o options, name string, boxes int, server *photoServer, report *report, say func(string, ...any)) (columns []*column, err error) {
-	s, err := startWarmStack(ctx, o, o.program, name, boxes, server, say)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, s.stop()) }()
-	if err := report.addVersions(ctx, name, s); err != nil {
-		return nil, err
-	}
-	for _, n := range o.batches {
-		variants := []variant{{s, &column{stack: name, boxes: boxes, photos: n}}}
-		if o.watchers > 0 {
-			variants = append(variants, variant{s, &column{stack: name, boxes: boxes, photos: n, watchers: o.watchers}})
-		}
-		if err := alternate(ctx, variants, o.repeats, server, say); err != nil {
-			return nil, err
-		}
-		for _, v := range variants {
-			columns = append(columns, v.column)
-		}
-	}
-	return columns, nil
-}
-
-// startWarmStack starts a stack, which processes its first photos.
-func startWarmStack(ctx context.Context, o options, program, name string, boxes int, server *photoServer, say func(string, ...any)) (*stack, error) {
-	say("starting the %s stack …", name)
-	s, err := startStack(ctx, program, name, boxSets[boxes])
-	if err != nil {
-		return nil, err
-	}
-	if _, err := s.batch(ctx, server, min(warmup, slices.Max(o.batches)), boxes); err != nil {
-		return nil, errors.Join(fmt.Errorf("the first photos: %w", err), s.stop())
-	}
-	return s, nil
-}
-
-// variant is a column, and the stack that runs its batches.
-type variant struct {
-	stack *stack
-	*column
-}
-
-// alternate measures rounds of batches, one batch of each variant per round,
-// because the speed of machines changes. All batches of a round have the same
-// photos.
-func alternate(ctx context.Context, variants []variant, rounds int, server *photoServer, say func(string, ...any)) error {
-	for i := range rounds {
-		first := server.next.Load()
-		for _, v := range orderInRound(variants, i) {
-			say("%s, %d photos …", v.name(), v.photos)
-			server.next.Store(first)
-			stopWatching, err := v.stack.watch(ctx, v.watchers)
-			if err != nil {
-				return err
-			}
-			figures, err := v.stack.batch(ctx, server, v.photos, v.boxes)
-			if err = errors.Join(err, stopWatching()); err != nil {
-				return fmt.Errorf("%s: %w", v.name(), err)
-			}
-			v.runs = append(v.runs, figures)
-		}
-	}
-	return nil
-}
-
-// orderInRound returns the variants in the order of round i. Every second round has the
-// reverse order, so that no variant always runs first.
-func orderInRound[T any](variants []T, i int) []T {
-	order := slices.Clone(variants)
-	if i%2 == 1 {
-		slices.Reverse(order)
-	}
-	return order
-}
+// list splits words that are separated by commas or spaces.
+func list(text string) []string { return strings.Fields(strings.ReplaceAll(text, ",", " ")) }

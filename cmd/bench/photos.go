@@ -47,36 +47,16 @@ type recipe struct {
 // defaultRecipe has 30 photos of 6.4 megapixels on average. Photo i of a batch
 // is number i modulo 30, so kinds and sizes are mixed.
 var defaultRecipe = []recipe{
-	{kind: baseline, width: 4032, height: 3024, orientation: 6},
-	{kind: baseline, width: 2048, height: 1536},
-	{kind: baseline, width: 3000, height: 2000},
-	{kind: progressive, width: 3000, height: 2000},
-	{kind: baseline, width: 1920, height: 1080},
-	{kind: baseline, width: 3264, height: 2448},
-	{kind: baseline, width: 2592, height: 1944},
-	{kind: png, width: 1920, height: 1080},
-	{kind: baseline, width: 2048, height: 1536},
-	{kind: baseline, width: 4896, height: 3264},
-	{kind: baseline, width: 1200, height: 800},
-	{kind: baseline, width: 2000, height: 3000},
-	{kind: webp, width: 2048, height: 1536},
-	{kind: baseline, width: 4032, height: 3024},
-	{kind: baseline, width: 1536, height: 2048},
-	{kind: baseline, width: 2592, height: 1944},
-	{kind: baseline, width: 1920, height: 1080},
-	{kind: progressive, width: 4032, height: 3024},
-	{kind: baseline, width: 3264, height: 2448},
-	{kind: baseline, width: 3000, height: 2000},
-	{kind: baseline, width: 6000, height: 4000},
-	{kind: baseline, width: 2048, height: 1536},
-	{kind: png, width: 2400, height: 1600},
-	{kind: baseline, width: 2592, height: 1944},
-	{kind: baseline, width: 3024, height: 4032, orientation: 6},
-	{kind: baseline, width: 1080, height: 1920},
-	{kind: baseline, width: 3264, height: 2448},
-	{kind: progressive, width: 2048, height: 1365},
-	{kind: baseline, width: 3000, height: 2000},
-	{kind: baseline, width: 2048, height: 1536},
+	{baseline, 4032, 3024, 6}, {baseline, 2048, 1536, 0}, {baseline, 3000, 2000, 0},
+	{progressive, 3000, 2000, 0}, {baseline, 1920, 1080, 0}, {baseline, 3264, 2448, 0},
+	{baseline, 2592, 1944, 0}, {png, 1920, 1080, 0}, {baseline, 2048, 1536, 0},
+	{baseline, 4896, 3264, 0}, {baseline, 1200, 800, 0}, {baseline, 2000, 3000, 0},
+	{webp, 2048, 1536, 0}, {baseline, 4032, 3024, 0}, {baseline, 1536, 2048, 0},
+	{baseline, 2592, 1944, 0}, {baseline, 1920, 1080, 0}, {progressive, 4032, 3024, 0},
+	{baseline, 3264, 2448, 0}, {baseline, 3000, 2000, 0}, {baseline, 6000, 4000, 0},
+	{baseline, 2048, 1536, 0}, {png, 2400, 1600, 0}, {baseline, 2592, 1944, 0},
+	{baseline, 3024, 4032, 6}, {baseline, 1080, 1920, 0}, {baseline, 3264, 2448, 0},
+	{progressive, 2048, 1365, 0}, {baseline, 3000, 2000, 0}, {baseline, 2048, 1536, 0},
 }
 
 // Usual qualities of cameras and editors. libvips encodes from JPEGs of a much
@@ -124,34 +104,32 @@ func (r recipe) make(i int) ([]byte, error) {
 
 // photoSet is the set of photos of a measurement.
 type photoSet struct {
-	dir     string
 	recipe  []recipe
+	paths   []string
 	content [][]byte
 }
 
 // loadPhotos reads the photos from the cache directory, and adds missing ones. The
-// directory's name depends on everything that could change their bytes.
+// name of their directory depends on everything that could change their bytes.
 func loadPhotos(ctx context.Context, cache string, recipe []recipe, say func(string, ...any)) (*photoSet, error) {
 	if err := thumbnail.Startup(); err != nil {
 		return nil, err
 	}
 	digest := sha256.Sum256(fmt.Appendf(nil, "%d %s %s %s %+v", recipeVersion, runtime.Version(), runtime.GOARCH, vips.Version, recipe))
-	set := &photoSet{dir: filepath.Join(cache, hex.EncodeToString(digest[:6])), recipe: recipe, content: make([][]byte, len(recipe))}
-	if err := os.MkdirAll(set.dir, 0o755); err != nil {
+	dir := filepath.Join(cache, hex.EncodeToString(digest[:6]))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
+	set := &photoSet{recipe: recipe, content: make([][]byte, len(recipe))}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.NumCPU())
 	for i, r := range recipe {
-		path := filepath.Join(set.dir, r.name(i))
-		content, err := os.ReadFile(path)
-		if err == nil {
-			set.content[i] = content
-			continue
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
+		path := filepath.Join(dir, r.name(i))
+		set.paths = append(set.paths, path)
 		group.Go(func() (err error) {
+			if set.content[i], err = os.ReadFile(path); !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -159,7 +137,7 @@ func loadPhotos(ctx context.Context, cache string, recipe []recipe, say func(str
 			if set.content[i], err = r.make(i); err != nil {
 				return fmt.Errorf("%s: %w", r.name(i), err)
 			}
-			making := filepath.Join(set.dir, "making-"+r.name(i))
+			making := filepath.Join(dir, "making-"+r.name(i))
 			if err := os.WriteFile(making, set.content[i], 0o644); err != nil {
 				return err
 			}

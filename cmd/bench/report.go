@@ -7,89 +7,20 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/photo-processor/photo-processor/internal/renderer"
 )
 
 // report has all results.
 type report struct {
-	machine  machine
+	machine  string
+	load     float64 // of the machine before the start
 	photos   string
 	settings []string
-	versions map[string]string // of the stacks
+	versions map[string]string // of the servers, by stack or revision
 	columns  []*column
-	govips   []govipsFigures
-}
-
-type govipsFigures struct {
-	boxes int
-	figures
-}
-
-// limitColumn is the stack name of the limit's columns.
-const limitColumn = "limit"
-
-// column has the runs of one measurement.
-type column struct {
-	stack  string
-	boxes  int
-	photos int
-	runs   []figures
-
-	watchers int    // clients of GET /events
-	revision string // of a comparison
-}
-
-// mid returns the median of the runs.
-func (c *column) mid(of func(figures) float64) float64 {
-	var values []float64
-	for _, run := range c.runs {
-		values = append(values, of(run))
-	}
-	return median(values)
-}
-
-func (f figures) rate() float64 { return float64(f.Photos) / f.Wall.Seconds() }
-
-// cost is CPU time in milliseconds per photo.
-func (f figures) cost(cpu time.Duration) float64 {
-	return float64(cpu) / float64(time.Millisecond) / float64(f.Photos)
-}
-
-func (c *column) rate() float64 { return c.mid(figures.rate) }
-
-func (c *column) cost(r role) float64 {
-	return c.mid(func(f figures) float64 { return f.cost(f.CPU[r]) })
-}
-
-func (c *column) totalCost() float64 {
-	return c.mid(func(f figures) float64 { return f.cost(sum(f.CPU)) })
-}
-
-func (c *column) percent(of func(figures) float64) float64 { return 100 * c.mid(of) }
-
-// pooled returns the values of all runs.
-func (c *column) pooled(of func(figures) []time.Duration) (values []time.Duration) {
-	for _, run := range c.runs {
-		values = append(values, of(run)...)
-	}
-	return values
-}
-
-func (c *column) isLimit() bool { return c.stack == limitColumn }
-
-func (c *column) name() string {
-	name := c.stack + ", 1 box"
-	if c.boxes > 1 {
-		name = fmt.Sprintf("%s, %d boxes", c.stack, c.boxes)
-	}
-	if c.watchers > 0 {
-		name += fmt.Sprintf(", %d watchers", c.watchers)
-	}
-	if c.revision != "" {
-		name += ", " + c.revision
-	}
-	return name
+	govips   []*column // the cross-checks
 }
 
 // limitOf returns the limit to compare the column with.
@@ -108,105 +39,66 @@ type row struct {
 }
 
 func (r *report) rows() []row {
-	ofStack := func(cell func(*column) string) func(*column) string {
+	// median is a cell that the limit does not have.
+	median := func(format string, ofs ...func(figures) float64) func(*column) string {
 		return func(c *column) string {
 			if c.isLimit() {
 				return nothing
 			}
-			return cell(c)
+			return c.format(format, ofs...)
 		}
 	}
-	milliseconds := func(value float64) string { return fmt.Sprintf("%.1f", value) }
-	seconds := func(d time.Duration) string { return fmt.Sprintf("%.2f", d.Seconds()) }
-	percentiles := func(of func(figures) []time.Duration, format func(time.Duration) string, ps ...float64) func(*column) string {
-		return ofStack(func(c *column) string {
+	percentiles := func(of func(figures) []time.Duration, format string, unit time.Duration, low, high float64) func(*column) string {
+		return func(c *column) string {
 			values := c.pooled(of)
 			if len(values) == 0 {
 				return nothing
 			}
-			var texts []string
-			for _, p := range ps {
-				texts = append(texts, format(percentile(values, p)))
-			}
-			return strings.Join(texts, " / ")
-		})
+			in := func(p float64) float64 { return float64(percentile(values, p)) / float64(unit) }
+			return fmt.Sprintf(format, in(low), in(high))
+		}
 	}
 	rows := []row{
 		{"photos", func(c *column) string { return fmt.Sprint(c.photos) }},
-		{"**photos/s**", func(c *column) string { return fmt.Sprintf("**%.1f**", c.rate()) }},
+		{"**photos/s**", func(c *column) string { return c.format("**%.1f**", figures.rate) }},
 		{"of the limit", func(c *column) string { return fmt.Sprintf("%.0f %%", 100*c.rate()/r.limitOf(c).rate()) }},
-		{"**CPU ms per photo**", func(c *column) string { return fmt.Sprintf("**%.1f**", c.totalCost()) }},
+		{"**CPU ms per photo**", func(c *column) string { return c.format("**%.1f**", figures.totalCost) }},
 	}
 	for _, name := range roles {
-		rows = append(rows, row{"– " + processesOf[name], ofStack(func(c *column) string { return milliseconds(c.cost(name)) })})
+		rows = append(rows, row{"– " + string(name), median("%.1f", func(f figures) float64 { return f.cost(f.CPU[name]) })})
 	}
 	rows = append(rows,
-		row{"from POST to completed, p50 / p95, s", percentiles(func(f figures) []time.Duration { return f.Completed }, seconds, 50, 95)},
-		row{"POST of all photos, s", ofStack(func(c *column) string {
-			return fmt.Sprintf("%.2f", c.mid(func(f figures) float64 { return f.Post.Seconds() }))
-		})},
-		row{"POST of one photo meanwhile, p50 / p99, ms", percentiles(func(f figures) []time.Duration { return f.SinglePosts },
-			func(d time.Duration) string { return milliseconds(d.Seconds() * 1000) }, 50, 99)},
-		row{"from that POST to completed, p50 / p95, s", percentiles(func(f figures) []time.Duration { return f.Singles }, seconds, 50, 95)},
+		row{"from POST to completed, p50 / p95, s", percentiles(completed, "%.2f / %.2f", time.Second, 50, 95)},
+		row{"POST of all photos, s", median("%.2f", func(f figures) float64 { return f.Post.Seconds() })},
+		row{"POST of one photo meanwhile, p50 / p99, ms", percentiles(singlePosts, "%.1f / %.1f", time.Millisecond, 50, 99)},
+		row{"from that POST to completed, p50 / p95, s", percentiles(singles, "%.2f / %.2f", time.Second, 50, 95)},
+		row{"peak memory, MiB: the limit's processes, without the photos' files", func(c *column) string { return c.memory(limitRole) }},
 	)
-	rows = append(rows, row{"peak memory, MiB: the limit's processes, without the photos' files", func(c *column) string {
-		if !c.isLimit() {
-			return nothing
-		}
-		return c.memory(limitRole)
-	}})
 	for _, name := range roles {
-		rows = append(rows, row{"– " + processesOf[name], ofStack(func(c *column) string { return c.memory(name) })})
+		rows = append(rows, row{"– " + string(name), func(c *column) string { return c.memory(name) }})
 	}
 	return append(rows,
-		row{"of all CPUs: the benchmark, which serves the photos", ofStack(func(c *column) string {
-			return fmt.Sprintf("%.1f %%", c.percent(func(f figures) float64 { return f.Bench }))
-		})},
+		row{"of all CPUs: the benchmark, which serves the photos", median("%.1f %%", benchPercent)},
 		row{"of all CPUs: other processes / the hypervisor", func(c *column) string {
-			return fmt.Sprintf("%.1f %% / %.1f %%", c.percent(func(f figures) float64 { return f.Others }),
-				c.percent(func(f figures) float64 { return f.Withheld }))
+			return c.format("%.1f %% / %.1f %%", othersPercent, withheldPercent)
 		}},
 	)
 }
 
-// processesOf describes the processes of a role in the table.
-var processesOf = map[role]string{
-	renderRole: "render processes", workerRole: "worker", apiRole: "API", temporalRole: "Temporal", postgresRole: "PostgreSQL", devRole: "`photo-processor-dev`",
-}
-
-// memory formats the peak of the largest process, or for different processes the
-// peak of their sum.
-func (c *column) memory(r role) string {
-	peak := map[role]memory{}
-	for _, run := range c.runs {
-		keepPeaks(peak, run.Memory)
-	}
-	m := peak[r]
-	switch {
-	case r == postgresRole, r == temporalRole && m.Processes > 1:
-		return fmt.Sprintf("%d in %d processes", m.Sum>>20, m.Processes)
-	case m.Processes > 1:
-		return fmt.Sprintf("%d × %d", m.Processes, m.Largest>>20)
-	default:
-		return fmt.Sprint(m.Largest >> 20)
-	}
-}
-
 // write writes the report as Markdown.
 func (r *report) write(w io.Writer) {
-	header := []string{""}
+	table := [][]string{{""}}
 	for _, c := range r.columns {
-		header = append(header, c.name())
+		table[0] = append(table[0], c.name())
 	}
-	var lines [][]string
 	for _, row := range r.rows() {
 		line := []string{row.name}
 		for _, c := range r.columns {
 			line = append(line, row.cell(c))
 		}
-		lines = append(lines, line)
+		table = append(table, line)
 	}
-	writeTable(w, header, lines)
+	writeTable(w, table)
 	for _, c := range r.columns {
 		if parts := c.runs[0].Slices; len(parts) > 0 {
 			fmt.Fprintf(w, "\n%s, %d photos, while they are worked off (the POST took %.1f s; until then the API and Temporal also start workflows):\n\n",
@@ -215,86 +107,71 @@ func (r *report) write(w io.Writer) {
 		}
 	}
 	fmt.Fprintln(w)
-	for _, line := range r.facts() {
-		fmt.Fprintln(w, "*", line)
-	}
+	r.writeFacts(w, r.facts())
 }
 
 func writeSlices(w io.Writer, parts []slice) {
-	header := []string{"photos completed", "photos/s", "CPU ms per photo"}
+	table := [][]string{{"photos completed", "photos/s", "CPU ms per photo"}}
 	for _, name := range roles {
-		header = append(header, processesOf[name])
+		table[0] = append(table[0], string(name))
 	}
-	var lines [][]string
 	for _, part := range parts {
-		f := figures{Photos: part.To - part.From, Wall: part.Wall}
-		line := []string{fmt.Sprintf("%d to %d", part.From, part.To), fmt.Sprintf("%.1f", f.rate()), fmt.Sprintf("%.1f", f.cost(sum(part.CPU)))}
+		f := figures{Photos: part.To - part.From, Wall: part.Wall, CPU: part.CPU}
+		line := []string{fmt.Sprintf("%d to %d", part.From, part.To), fmt.Sprintf("%.1f", f.rate()), fmt.Sprintf("%.1f", f.totalCost())}
 		for _, name := range roles {
-			line = append(line, fmt.Sprintf("%.1f", f.cost(part.CPU[name])))
+			line = append(line, fmt.Sprintf("%.1f", f.cost(f.CPU[name])))
 		}
-		lines = append(lines, line)
+		table = append(table, line)
 	}
-	writeTable(w, header, lines)
+	writeTable(w, table)
 }
 
-// writeTable writes a Markdown table with aligned columns.
-func writeTable(w io.Writer, header []string, lines [][]string) {
-	widths := make([]int, len(header))
-	for _, line := range append([][]string{header}, lines...) {
+// writeTable writes a Markdown table with aligned columns. The first line is the
+// header.
+func writeTable(w io.Writer, lines [][]string) {
+	widths := make([]int, len(lines[0]))
+	for _, line := range lines {
 		for i, cell := range line {
-			widths[i] = max(widths[i], len([]rune(cell)), 3)
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell), 3)
 		}
 	}
-	write := func(cells []string) {
-		for i, cell := range cells {
-			fill := strings.Repeat(" ", widths[i]-len([]rune(cell)))
-			if i == 0 {
-				cell += fill
-			} else {
-				cell = fill + cell
+	for i, line := range lines {
+		for column, cell := range line {
+			width := widths[column]
+			if column == 0 {
+				width = -width // to the left
 			}
-			fmt.Fprintf(w, "| %s ", cell)
+			fmt.Fprintf(w, "| %*s ", width, cell)
+		}
+		fmt.Fprintln(w, "|")
+		if i > 0 {
+			continue
+		}
+		fmt.Fprintf(w, "| %s ", strings.Repeat("-", widths[0]))
+		for _, width := range widths[1:] {
+			fmt.Fprintf(w, "| %s: ", strings.Repeat("-", width-1))
 		}
 		fmt.Fprintln(w, "|")
 	}
-	write(header)
-	rule := make([]string, len(header))
-	for i, width := range widths {
-		rule[i] = strings.Repeat("-", width)
-		if i > 0 {
-			rule[i] = rule[i][1:] + ":"
-		}
-	}
-	write(rule)
-	for _, line := range lines {
-		write(line)
-	}
 }
 
-// facts describes the conditions of the measurement.
+// facts describes how the figures were measured.
 func (r *report) facts() []string {
-	limitRuns, stackRuns := 0, 0
-	for _, c := range r.columns {
-		if c.stack == limitColumn {
-			limitRuns = max(limitRuns, len(c.runs))
-		} else {
-			stackRuns = max(stackRuns, len(c.runs))
-		}
-	}
-	facts := append(r.conditions(),
-		fmt.Sprintf("The limit: %d processes, %s from memory with %s, no network and no database; each file equally often", runtime.NumCPU(), byMake,
+	limit, stack := r.columns[0], r.columns[len(r.columns)-1]
+	facts := []string{
+		fmt.Sprintf("The limit: %d processes, thumbnail.Make from memory with %s, no network and no database; each file equally often", runtime.NumCPU(),
 			strings.Join(renderer.Environment(), " ")),
-		fmt.Sprintf("Runs: %d of the limit, %d of each stack, on the same stack after %d photos to warm up; rates and costs are medians, latencies are over all runs, memory is the peak of all", limitRuns, stackRuns, warmup),
-		singlesFact(),
+		fmt.Sprintf("Runs: %d of the limit, %d of each stack, on the same stack after %d photos to warm up; rates and costs are medians, latencies are over all runs, memory is the peak of all", len(limit.runs), len(stack.runs), warmup),
+		singlesFact,
 		"Memory: the largest that a process of its kind ever was; where it says “in … processes”, the largest sum, looked at each second, with what they share counted once",
-	)
-	if r.versions["cluster"] != "" {
+	}
+	if r.versions[cluster] != "" {
 		facts = append(facts, "In the cluster, Temporal keeps its data in the same PostgreSQL, whose figures include that")
 	}
-	for _, g := range r.govips {
-		limit := r.limitOf(&column{boxes: g.boxes})
-		facts = append(facts, fmt.Sprintf("Cross-check%s: NewThumbnailFromBuffer and ExportJpeg for each box, the allocator as it comes: %.1f photos/s, %.1f CPU ms per photo, %d MiB (the limit: %.1f photos/s, %.1f ms)",
-			(&column{boxes: g.boxes}).name(), g.rate(), g.cost(g.CPU[limitRole]), g.Memory[limitRole].Sum>>20, limit.rate(), limit.totalCost()))
+	for _, c := range r.govips {
+		limit, run := r.limitOf(c), c.runs[0]
+		facts = append(facts, fmt.Sprintf("Cross-check, %s: NewThumbnailFromBuffer and ExportJpeg for each box, the allocator as it comes: %.1f photos/s, %.1f CPU ms per photo, %d MiB (the limit: %.1f photos/s, %.1f ms)",
+			boxesText(c.boxes), c.rate(), c.totalCost(), run.Memory[limitRole].Sum>>20, limit.rate(), limit.totalCost()))
 	}
-	return append(facts, r.reservations()...)
+	return facts
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/procfs"
 	"go.temporal.io/api/workflowservice/v1"
 	temporalclient "go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
@@ -25,20 +26,10 @@ import (
 	"github.com/photo-processor/photo-processor/internal/postgres"
 )
 
-// stackFlags are the stacks that can be measured: the flags of
-// `photo-processor-dev run`.
-var stackFlags = map[string][]string{
-	"native":  nil,
-	"cluster": {"--cluster"},
-}
-
-// stackSubdirectories are the data directories of stacks below DATA_DIR.
-var stackSubdirectories = map[string]string{"cluster": "cluster"}
-
+// The stacks that can be measured.
 const (
-	// startTime includes building Temporal's programs, once on a machine.
-	startTime = 30 * time.Minute
-	stopTime  = 3 * time.Minute
+	native  = "native"
+	cluster = "cluster" // photo-processor-dev run --cluster
 )
 
 // stack is a running development stack.
@@ -49,17 +40,16 @@ type stack struct {
 	state devstack.State
 
 	api  *client.Client
-	db   *postgres.DB // adds photos, as a client of the product would
-	conn *pgx.Conn    // looks how far they are
+	db   *postgres.DB // adds photos, and reads how far they are
+	proc procfs.FS    // has the CPU time and the memory of the processes
 }
 
 // startStack starts the development stack with an empty data directory on free
 // ports.
-func startStack(ctx context.Context, program, name string, boxes []photo.Box) (_ *stack, err error) {
-	flags := stackFlags[name]
+func startStack(ctx context.Context, proc procfs.FS, program, name string, boxes []photo.Box) (_ *stack, err error) {
 	// Not os.TempDir: PostgreSQL's user must have access, and a socket's path must be
 	// short.
-	s := &stack{}
+	s := &stack{proc: proc}
 	if s.root, err = os.MkdirTemp("/tmp", "photo-processor-bench-"); err != nil {
 		return nil, err
 	}
@@ -84,17 +74,17 @@ func startStack(ctx context.Context, program, name string, boxes []photo.Box) (_
 		if err != nil {
 			return nil, err
 		}
-		value := strconv.Itoa(port)
-		if variable == "HTTP_ADDR" {
-			value = "127.0.0.1:" + value
-		}
-		env = append(env, variable+"="+value)
+		env = append(env, variable+strconv.Itoa(port))
 	}
-	if s.dir, err = devstack.NewDir(filepath.Join(data, stackSubdirectories[name])); err != nil {
+	if s.dir, err = devstack.NewDir(data); err != nil {
 		return nil, err
 	}
+	args := []string{"run"}
+	if name == cluster {
+		args, s.dir = append(args, "--cluster"), s.dir.Cluster()
+	}
 	process := devstack.Process{
-		Name: "photo-processor-dev", Path: program + "-dev", Args: append([]string{"run"}, flags...), Env: env,
+		Name: "photo-processor-dev", Path: program + "-dev", Args: args, Env: env,
 		LogFile: filepath.Join(s.root, "dev.log"),
 		Ready: func(ctx context.Context) error {
 			status, err := s.dir.Status(ctx)
@@ -106,22 +96,21 @@ func startStack(ctx context.Context, program, name string, boxes []photo.Box) (_
 			}
 			return err
 		},
-		ReadyTimeout: startTime, StopTimeout: stopTime,
+		ReadyTimeout: 30 * time.Minute, // Temporal's programs are built, once on a machine
+		StopTimeout:  3 * time.Minute,
 	}
 	if s.dev, err = process.Start(ctx); err != nil {
 		return nil, err
 	}
 	s.api = client.New(s.state.APIURL, "")
-	if s.db, err = postgres.Open(s.state.DatabaseURL, 1); err != nil {
-		return nil, err
-	}
-	s.conn, err = pgx.Connect(ctx, s.state.DatabaseURL)
+	// One connection waits for the batch, the other adds single photos.
+	s.db, err = postgres.Open(s.state.DatabaseURL, 2)
 	return s, err
 }
 
-// ports are the variables of the stack's ports.
+// ports are the variables of the stack's ports, as far as the number.
 var ports = []string{
-	"HTTP_ADDR", "DEV_TEMPORAL_PORT", "DEV_TEMPORAL_UI_PORT", "DEV_TEMPORAL_METRICS_PORT", "DEV_POSTGRES_PORT", "DEV_SAMPLES_PORT",
+	"HTTP_ADDR=127.0.0.1:", "DEV_TEMPORAL_PORT=", "DEV_TEMPORAL_UI_PORT=", "DEV_TEMPORAL_METRICS_PORT=", "DEV_POSTGRES_PORT=", "DEV_SAMPLES_PORT=",
 }
 
 // watch has clients read GET /events until stop is called, which returns an
@@ -136,20 +125,13 @@ func (s *stack) watch(ctx context.Context, clients int) (stop func() error, err 
 		return reading.Wait()
 	}
 	for range clients {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.state.APIURL+"/events", nil)
+		body, err := s.openEvents(ctx, transport)
 		if err != nil {
 			return nil, errors.Join(err, stop())
-		}
-		resp, err := transport.RoundTrip(req)
-		if err != nil {
-			return nil, errors.Join(err, stop())
-		}
-		if resp.StatusCode != http.StatusOK {
-			return nil, errors.Join(fmt.Errorf("GET /events: %s", resp.Status), resp.Body.Close(), stop())
 		}
 		reading.Go(func() error {
-			defer resp.Body.Close()
-			if _, err := io.Copy(io.Discard, resp.Body); ctx.Err() == nil {
+			defer body.Close()
+			if _, err := io.Copy(io.Discard, body); ctx.Err() == nil {
 				return fmt.Errorf("a watcher was disconnected: %w", err)
 			}
 			return nil
@@ -158,14 +140,24 @@ func (s *stack) watch(ctx context.Context, clients int) (stop func() error, err 
 	return stop, nil
 }
 
+func (s *stack) openEvents(ctx context.Context, transport *http.Transport) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.state.APIURL+"/events", nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, errors.Join(fmt.Errorf("GET /events: %s", resp.Status), resp.Body.Close())
+	}
+	return resp.Body, nil
+}
+
 // stop stops the stack and deletes its data.
 func (s *stack) stop() error {
 	var errs []error
-	if s.conn != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		_ = s.conn.Close(ctx)
-	}
 	if s.db != nil {
 		s.db.Close()
 	}
@@ -184,11 +176,8 @@ func (s *stack) supervised(ctx context.Context) (map[int]role, error) {
 	roles := map[int]role{status.PID: devRole}
 	for _, process := range status.Processes {
 		r, known := roleOf(process.Name)
-		if !known {
-			return nil, fmt.Errorf("unknown process %q in the stack", process.Name)
-		}
-		if process.PID == 0 {
-			return nil, fmt.Errorf("%s does not run", process.Name)
+		if !known || process.PID == 0 {
+			return nil, fmt.Errorf("the stack's process %q is unknown or does not run", process.Name)
 		}
 		roles[process.PID] = r
 	}
@@ -197,10 +186,11 @@ func (s *stack) supervised(ctx context.Context) (map[int]role, error) {
 
 // versions describes the servers of the stack.
 func (s *stack) versions(ctx context.Context) (string, error) {
-	var postgresVersion string
-	if err := s.conn.QueryRow(ctx, `SHOW server_version`).Scan(&postgresVersion); err != nil {
+	conn, err := pgx.Connect(ctx, s.state.DatabaseURL)
+	if err != nil {
 		return "", err
 	}
+	defer conn.Close(context.WithoutCancel(ctx))
 	temporal, err := temporalclient.DialContext(ctx, temporalclient.Options{
 		HostPort: s.state.TemporalAddress, Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler)),
 	})
@@ -212,37 +202,69 @@ func (s *stack) versions(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("PostgreSQL %s, Temporal %s", postgresVersion, info.GetServerVersion()), nil
+	return fmt.Sprintf("PostgreSQL %s, Temporal %s", conn.PgConn().ParameterStatus("server_version"), info.GetServerVersion()), nil
 }
 
-// progress is the state of a photo.
-type progress struct {
-	status         photo.Status
-	updatedAt      time.Time
-	code, message  string
-	thumbnailCount int
-}
-
-// unfinished reports whether any photo is pending or processing, by an index.
-func (s *stack) unfinished(ctx context.Context) (some bool, err error) {
-	err = s.conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM photos WHERE status = 'pending') OR EXISTS (SELECT FROM photos WHERE status = 'processing')`).Scan(&some)
-	return some, err
-}
-
-// results returns the final states of the photos.
-func (s *stack) results(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]progress, error) {
-	rows, err := s.conn.Query(ctx, `SELECT uuid, status, updated_at, coalesce(failure_code, ''), coalesce(failure_message, ''),
-		(SELECT count(*) FROM photo_thumbnails WHERE photo_uuid = photos.uuid)
-		FROM photos WHERE uuid = ANY ($1)`, ids)
-	if err != nil {
-		return nil, err
+// addPhotos adds photos to the database, and returns their UUIDs.
+func (s *stack) addPhotos(ctx context.Context, urls []string) (ids []uuid.UUID, err error) {
+	photos, err := s.db.AddPhotos(ctx, urls)
+	for _, p := range photos {
+		ids = append(ids, p.UUID)
 	}
-	results := map[uuid.UUID]progress{}
-	var id uuid.UUID
-	var p progress
-	_, err = pgx.ForEachRow(rows, []any{&id, &p.status, &p.updatedAt, &p.code, &p.message, &p.thumbnailCount}, func() error {
-		results[id] = p
-		return nil
-	})
-	return results, err
+	return ids, err
+}
+
+// post posts UUIDs, all of which must be accepted.
+func (s *stack) post(ctx context.Context, ids ...uuid.UUID) error {
+	inputs := make([]string, len(ids))
+	for i, id := range ids {
+		inputs[i] = id.String()
+	}
+	accepted, _, err := s.api.Process(ctx, inputs)
+	if err == nil && len(accepted) != len(ids) {
+		err = fmt.Errorf("the API accepted %d of %d UUIDs", len(accepted), len(ids))
+	}
+	return err
+}
+
+// waitForAll waits until each photo has its final status.
+func (s *stack) waitForAll(ctx context.Context) error {
+	for _, status := range []photo.Status{photo.Pending, photo.Processing} {
+		for {
+			photos, err := s.db.Photos(ctx, status, postgres.Cursor{}, 1)
+			if err != nil {
+				return err
+			}
+			if len(photos) == 0 {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("not all photos are completed: %w", ctx.Err())
+			case <-time.After(lookInterval):
+			}
+		}
+	}
+	return nil
+}
+
+// completions returns when each photo was completed. It fails unless all are, with
+// a thumbnail for each box.
+func (s *stack) completions(ctx context.Context, ids []uuid.UUID, boxes int) (map[uuid.UUID]time.Time, error) {
+	completed := map[uuid.UUID]time.Time{}
+	for _, id := range ids {
+		p, err := s.db.Photo(ctx, id)
+		if err != nil {
+			return nil, fmt.Errorf("photo %s: %w", id, err)
+		}
+		if p.Status != photo.Completed || len(p.Thumbnails) != boxes {
+			err = fmt.Errorf("photo %s is %s with %d thumbnails instead of %d", id, p.Status, len(p.Thumbnails), boxes)
+			if p.Failure != nil {
+				err = fmt.Errorf("%w: %w", err, p.Failure)
+			}
+			return nil, err
+		}
+		completed[id] = p.UpdatedAt
+	}
+	return completed, nil
 }
