@@ -113,7 +113,7 @@ func TestComposePassesSettings(t *testing.T) {
 		require.NoError(t, err)
 		defaults, err := config.Parse(nil)
 		require.NoError(t, err)
-		require.Equal(t, defaults.WorkerPhotos, cfg.WorkerPhotos)
+		require.Equal(t, defaults.WorkerActivities, cfg.WorkerActivities)
 		require.Equal(t, defaults.SourceTimeout, cfg.SourceTimeout)
 		require.Empty(t, cfg.APITokens)
 		grace := time.Duration(*service.StopGracePeriod)

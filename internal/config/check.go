@@ -27,6 +27,9 @@ const (
 	// more than one request.
 	maxBucketTimeout = 2 * time.Minute
 	maxBoxes         = 16
+	// The SDK refuses 1 slot: each slot has one poller, and a single one would
+	// poll the sticky queue only.
+	minWorkerPhotos, maxWorkerPhotos = 2, 1000
 	// maxPhotos UUIDs, the input of one workflow, are half of the 2 MB that
 	// Temporal's server accepts.
 	maxPhotos = 50_000
@@ -117,7 +120,7 @@ func (c *Config) check(unparsed []error) (mistakes []error) {
 	if strings.TrimSpace(c.TaskQueue) != c.TaskQueue || c.TaskQueue == "" {
 		wrong("TASK_QUEUE", "must be a name without spaces around it, not %q", c.TaskQueue)
 	}
-	checkRange("WORKER_PHOTOS", int64(c.WorkerPhotos), 2, 1000) // the SDK refuses 1: each slot has one poller, and a single one would poll the sticky queue only
+	checkRange("WORKER_PHOTOS", int64(c.WorkerPhotos), minWorkerPhotos, maxWorkerPhotos)
 	checkRange("WORKER_ACTIVITIES", int64(c.WorkerActivities), 1, 10_000)
 	if strings.ContainsAny(c.WorkerDeployment, ". \t") { // Temporal writes a version as DEPLOYMENT.BUILD_ID
 		wrong("WORKER_DEPLOYMENT", "must be a name without dots and spaces, not %q", c.WorkerDeployment)

@@ -80,10 +80,10 @@ type Config struct {
 
 	// TaskQueue is the Temporal task queue that connects API and workers.
 	TaskQueue string `env:"TASK_QUEUE" envDefault:"photo-processor"`
-	// WorkerPhotos is how many photos one worker processes concurrently: its
-	// slots for workflow tasks. Photos that need regular activities do not
-	// occupy one.
-	WorkerPhotos int `env:"WORKER_PHOTOS" envDefault:"16"`
+	// WorkerPhotos is the worker's slots for workflow tasks: photos whose steps
+	// run as local activities. Photos that need regular activities do not occupy
+	// one. 0 means slotsPerRender for each of RenderConcurrency.
+	WorkerPhotos int `env:"WORKER_PHOTOS" envDefault:"0"`
 	// WorkerActivities is how many regular activities one worker runs
 	// concurrently: fetches from slow sources, and retries.
 	WorkerActivities int `env:"WORKER_ACTIVITIES" envDefault:"32"`
@@ -197,6 +197,12 @@ const (
 	SourceURLsFull     = "full"
 )
 
+// slotsPerRender is how many photos a worker processes for each picture that it
+// renders. With fewer, CPUs are idle while sources are fetched. With more, photos
+// wait so long for the renderer that MakeThumbnails exceeds the time of a local
+// activity, and then costs Temporal three times as much.
+const slotsPerRender = 4
+
 // Load parses the process's environment.
 func Load() (Config, error) { return Parse(env.ToMap(os.Environ())) }
 
@@ -246,6 +252,9 @@ func (c *Config) setDefaults() error {
 	c.TemporalUIURL = strings.TrimRight(c.TemporalUIURL, "/")
 	if c.RenderConcurrency == 0 {
 		c.RenderConcurrency = runtime.GOMAXPROCS(0) // respects the CPU limit of a container
+	}
+	if c.WorkerPhotos == 0 {
+		c.WorkerPhotos = min(max(slotsPerRender*c.RenderConcurrency, minWorkerPhotos), maxWorkerPhotos)
 	}
 	return nil
 }

@@ -49,6 +49,19 @@ func TestRenderConcurrencyFollowsTheCPULimit(t *testing.T) {
 	cfg, err := parse(t, nil)
 	require.NoError(t, err)
 	require.Equal(t, runtime.NumCPU()+3, cfg.RenderConcurrency)
+	require.Equal(t, 4*cfg.RenderConcurrency, cfg.WorkerPhotos)
+}
+
+func TestWorkerPhotosFollowsRenderConcurrency(t *testing.T) {
+	t.Parallel()
+	for renders, photos := range map[string]int{"1": 4, "3": 12, "1000": 1000} {
+		cfg, err := parse(t, map[string]string{"RENDER_CONCURRENCY": renders})
+		require.NoError(t, err)
+		require.Equal(t, photos, cfg.WorkerPhotos)
+	}
+	cfg, err := parse(t, map[string]string{"RENDER_CONCURRENCY": "3", "WORKER_PHOTOS": "50"})
+	require.NoError(t, err)
+	require.Equal(t, 50, cfg.WorkerPhotos)
 }
 
 func TestValues(t *testing.T) {
