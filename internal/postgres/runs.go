@@ -32,10 +32,9 @@ func fenceArgs(run photo.Run) []any {
 
 // MarkProcessing makes the run the photo's owner, and the photo's status
 // processing. It is idempotent; remarked is true if the same run had marked the
-// photo before, in a workflow task that was lost.
-// After Finish it has no effect, unless the run has started again since. It
-// returns photo.ErrNotFound, or photo.ErrSuperseded if a newer run has acquired
-// the photo.
+// photo before, in a workflow task that was lost. After Finish it has no effect,
+// unless the run has started again since. It returns photo.ErrNotFound, or
+// photo.ErrSuperseded if a newer run has acquired the photo.
 func (db *DB) MarkProcessing(ctx context.Context, run photo.Run) (remarked bool, err error) {
 	remarked, err = retryStale(func() (remarked bool, err error) {
 		err = db.pool.QueryRow(ctx, `UPDATE photos SET status = 'processing', run_id = $2, run_started_at = $3,
