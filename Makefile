@@ -36,19 +36,19 @@ secrets: ## Write random passwords for docker compose to .secrets; keep those th
 		"#export API_TOKEN=$$($(RANDOM_SECRET))" >>.secrets
 	@echo "Set them with: . ./.secrets"
 
-stop: build ## Stop what start or cluster has started; keep all data
+stop: $(DEV) ## Stop what start or cluster has started; keep all data
 	@$(DEV) stop
 
-status: build ## Show what runs, and where
+status: $(DEV) ## Show what runs, and where
 	@$(DEV) status
 
-logs: build ## Follow all logs until Ctrl-C
+logs: $(DEV) ## Follow all logs until Ctrl-C
 	@eval "$$($(DEV) env)" && exec tail -n 20 -F "$$DATA_DIR"/logs/*.log
 
 db-schema: build ## Drop all photos, recreate the schema, and add six sample photos
 	@$(DEV) db-schema
 
-psql: build ## Open a shell on the database
+psql: $(DEV) ## Open a shell on the database
 	@$(DEV) status >/dev/null || { echo "photo-processor is not running; start it first: make start"; exit 1; }
 	@eval "$$($(DEV) env)" && exec psql "$$DATABASE_URL"
 
@@ -57,6 +57,10 @@ backup: ## Back up all data to the new directory DIR, while everything runs; STA
 
 restore: ## Replace all data with the backup in DIR; FORCE=1 does not ask; STACK=compose as above
 	@docs/backup.sh restore "$(STACK)" "$(DIR)"
+
+# Only if it is missing: a stack can be stopped while the code does not compile.
+$(DEV):
+	@$(MAKE) --no-print-directory build
 
 build: deps ## Build photo-processor, its renderer and photo-processor-dev into bin/
 	@[ -x $(BIN) ] || echo "Building; the first build on a machine takes some minutes …"

@@ -91,8 +91,8 @@ func runStep[R any](ctx context.Context, a *Activities, in StepInput, do func(co
 		return result, failureError(lost, true)
 	}
 	failure := in.LocalFailure
-	isReported := failure != nil && current.previous.LastReportedAttempt == 0 // by the local activity
-	if !isReported {
+	onlyReports := failure != nil && current.previous.LastReportedAttempt == 0 // by the local activity
+	if !onlyReports {
 		result, failure, err = runAttempt(ctx, a, &current, do)
 		if err == nil {
 			return result, nil
@@ -105,7 +105,7 @@ func runStep[R any](ctx context.Context, a *Activities, in StepInput, do func(co
 		}
 		progress.Failures[failure.Code]++
 		final := progress.Failures[failure.Code] >= failure.Code.RetryBudget()
-		if !isReported {
+		if !onlyReports {
 			a.logFailure(ctx, failure, err, final)
 		}
 		err = failureError(failure, final)

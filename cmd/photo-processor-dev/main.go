@@ -29,7 +29,9 @@ import (
 const (
 	// startTimeout includes building Temporal's programs, once on a machine.
 	startTimeout = 30 * time.Minute
-	stopTimeout  = 3 * time.Minute
+	// stopTimeout is for PostgreSQL and Temporal. The API and each worker have
+	// SHUTDOWN_TIMEOUT in addition, one after the other.
+	stopTimeout = 2 * time.Minute
 )
 
 func main() {
@@ -166,13 +168,18 @@ func notRunning(err error) error {
 // runForeground is the supervisor of all other processes.
 func runForeground(ctx context.Context, out io.Writer, s *stack) (err error) {
 	syscall.Umask(0o077) // other users may not read what the stack creates
-	control, err := s.dir.Lock(ctx, &s.supervisor)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	control, err := s.dir.Lock(ctx, &s.supervisor, stop)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, control.Close()) }()
 	s.supervisor.Log = telemetry.NewLogger(os.Stderr, s.cfg.LogLevel, false)
-	defer func() { err = errors.Join(err, s.supervisor.Stop()) }()
+	defer func() {
+		control.SetStopping()
+		err = errors.Join(err, s.supervisor.Stop())
+	}()
 	state, err := s.start(ctx, out)
 	if ctx.Err() != nil {
 		return nil
@@ -204,13 +211,17 @@ func start(ctx context.Context, out io.Writer, s *stack) error {
 	fmt.Fprintln(out, "Starting …")
 	state, err := devstack.Start(startCtx, s.dir, argv)
 	if running, ok := errors.AsType[*devstack.RunningError](err); ok {
-		if err := devstack.WaitReady(startCtx, s.dir); err != nil {
-			return fmt.Errorf("another process has begun to start it: %w", err)
+		state, err := devstack.WaitReady(startCtx, s.dir)
+		if errors.Is(err, devstack.ErrNotRunning) {
+			return errors.New("another process has begun to start it, and it stopped before it was ready")
+		}
+		if err != nil {
+			return err
 		}
 		fmt.Fprintf(out, "photo-processor runs already (process %d). `make status` prints the addresses; `make stop` stops it.\n", running.PID)
-		return warnOfIgnoredSettings(out, running.PID)
+		return warnOfIgnoredSettings(out, state.Settings)
 	}
-	if ctx.Err() != nil {
+	if err != nil && ctx.Err() != nil {
 		return fmt.Errorf("%w; all that was started is stopped", exitcode.ErrInterrupted)
 	}
 	if err != nil {
@@ -235,7 +246,7 @@ func describe(w io.Writer, state devstack.State, dir devstack.Dir) {
 }
 
 func stop(ctx context.Context, out io.Writer, s *stack) error {
-	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout+time.Duration(s.Workers+1)*serviceStopTimeout(s.cfg))
 	defer cancel()
 	err := devstack.Stop(ctx, s.dir)
 	if errors.Is(err, devstack.ErrNotRunning) {
@@ -258,7 +269,11 @@ func printStatus(ctx context.Context, out io.Writer, s *stack) error {
 		return exitcode.ErrReported
 	}
 	if status.State == nil {
-		fmt.Fprintf(out, "photo-processor is starting or stopping (process %d).\n", status.PID)
+		doing := "starting"
+		if status.Stopping {
+			doing = "stopping"
+		}
+		fmt.Fprintf(out, "photo-processor is %s (process %d).\n", doing, status.PID)
 		return exitcode.ErrReported
 	}
 	describe(out, *status.State, s.dir)
@@ -311,14 +326,16 @@ func removeAllIn(dir string) error {
 // resetSchema drops all photos of the running stack and adds the samples.
 func resetSchema(ctx context.Context, out io.Writer, s *stack, force bool) error {
 	status, err := s.dir.Status(ctx)
-	if err == nil && status.State == nil {
-		err = devstack.ErrNotRunning
-	}
 	if err != nil {
-		return notRunning(err)
+		return err
 	}
 	state := status.State
-	if state.DatabaseURL != s.postgres.DSN() && !force {
+	switch {
+	case status.PID == 0:
+		return notRunning(devstack.ErrNotRunning)
+	case state == nil:
+		return fmt.Errorf("photo-processor is starting or stopping (process %d)", status.PID)
+	case !state.OwnDatabase && !force:
 		return errors.New("DATABASE_URL names a database that is not this stack's own; --force drops its photos all the same")
 	}
 	db, err := postgres.Open(state.DatabaseURL, 2)

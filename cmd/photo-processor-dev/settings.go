@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -24,13 +25,12 @@ type settings struct {
 	PostgresPort        int    `env:"DEV_POSTGRES_PORT" envDefault:"54320"`
 	SamplesPort         int    `env:"DEV_SAMPLES_PORT" envDefault:"3100"`
 
-	// Workers is the number of workers, 1 or more. Defaults to 1, and to 3 with
-	// --cluster.
+	// Workers is the number of workers. 0 means 1, and 3 with --cluster.
 	Workers int `env:"WORKERS"`
 }
 
-// stackVariables make a process of photo-processor use the stack. loadStack sets
-// all of them in this process, whose children inherit them.
+// stackVariables make a process of photo-processor use the stack. newStack sets
+// those that have no value, and its children inherit them.
 var stackVariables = []string{"DATA_DIR", "DATABASE_URL", "TEMPORAL_ADDRESS", "TEMPORAL_CONFIG_FILE", "TEMPORAL_UI_URL", "HTTP_ADDR", "SOURCE_ALLOW_CIDRS", "SOURCE_ALLOW_ADDRESSES"}
 
 func newStack(dir devstack.Dir) (*stack, error) {
@@ -80,23 +80,14 @@ func newStack(dir devstack.Dir) (*stack, error) {
 
 // warnOfIgnoredSettings names the settings in this process's environment that
 // differ from those that the stack was started with.
-func warnOfIgnoredSettings(out io.Writer, supervisor int) error {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", supervisor))
-	if err != nil {
-		return err
-	}
-	started := map[string]string{}
-	for _, variable := range strings.Split(string(text), "\x00") {
-		name, value, _ := strings.Cut(variable, "=")
-		started[name] = value
-	}
-	names, err := settingNames()
+func warnOfIgnoredSettings(out io.Writer, started map[string]string) error {
+	settings, err := readSettings()
 	if err != nil {
 		return err
 	}
 	var ignored []string
-	for _, name := range names {
-		value := os.Getenv(name)
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		value := settings[name]
 		if name == "METRICS_ADDR" && value == "" {
 			continue // in a shell that has evaluated "env"
 		}
@@ -110,8 +101,8 @@ func warnOfIgnoredSettings(out io.Writer, supervisor int) error {
 	return nil
 }
 
-// settingNames lists the variables of the product and of the stack, sorted.
-func settingNames() ([]string, error) {
+// readSettings reads the variables of the product and of the stack.
+func readSettings() (map[string]string, error) {
 	params, err := env.GetFieldParams(&config.Config{})
 	if err != nil {
 		return nil, err
@@ -124,6 +115,9 @@ func settingNames() ([]string, error) {
 	for _, p := range append(params, own...) {
 		names = append(names, p.Key)
 	}
-	slices.Sort(names)
-	return slices.Compact(names), nil
+	values := map[string]string{}
+	for _, name := range names {
+		values[name] = os.Getenv(name)
+	}
+	return values, nil
 }

@@ -56,7 +56,7 @@ func loadStackToStart(ctx context.Context, cluster bool) (*stack, error) {
 		return nil, err
 	}
 	switch {
-	case dir.IsCluster(): // as "env" prints it
+	case dir.IsCluster(): // DATA_DIR is the cluster's own directory, as "env" prints it
 	case cluster:
 		err = refuseWhileRunning(ctx, dir, "the usual stack")
 		dir = dir.Cluster()
@@ -107,6 +107,10 @@ func (s *stack) start(ctx context.Context, out io.Writer) (devstack.State, error
 		APIURL: "http://" + s.cfg.HTTPAddr, DatabaseURL: s.cfg.DatabaseURL, TemporalAddress: s.temporal.HostPort,
 		SamplesURL: "http://" + s.samplesAddress(),
 	}
+	var err error
+	if state.Settings, err = readSettings(); err != nil {
+		return state, err
+	}
 	if err := s.checkAPIPort(ctx); err != nil {
 		return state, err
 	}
@@ -117,13 +121,18 @@ func (s *stack) start(ctx context.Context, out io.Writer) (devstack.State, error
 	if err != nil {
 		return state, err
 	}
-	go func() { _ = serveSamples(ctx, listener, s.dir.Samples()) }()
+	// Until this process exits: workers that are stopping finish their photos.
+	go func() {
+		if err := serveSamples(context.WithoutCancel(ctx), listener, s.dir.Samples()); err != nil {
+			s.supervisor.Log.Error("the sample photos are no longer served", "error", err)
+		}
+	}()
 
-	ownDatabase := s.cfg.DatabaseURL == s.postgres.DSN()
-	if !ownDatabase {
+	state.OwnDatabase = s.cfg.DatabaseURL == s.postgres.DSN()
+	if !state.OwnDatabase {
 		fmt.Fprintln(out, "Using the PostgreSQL that DATABASE_URL names …")
 	}
-	if ownDatabase || s.usesOwnTemporal() && s.dir.IsCluster() {
+	if state.OwnDatabase || s.usesOwnTemporal() && s.dir.IsCluster() {
 		fmt.Fprintln(out, "Starting PostgreSQL …")
 		if err := s.supervise(ctx, s.postgres.Process); err != nil {
 			return state, err
@@ -211,7 +220,7 @@ func (s *stack) startServices(ctx context.Context, out io.Writer) error {
 		return devstack.Process{
 			Name: name, Path: filepath.Join(filepath.Dir(self), "photo-processor"), Args: []string{command}, Env: os.Environ(),
 			LogFile: s.dir.Log(name), PIDFile: s.dir.PIDFile(name),
-			StopTimeout: s.cfg.ShutdownTimeout + 10*time.Second,
+			StopTimeout: serviceStopTimeout(s.cfg),
 		}
 	}
 	workers := []string{"worker"}
@@ -240,6 +249,9 @@ func (s *stack) startServices(ctx context.Context, out io.Writer) error {
 	}
 	return nil
 }
+
+// serviceStopTimeout is how long the API or a worker may take to stop.
+func serviceStopTimeout(cfg config.Config) time.Duration { return cfg.ShutdownTimeout + 10*time.Second }
 
 // nextPort returns the address with the next port, so that the processes of one
 // machine do not share one; an empty address stays empty.

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -33,12 +34,15 @@ type State struct {
 	TemporalUIURL   string // empty if the stack does not run Temporal itself
 	SamplesURL      string
 	DatabaseURL     string
+	OwnDatabase     bool              // whether the stack runs this database itself
+	Settings        map[string]string // the variables that the stack was started with
 }
 
 // Status describes a stack.
 type Status struct {
-	PID       int             // the supervisor's; 0 if none runs
-	State     *State          // nil until the stack is ready
+	PID       int    // the supervisor's; 0 if none runs
+	State     *State // nil unless the stack is ready
+	Stopping  bool
 	Processes []ProcessStatus // in the order of their start
 }
 
@@ -49,20 +53,23 @@ type ProcessStatus struct {
 }
 
 // Control is the supervisor's end of a Unix socket, by which other commands of
-// the same user read the status of the stack, and stop and start single
+// the same user read the status of the stack, stop it, and stop and start single
 // processes.
 type Control struct {
 	lock       *flock.Flock
 	server     *http.Server
 	supervisor *Supervisor
+	stop       context.CancelFunc
 	state      atomic.Pointer[State]
+	stopping   atomic.Bool
 }
 
 // Lock returns this process the sole right to run a stack on the data
-// directory, and serves its control socket, both until Close. The kernel
+// directory, and serves its control socket, both until Close. stop is called,
+// perhaps several times, when another command stops the stack. The kernel
 // releases the lock when the process ends. The error is a *[RunningError] if
 // another process holds it.
-func (d Dir) Lock(ctx context.Context, supervisor *Supervisor) (*Control, error) {
+func (d Dir) Lock(ctx context.Context, supervisor *Supervisor, stop context.CancelFunc) (*Control, error) {
 	if err := d.Create(); err != nil {
 		return nil, err
 	}
@@ -71,7 +78,7 @@ func (d Dir) Lock(ctx context.Context, supervisor *Supervisor) (*Control, error)
 	lockCtx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	locked, err := lock.TryLockContext(lockCtx, pollInterval)
-	if !locked && (err == nil || errors.Is(err, context.DeadlineExceeded)) {
+	if !locked && errors.Is(err, context.DeadlineExceeded) {
 		status, err := d.Status(ctx)
 		return nil, errors.Join(err, &RunningError{PID: status.PID})
 	}
@@ -85,7 +92,7 @@ func (d Dir) Lock(ctx context.Context, supervisor *Supervisor) (*Control, error)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", d.Root, err), lock.Unlock())
 	}
-	control := &Control{lock: lock, supervisor: supervisor}
+	control := &Control{lock: lock, supervisor: supervisor, stop: stop}
 	control.server = &http.Server{Handler: control.routes()} //nolint:gosec // Its only clients are commands of the same user.
 	go func() { _ = control.server.Serve(listener) }()
 	return control, nil
@@ -94,14 +101,31 @@ func (d Dir) Lock(ctx context.Context, supervisor *Supervisor) (*Control, error)
 // SetReady says that the stack is ready.
 func (c *Control) SetReady(state State) { c.state.Store(&state) }
 
-// Close ends the control socket and releases the lock.
-func (c *Control) Close() error { return errors.Join(c.server.Close(), c.lock.Unlock()) }
+// SetStopping says that the stack is stopping.
+func (c *Control) SetStopping() {
+	c.stopping.Store(true)
+	c.state.Store(nil)
+}
+
+// Close ends the control socket, after the requests in flight, and releases the
+// lock.
+func (c *Control) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if c.server.Shutdown(ctx) != nil {
+		_ = c.server.Close()
+	}
+	return c.lock.Unlock()
+}
 
 func (c *Control) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
-		_ = json.NewEncoder(w).Encode(Status{PID: os.Getpid(), State: c.state.Load(), Processes: c.supervisor.Processes()})
+		_ = json.NewEncoder(w).Encode(Status{
+			PID: os.Getpid(), State: c.state.Load(), Stopping: c.stopping.Load(), Processes: c.supervisor.Processes(),
+		})
 	})
+	mux.HandleFunc("POST /stop", func(http.ResponseWriter, *http.Request) { c.stop() })
 	handle := func(pattern string, act func(ctx context.Context, name string) error) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			if err := act(r.Context(), r.PathValue("name")); err != nil {
@@ -131,14 +155,14 @@ func (d Dir) Status(ctx context.Context) (status Status, err error) {
 // StartProcess starts a process of the running stack that StopProcess has
 // stopped, and returns when it is ready.
 func (d Dir) StartProcess(ctx context.Context, name string) error {
-	_, err := d.requestControl(ctx, http.MethodPost, "/processes/"+name+"/start")
+	_, err := d.requestControl(ctx, http.MethodPost, "/processes/"+url.PathEscape(name)+"/start")
 	return err
 }
 
 // StopProcess stops a process of the running stack, and returns when it has
 // exited. It stays stopped until StartProcess, or until the stack is restarted.
 func (d Dir) StopProcess(ctx context.Context, name string) error {
-	_, err := d.requestControl(ctx, http.MethodPost, "/processes/"+name+"/stop")
+	_, err := d.requestControl(ctx, http.MethodPost, "/processes/"+url.PathEscape(name)+"/stop")
 	return err
 }
 
@@ -158,7 +182,7 @@ func (d Dir) requestControl(ctx context.Context, method, path string) ([]byte, e
 		return nil, err
 	}
 	resp, err := client.Do(req)
-	for _, gone := range []error{fs.ErrNotExist, syscall.ECONNREFUSED, syscall.ECONNRESET, io.EOF} {
+	for _, gone := range []error{fs.ErrNotExist, syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE, io.EOF, io.ErrUnexpectedEOF} {
 		if errors.Is(err, gone) {
 			return nil, ErrNotRunning
 		}

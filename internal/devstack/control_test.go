@@ -3,18 +3,20 @@ package devstack
 import (
 	"context"
 	"net"
+	"net/http"
 	"os"
 	"strconv"
 	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 )
 
 // lock takes the directory's lock until the end of the test.
 func lock(t *testing.T, dir Dir, supervisor *Supervisor) *Control {
 	t.Helper()
-	control, err := dir.Lock(testContext(t), supervisor)
+	control, err := dir.Lock(testContext(t), supervisor, func() {})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = control.Close() })
 	return control
@@ -25,7 +27,7 @@ func TestLock(t *testing.T) {
 	dir := newTestDir(t)
 	control := lock(t, dir, newTestSupervisor(t))
 
-	_, err := dir.Lock(testContext(t), newTestSupervisor(t))
+	_, err := dir.Lock(testContext(t), newTestSupervisor(t), func() {})
 	running := (*RunningError)(nil)
 	require.ErrorAs(t, err, &running)
 	require.EqualError(t, running, "already running (process "+strconv.Itoa(os.Getpid())+")")
@@ -43,7 +45,8 @@ func TestStatus(t *testing.T) {
 		return status
 	}
 	require.Equal(t, Status{}, status())
-	require.ErrorIs(t, WaitReady(testContext(t), dir), ErrNotRunning)
+	_, err := WaitReady(testContext(t), dir)
+	require.ErrorIs(t, err, ErrNotRunning)
 	require.ErrorIs(t, dir.StopProcess(testContext(t), "server"), ErrNotRunning)
 
 	supervisor := newTestSupervisor(t)
@@ -52,8 +55,16 @@ func TestStatus(t *testing.T) {
 	require.NoError(t, supervisor.Start(testContext(t), shell(dir, "server", sleeper)))
 	state := State{TemporalAddress: "127.0.0.1:7233"}
 	control.SetReady(state)
-	require.NoError(t, WaitReady(testContext(t), dir))
+	ready, err := WaitReady(testContext(t), dir)
+	require.NoError(t, err)
+	require.Equal(t, state, ready)
 	require.Equal(t, Status{PID: os.Getpid(), State: &state, Processes: []ProcessStatus{{"server", readPID(dir.PIDFile("server"))}}}, status())
+
+	control.SetStopping()
+	require.Nil(t, status().State)
+	require.True(t, status().Stopping)
+	_, err = WaitReady(testContext(t), dir)
+	require.ErrorIs(t, err, ErrNotRunning)
 
 	require.NoError(t, control.Close())
 	require.Equal(t, Status{}, status())
@@ -184,6 +195,39 @@ func TestStart(t *testing.T) {
 		require.NotEqual(t, first, supervisorPID(t, dir))
 		require.NoError(t, Stop(testContext(t), dir))
 	})
+}
+
+// TestStopTwice stops a stack that takes long to stop twice, and starts it again
+// meanwhile.
+func TestStopTwice(t *testing.T) {
+	t.Parallel()
+	dir := newTestDir(t)
+	argv := roleCommand(t, "supervisor", dir.Root)
+	obstacle := dir.Root + "/obstacle"
+	require.NoError(t, os.WriteFile(obstacle, nil, 0o600))
+	_, err := Start(testContext(t), dir, argv)
+	require.NoError(t, err)
+	first := supervisorPID(t, dir)
+
+	for range 2 {
+		_, err := dir.requestControl(testContext(t), http.MethodPost, "/stop")
+		require.NoError(t, err)
+		eventually(t, func() bool {
+			status, err := dir.Status(testContext(t))
+			return err == nil && status.Stopping
+		}, "it is not stopping")
+	}
+	var group errgroup.Group
+	group.Go(func() error {
+		_, err := Start(testContext(t), dir, argv)
+		return err
+	})
+	require.True(t, isRunning(first))
+	require.NoError(t, os.Remove(obstacle))
+	require.NoError(t, group.Wait())
+	require.Equal(t, "getting ready\nstopped\n", readFile(t, dir.Log("dev")+".1"))
+	require.NotEqual(t, first, supervisorPID(t, dir))
+	require.NoError(t, Stop(testContext(t), dir))
 }
 
 func supervisorPID(t *testing.T, dir Dir) int {

@@ -63,7 +63,7 @@ func playParent(args []string) error {
 }
 
 // playSupervisor runs a stack without processes in the data directory args[0],
-// until SIGTERM.
+// until it is stopped. A file "obstacle" there keeps it from stopping.
 func playSupervisor(args []string) error {
 	if len(args) > 1 {
 		return fmt.Errorf("told to fail: %s", args[1])
@@ -107,13 +107,18 @@ func runStack(root string, start func(context.Context, Dir, *Supervisor) (State,
 		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
+	context.AfterFunc(ctx, stop) // the second signal kills
 	supervisor := &Supervisor{Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
-	control, err := dir.Lock(ctx, supervisor)
+	control, err := dir.Lock(ctx, supervisor, stop)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, supervisor.Stop(), control.Close()) }()
+	defer func() {
+		control.SetStopping()
+		awaitCondition(context.Background(), func() bool { _, err := os.Stat(dir.Root + "/obstacle"); return err != nil })
+		err = errors.Join(err, supervisor.Stop(), control.Close())
+		fmt.Println("stopped")
+	}()
 	state, err := start(ctx, dir, supervisor)
 	if err != nil {
 		return err

@@ -2,7 +2,7 @@
 // machine, without Docker, for `make start` and for the tests. It needs Linux.
 //
 //	make start ─▶ photo-processor-dev start        make stop ─▶ photo-processor-dev stop
-//	                 │ Start: in a session of            │ Stop: SIGTERM, then
+//	                 │ Start: in a session of            │ Stop: by the socket, then
 //	                 │ its own, until it is ready        │ waits until it is gone
 //	                 ▼                                   ▼
 //	              photo-processor-dev run ◀──────────────┘

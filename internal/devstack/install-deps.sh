@@ -34,7 +34,7 @@ have_vips() { have pkg-config && pkg-config --atleast-version=$vips_version vips
 have_postgres() {
 	[ -z "${POSTGRES_BIN:-}" ] || return 0
 	! have initdb || return 0
-	for bin in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /opt/homebrew/opt/postgresql*/bin /usr/local/opt/postgresql*/bin; do
+	for bin in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin; do
 		[ ! -x "$bin/initdb" ] || return 0
 	done
 	return 1

@@ -119,7 +119,7 @@ func (p Process) spawn() (*Child, error) {
 	}
 	cmd := exec.Command(p.Path, p.Args...)
 	cmd.Env, cmd.Dir = p.Env, p.Dir
-	// A pipe, which breaks with this process. But so does the child.
+	// A pipe. It breaks if this process is killed, but then the child is, too.
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = p.log, p.log, lingerTimeout
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: p.Credential, Pdeathsig: p.DeathSignal}
 	p.log.begin()
@@ -133,8 +133,10 @@ func (p Process) spawn() (*Child, error) {
 	}
 	go func() {
 		// Exited, but not reaped, so that its number still names its group.
-		_ = unix.Waitid(unix.P_PID, child.PID(), nil, unix.WEXITED|unix.WNOWAIT, nil)
-		_ = syscall.Kill(-child.PID(), syscall.SIGKILL) // what it has left, and has the pipe
+		for errors.Is(unix.Waitid(unix.P_PID, child.PID(), nil, unix.WEXITED|unix.WNOWAIT, nil), unix.EINTR) {
+		}
+		// What is left of its group may hold the pipe open.
+		_ = syscall.Kill(-child.PID(), syscall.SIGKILL)
 		if child.err = cmd.Wait(); errors.Is(child.err, exec.ErrWaitDelay) {
 			child.err = nil
 		}
@@ -235,9 +237,14 @@ func run(ctx context.Context, env []string, dir string, credential *syscall.Cred
 	cmd := GroupCommand(ctx, argv[0], argv[1:]...)
 	cmd.Env, cmd.Dir = env, dir
 	cmd.SysProcAttr.Credential = credential
-	output, err := cmd.CombinedOutput()
+	var output bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &output
+	err := StartChild(cmd)
+	if err == nil {
+		err = cmd.Wait()
+	}
 	if err != nil {
-		return fmt.Errorf("%s: %w\n\t%s", strings.Join(argv, " "), err, bytes.ReplaceAll(bytes.TrimSpace(output), []byte("\n"), []byte("\n\t")))
+		return fmt.Errorf("%s: %w\n\t%s", strings.Join(argv, " "), err, bytes.ReplaceAll(bytes.TrimSpace(output.Bytes()), []byte("\n"), []byte("\n\t")))
 	}
 	return nil
 }

@@ -49,11 +49,14 @@ func (s *Supervisor) Start(ctx context.Context, process Process) error {
 		return err
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stopped {
+	stopped := s.stopped
+	if !stopped {
+		s.processes = append(s.processes, p)
+	}
+	s.mu.Unlock()
+	if stopped {
 		return errors.Join(fmt.Errorf("%s: the supervisor has stopped", process.Name), p.stop())
 	}
-	s.processes = append(s.processes, p)
 	return nil
 }
 
@@ -113,8 +116,9 @@ func (s *Supervisor) StartProcess(ctx context.Context, name string) error {
 	}
 	err = s.start(ctx, p)
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err == nil && s.stopped { // meanwhile
+	stopped := s.stopped
+	s.mu.Unlock()
+	if err == nil && stopped { // meanwhile
 		err = errors.Join(errors.New("the supervisor has stopped"), p.stop())
 	}
 	return err
