@@ -2,7 +2,9 @@ package main_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -92,6 +94,26 @@ func TestEndToEnd(t *testing.T) {
 		out, code := p.run(t, "photo", uuid.NewString())
 		require.Equal(t, 1, code)
 		require.Contains(t, out, "there is no photo ")
+	})
+	t.Run("other users can read no file", func(t *testing.T) {
+		require.NoError(t, filepath.WalkDir(p.dir, func(path string, entry fs.DirEntry, err error) error {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil // a temporary file
+			}
+			if err != nil || path == p.dir {
+				return err // the directory itself may have other uses
+			}
+			if path == filepath.Join(p.dir, "postgres") || path == filepath.Join(p.dir, "sock") {
+				return fs.SkipDir // PostgreSQL sees to these
+			}
+			info, err := entry.Info()
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			require.NoError(t, err)
+			require.Zero(t, info.Mode().Perm()&0o077, "%s has mode %s", path, info.Mode())
+			return nil
+		}))
 	})
 	t.Run("photo --delete removes the files", func(t *testing.T) {
 		added, err := client.New(p.api, "").Add(t.Context(), true, pending[0].URL)
