@@ -194,7 +194,7 @@ func TestCPUByRole(t *testing.T) {
 		31: stat(30, 9, 0),
 		40: stat(1, 10, 0), // Temporal's server and its UI
 		41: stat(1, 11, 0),
-		99: stat(0, 1000, 0), // none of ours
+		99: stat(0, 1000, 0), // not of the stack
 	}
 	supervised := map[int]role{1: devRole}
 	for pid, name := range map[int]string{10: "api", 20: "worker-1", 30: "postgres", 40: "temporal", 41: "temporal-ui"} {

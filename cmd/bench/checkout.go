@@ -76,10 +76,7 @@ func runProgram(ctx context.Context, dir, name string, args ...string) (string, 
 	cmd.WaitDelay = time.Second
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := devstack.StartChild(cmd)
-	if err == nil {
-		err = cmd.Wait()
-	}
+	err := devstack.RunChild(cmd)
 	if ctx.Err() != nil {
 		err = ctx.Err() // which is why it was killed
 	}

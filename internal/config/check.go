@@ -26,7 +26,9 @@ const (
 	// maxBucketTimeout leaves the 5 minutes of one attempt at Finish time for
 	// more than one request.
 	maxBucketTimeout = 2 * time.Minute
-	maxBoxes         = 16
+
+	maxBoxes = 16
+
 	// The SDK refuses 1 slot: each slot has one poller, and a single one would
 	// poll the sticky queue only.
 	minWorkerPhotos, maxWorkerPhotos = 2, 1000

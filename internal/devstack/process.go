@@ -239,11 +239,7 @@ func run(ctx context.Context, env []string, dir string, credential *syscall.Cred
 	cmd.SysProcAttr.Credential = credential
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
-	err := StartChild(cmd)
-	if err == nil {
-		err = cmd.Wait()
-	}
-	if err != nil {
+	if err := RunChild(cmd); err != nil {
 		return fmt.Errorf("%s: %w\n\t%s", strings.Join(argv, " "), err, bytes.ReplaceAll(bytes.TrimSpace(output.Bytes()), []byte("\n"), []byte("\n\t")))
 	}
 	return nil

@@ -31,6 +31,14 @@ func StartChild(cmd *exec.Cmd) error {
 	return <-result
 }
 
+// RunChild starts the command like StartChild, and waits until it has ended.
+func RunChild(cmd *exec.Cmd) error {
+	if err := StartChild(cmd); err != nil {
+		return err
+	}
+	return cmd.Wait()
+}
+
 var lastingThread = sync.OnceValue(func() chan<- func() {
 	calls := make(chan func())
 	go func() {
